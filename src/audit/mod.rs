@@ -1,0 +1,9 @@
+//! The tamper-evident log: encoding of entries, the Merkle tree, signed heads, and the offline verifier. Pure.
+//!
+//! `docs/audit-log.md` describes the format for those who write a verifier of their own.
+
+pub mod entry;
+pub mod head;
+pub mod layout;
+pub mod tree;
+pub mod verify;

@@ -1,0 +1,250 @@
+//! `sandyq audit head|export|verify`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::Subcommand;
+use serde_json::json;
+use tonic::transport::Channel;
+
+use super::{
+    client::{self, audit},
+    output::{Failure, Out, exit},
+};
+use crate::{
+    audit::{
+        head::HeadVerifier,
+        layout::{CHECKPOINT, HEADS, RIGHT_EDGE, entries_path, tile_path},
+        tree::{TILE_WIDTH, partial_width, split},
+        verify::{Report, Verifier},
+    },
+    grpc::pb::{self, export_log_response::Piece},
+};
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Print the newest signed head of a platform's log.
+    Head {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        #[arg(long)]
+        platform: String,
+    },
+    /// Write a platform's log into a directory, in the layout of C2SP tlog-tiles.
+    Export {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        #[arg(long)]
+        platform: String,
+        /// Directory to make.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Check an exported log, offline, against an audit key that was kept outside the installation.
+    Verify {
+        /// Directory of the export.
+        dir: PathBuf,
+        /// The audit key, `name+id+base64`, as `sandyq init` printed it.
+        #[arg(long)]
+        key: String,
+    },
+}
+
+pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
+    match command {
+        Command::Head { client, platform } => {
+            let request = pb::GetHeadRequest { platform };
+            let head = audit(client.connect().await?)
+                .get_head(request)
+                .await
+                .map_err(|s| Failure::refused(&s))?
+                .into_inner();
+            out.data(
+                &json!({ "checkpoint": head.checkpoint, "size": head.size }),
+                &[head.checkpoint.trim_end().to_owned()],
+            )?;
+            Ok(())
+        }
+        Command::Export { client, platform, out: dir } => {
+            let exported = export(client.connect().await?, &platform, &dir).await?;
+            out.data(
+                &json!({ "entries": exported.size, "verifier_key": exported.verifier_key }),
+                &[
+                    format!("{} entries written to {}", exported.size, dir.display()),
+                    "verify with the audit key that `sandyq init` printed, not with one from the server"
+                        .to_owned(),
+                ],
+            )?;
+            Ok(())
+        }
+        Command::Verify { dir, key } => {
+            let report = verify(&dir, &key)?;
+            print_report(&report, out)
+        }
+    }
+}
+
+/// Prints a report; a log that does not hold is a failure with a code of its own.
+pub(super) fn print_report(report: &Report, out: &mut Out) -> Result<(), Failure> {
+    let findings: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
+    let time = |t: Option<crate::domain::time::Timestamp>| t.map(|t| t.to_string());
+    let mut lines = vec![format!("log       {}", report.origin), format!("entries   {}", report.size)];
+    lines.push(format!("heads     {}", report.heads));
+    if let (Some(first), Some(last)) = (time(report.first), time(report.last)) {
+        lines.push(format!("from      {first}"));
+        lines.push(format!("to        {last}"));
+    }
+    lines.extend(findings.iter().map(|finding| format!("FINDING   {finding}")));
+    if report.holds() {
+        lines.push("verified: nothing was changed, removed or added unseen".to_owned());
+    }
+    out.data(
+        &json!({
+            "verified": report.holds(), "origin": report.origin, "entries": report.size, "heads": report.heads,
+            "first": time(report.first), "last": time(report.last), "findings": findings,
+            "more_findings": report.more_findings,
+        }),
+        &lines,
+    )?;
+    if report.holds() {
+        return Ok(());
+    }
+    let first = findings.first().map_or("", String::as_str);
+    Err(Failure::new(exit::NOT_VERIFIED, format!("the log does not verify: {first}")))
+}
+
+/// Writes an export and answers what it holds.
+pub(super) async fn export(channel: Channel, platform: &str, dir: &Path) -> Result<pb::LogSummary, Failure> {
+    fs::create_dir_all(dir)?;
+    if fs::read_dir(dir)?.next().is_some() {
+        return Err(Failure::new(exit::FAILED, format!("{} is not empty", dir.display())));
+    }
+    let request = pb::ExportLogRequest { platform: platform.to_owned() };
+    let mut pieces = audit(channel).export_log(request).await.map_err(|s| Failure::refused(&s))?.into_inner();
+    let (mut summary, mut complete) = (None, false);
+    while let Some(next) = pieces.message().await.map_err(|s| Failure::refused(&s))? {
+        match next.piece {
+            Some(Piece::Summary(first)) => {
+                write(dir, CHECKPOINT, first.checkpoint.as_bytes())?;
+                summary = Some(first);
+            }
+            Some(piece) => complete = write_piece(dir, piece, summary.as_ref())?,
+            None => {}
+        }
+    }
+    match summary {
+        Some(summary) if complete => Ok(summary),
+        _ => Err(Failure::new(exit::FAILED, "the export broke off; try again into an empty directory")),
+    }
+}
+
+/// Writes a piece; true for the last one.
+fn write_piece(dir: &Path, piece: Piece, summary: Option<&pb::LogSummary>) -> Result<bool, Failure> {
+    let malformed = || Failure::new(exit::FAILED, "the server sent a malformed export");
+    let size = u64::try_from(summary.ok_or_else(malformed)?.size)?;
+    match piece {
+        Piece::Summary(_) => return Err(malformed()),
+        Piece::Head(head) => {
+            let second = head.second.ok_or_else(malformed)?.seconds;
+            write(dir, &format!("{HEADS}/{second}"), head.checkpoint.as_bytes())?;
+        }
+        Piece::Tile(tile) => {
+            let path = tile_path(tile.level.try_into()?, tile.index.try_into()?, tile.hashes.len() / 32);
+            write(dir, &path, &tile.hashes)?;
+        }
+        Piece::EntryBundle(bundle) => {
+            let index = bundle.index.try_into()?;
+            write(dir, &entries_path(index, width_at(size, 0, index)), &bundle.entries)?;
+        }
+        Piece::RightEdge(edge) => {
+            let lines: String =
+                edge.hashes.iter().map(|hash| data_encoding::HEXLOWER.encode(hash) + "\n").collect();
+            write(dir, RIGHT_EDGE, lines.as_bytes())?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn write(dir: &Path, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let file = dir.join(path);
+    if let Some(parent) = file.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::write(file, bytes)
+}
+
+/// Hashes in the tile of a level and index, in a log of this size.
+fn width_at(size: u64, level: u8, index: u64) -> usize {
+    let complete = size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
+    match index.cmp(&complete) {
+        std::cmp::Ordering::Less => TILE_WIDTH,
+        std::cmp::Ordering::Equal => partial_width(size, usize::from(level)),
+        std::cmp::Ordering::Greater => 0,
+    }
+}
+
+/// Replays an exported log.
+pub(super) fn verify(dir: &Path, key: &str) -> Result<Report, Failure> {
+    let checkpoint = fs::read_to_string(dir.join(CHECKPOINT))
+        .map_err(|e| Failure::new(exit::FAILED, format!("{} holds no exported log: {e}", dir.display())))?;
+    let mut verifier = match Verifier::new(HeadVerifier::new(key)?, &checkpoint) {
+        Ok(verifier) => verifier,
+        Err(report) => return Ok(*report),
+    };
+    read_heads(dir, &mut verifier)?;
+    let size = verifier.size();
+    for index in 0..size.div_ceil(256) {
+        let width = width_at(size, 0, index);
+        let hashes = fs::read(dir.join(tile_path(0, index, width)));
+        let entries = fs::read(dir.join(entries_path(index, width)));
+        match (hashes, entries) {
+            (Ok(hashes), Ok(entries)) => verifier.bundle(index, &hashes, &entries),
+            _ => verifier.missing(format!("tile or entries {index} cannot be read")),
+        }
+    }
+    for level in 1..8_u8 {
+        let hashes = size.checked_shr(8 * u32::from(level)).unwrap_or(0);
+        for index in 0..hashes.div_ceil(256) {
+            match fs::read(dir.join(tile_path(level, index, width_at(size, level, index)))) {
+                Ok(tile) => verifier.tile(level, index, &tile),
+                Err(_) => verifier.missing(format!("tile {index} of level {level} cannot be read")),
+            }
+        }
+    }
+    match read_right_edge(dir) {
+        Some(edge) => verifier.right_edge(&edge),
+        None => verifier.missing("the right edge cannot be read".to_owned()),
+    }
+    Ok(verifier.finish())
+}
+
+fn read_heads(dir: &Path, verifier: &mut Verifier) -> Result<(), Failure> {
+    let heads = match fs::read_dir(dir.join(HEADS)) {
+        Ok(heads) => heads,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            verifier.missing("there are no heads of single seconds".to_owned());
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for head in heads {
+        let path = head?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        verifier.head(&format!("{HEADS}/{name}"), &fs::read_to_string(&path)?);
+    }
+    Ok(())
+}
+
+fn read_right_edge(dir: &Path) -> Option<Vec<crate::audit::tree::Hash>> {
+    let text = fs::read_to_string(dir.join(RIGHT_EDGE)).ok()?;
+    let mut bytes = Vec::new();
+    for line in text.lines() {
+        bytes.extend(data_encoding::HEXLOWER.decode(line.as_bytes()).ok()?);
+    }
+    split(&bytes)
+}

@@ -1,0 +1,65 @@
+//! Connections of the command to a vault.
+
+use std::path::PathBuf;
+
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::output::Failure;
+use crate::{
+    config::Connection,
+    crypto::random::SystemRng,
+    domain::{ids::RequestId, time::Clock},
+    grpc::pb::{
+        audit_service_client::AuditServiceClient, consent_service_client::ConsentServiceClient,
+        vault_service_client::VaultServiceClient,
+    },
+};
+
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Where the vault is and who calls.
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct Args {
+    /// File that names the vault's address and the caller's certificate (docs/configuration.md).
+    #[arg(long, value_name = "FILE", default_value = "sandyq-client.toml")]
+    pub(super) connection: PathBuf,
+}
+
+impl Args {
+    pub(super) async fn connect(&self) -> Result<Channel, Failure> {
+        connect(&Connection::load(&self.connection)?).await
+    }
+}
+
+/// Connects over mutual TLS.
+pub(super) async fn connect(connection: &Connection) -> Result<Channel, Failure> {
+    let [authority, certificate, key] = connection.pem()?;
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(authority))
+        .identity(Identity::from_pem(certificate, key));
+    if let Some(name) = &connection.server_name {
+        tls = tls.domain_name(name);
+    }
+    let endpoint = Endpoint::from_shared(connection.target.clone())?
+        .tls_config(tls)?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true);
+    Ok(endpoint.connect().await?)
+}
+
+pub(super) fn vault(channel: Channel) -> VaultServiceClient<Channel> {
+    VaultServiceClient::new(channel)
+}
+
+pub(super) fn consents(channel: Channel) -> ConsentServiceClient<Channel> {
+    ConsentServiceClient::new(channel)
+}
+
+pub(super) fn audit(channel: Channel) -> AuditServiceClient<Channel> {
+    AuditServiceClient::new(channel)
+}
+
+/// An id for one logical call.
+pub(super) fn request_id() -> Result<String, Failure> {
+    Ok(RequestId::new(Clock::default().now(), &SystemRng::new())?.to_string())
+}

@@ -1,0 +1,105 @@
+//! `sandyq init`.
+
+use std::{path::PathBuf, sync::Arc};
+
+use serde_json::json;
+
+use super::output::{Failure, Out, exit};
+use crate::{
+    config::Config,
+    crypto::{
+        kms::{Kms, local::LocalKms},
+        random::SystemRng,
+    },
+    domain::time::Clock,
+    policy::model::Policy,
+    store::{Store, sqlite::SqliteStore},
+    vault::{
+        Vault,
+        install::{create_installation, create_platform},
+    },
+};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// The server's configuration.
+    #[arg(long, value_name = "FILE", default_value = "sandyq.toml")]
+    config: PathBuf,
+}
+
+pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let config = Config::load(&args.config)?;
+    let done = init(&config).await?;
+    let mut lines = Vec::new();
+    if done.created {
+        lines.push(format!("Created installation {}.", config.installation.name));
+    }
+    lines.extend(done.added.iter().map(|name| format!("Added platform {name}.")));
+    if !done.created && done.added.is_empty() {
+        lines.push("Nothing to do: installation and platforms exist.".to_owned());
+    }
+    lines.push(String::new());
+    lines.push(
+        "Audit key (keep it outside the installation; `sandyq audit verify` starts from it):".to_owned(),
+    );
+    lines.push(done.verifier_key.clone());
+    out.data(
+        &json!({ "created": done.created, "platforms_added": done.added, "verifier_key": done.verifier_key }),
+        &lines,
+    )?;
+    Ok(())
+}
+
+/// What an init did.
+pub(super) struct Done {
+    pub(super) created: bool,
+    pub(super) added: Vec<String>,
+    pub(super) verifier_key: String,
+}
+
+/// Makes what is not there yet: root key, database, installation, platforms.
+pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
+    let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
+    let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
+    let mut policies = Vec::new();
+    for platform in &config.platform {
+        policies.push(Policy::parse(&config.read(&platform.policy)?)?);
+    }
+    let database = config.resolve(&config.database.sqlite);
+    let kms: Arc<dyn Kms> = match (root.exists(), unseal.exists()) {
+        (true, true) => Arc::new(LocalKms::open(&root, &unseal)?),
+        (false, false) if !database.exists() => Arc::new(LocalKms::create(&root, &unseal, rng.as_ref())?),
+        _ => {
+            let message = "root key file, unseal key and database must all exist or none of them: a new root key \
+                           could not open an old database";
+            return Err(Failure::new(exit::FAILED, message));
+        }
+    };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_and_migrate(&database).await?);
+    let now = clock.now();
+    let created = match store.installation().await? {
+        None => {
+            let name = &config.installation.name;
+            create_installation(store.as_ref(), kms.as_ref(), name, now, rng.as_ref()).await?;
+            true
+        }
+        Some(installation) if installation.name == config.installation.name => false,
+        Some(installation) => {
+            let message = format!("the database is of installation {}", installation.name);
+            return Err(Failure::new(exit::FAILED, message));
+        }
+    };
+    let known = store.installation().await?.map(|i| i.platforms).unwrap_or_default();
+    let mut added = Vec::new();
+    for policy in policies {
+        let name = policy.operator.name;
+        if known.iter().all(|(_, k)| *k != name) {
+            create_platform(store.as_ref(), kms.as_ref(), name.clone(), now, rng.as_ref()).await?;
+            added.push(name.to_string());
+        }
+    }
+    let vault = Vault::open(store, kms, clock, rng).await?;
+    let verifier_key = vault.verifier_key();
+    vault.close().await;
+    Ok(Done { created, added, verifier_key })
+}

@@ -1,0 +1,228 @@
+//! A complete installation in one directory, with certificates of its own: for the demo, for development, for tests.
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use super::{
+    init::init,
+    output::Failure,
+    pki::Authority,
+    serve::{open, serve_until, tls},
+};
+use crate::config::{Config, Connection};
+
+/// The policy that the demo and development run.
+const POLICY: &str = include_str!("../../policies/lerna.toml");
+
+/// Callers: name, role, and the file that declares it.
+const CALLERS: [(&str, &str, bool); 4] = [
+    ("backend", "service", false),
+    ("payments", "service", false),
+    ("support", "service", false),
+    ("auditor", "auditor", true),
+];
+
+/// Trust domain of the platform's callers.
+pub const PLATFORM_DOMAIN: &str = "lerna.example.kz";
+/// Trust domain of the vault's own staff.
+pub const STAFF_DOMAIN: &str = "vault.example.kz";
+
+/// Files of an installation on this machine.
+pub struct LocalInstallation {
+    dir: PathBuf,
+}
+
+impl LocalInstallation {
+    /// Writes certificates, policy, callers and configuration into an empty directory.
+    ///
+    /// # Errors
+    /// [`Failure`]; a directory that holds anything is refused.
+    pub fn create(dir: &Path, listen: SocketAddr) -> Result<Self, Failure> {
+        fs::create_dir_all(dir)?;
+        if fs::read_dir(dir)?.next().is_some() {
+            let message = format!("{} is not empty", dir.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message).into());
+        }
+        let (server_ca, platform_ca, staff_ca) = (
+            Authority::new("development server authority")?,
+            Authority::new("development platform authority")?,
+            Authority::new("development staff authority")?,
+        );
+        fs::write(dir.join("server-authority.pem"), server_ca.pem())?;
+        fs::write(dir.join("platform-authority.pem"), platform_ca.pem())?;
+        fs::write(dir.join("staff-authority.pem"), staff_ca.pem())?;
+        server_ca.server()?.write(dir, "server")?;
+        let (mut callers, mut staff) = (String::new(), String::new());
+        for (name, role, is_staff) in CALLERS {
+            let (authority, domain, list) = if is_staff {
+                (&staff_ca, STAFF_DOMAIN, &mut staff)
+            } else {
+                (&platform_ca, PLATFORM_DOMAIN, &mut callers)
+            };
+            let id = format!("spiffe://{domain}/{name}");
+            authority.client(&[&id])?.write(dir, name)?;
+            // Writing to a String cannot fail.
+            let _written =
+                write!(list, "[[caller]]\nspiffe_id = \"{id}\"\nname = \"{name}\"\nroles = [\"{role}\"]\n\n");
+        }
+        fs::write(dir.join("callers.toml"), callers)?;
+        fs::write(dir.join("staff.toml"), staff)?;
+        fs::write(dir.join("lerna.toml"), POLICY)?;
+        fs::write(dir.join("sandyq.toml"), config_text(listen))?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The installation that an earlier `create` made in this directory.
+    #[must_use]
+    pub fn open(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.join("sandyq.toml")
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(&self.config_path())?)
+    }
+
+    /// Writes a connection file for each caller, once the server's port is known.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn write_connections(&self, server: SocketAddr) -> Result<(), Failure> {
+        for (name, ..) in CALLERS {
+            let text = toml::to_string(&connection(server, name))?;
+            fs::write(self.connection_path(name), text)?;
+        }
+        Ok(())
+    }
+
+    /// The connection file of a caller.
+    #[must_use]
+    pub fn connection_path(&self, caller: &str) -> PathBuf {
+        self.dir.join(format!("client-{caller}.toml"))
+    }
+
+    /// The connection of a caller.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn connection(&self, caller: &str) -> Result<Connection, Failure> {
+        Ok(Connection::load(&self.connection_path(caller))?)
+    }
+}
+
+fn connection(server: SocketAddr, name: &str) -> Connection {
+    Connection {
+        target: format!("https://{server}"),
+        server_name: Some("localhost".to_owned()),
+        server_authority: "server-authority.pem".into(),
+        certificate: format!("{name}.pem").into(),
+        key: format!("{name}.key").into(),
+    }
+}
+
+fn config_text(listen: SocketAddr) -> String {
+    format!(
+        r#"[installation]
+name = "{STAFF_DOMAIN}"
+
+[server]
+listen = "{listen}"
+certificate = "server.pem"
+key = "server.key"
+lame_duck_seconds = 0
+drain_seconds = 5
+
+[[client_authority]]
+trust_domain = "{PLATFORM_DOMAIN}"
+certificates = "platform-authority.pem"
+
+[[client_authority]]
+trust_domain = "{STAFF_DOMAIN}"
+certificates = "staff-authority.pem"
+
+[database]
+sqlite = "sandyq.db"
+
+[root_key]
+file = "root.json"
+unseal_key = "unseal.key"
+
+[staff]
+callers = "staff.toml"
+
+[[platform]]
+policy = "lerna.toml"
+callers = "callers.toml"
+"#
+    )
+}
+
+/// A local installation that is being served.
+pub struct Running {
+    /// Its files.
+    pub installation: LocalInstallation,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its audit key, as `init` printed it.
+    pub verifier_key: String,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), Failure>>,
+}
+
+impl LocalInstallation {
+    /// Initialises the installation and serves it on loopback, in this process.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn start(self, reflection: bool) -> Result<Running, Failure> {
+        let config = self.config()?;
+        let verifier_key = init(&config).await?.verifier_key;
+        let tls = tls(&config)?;
+        let vault = open(&config).await?;
+        let listener = TcpListener::bind(config.server.listen).await?;
+        let address = listener.local_addr()?;
+        self.write_connections(address)?;
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(async move {
+            let shutdown = async {
+                // Dropped or sent: either way it is time to stop.
+                let _stopped = stopped.await;
+            };
+            serve_until(&config, listener, tls, vault, reflection, shutdown).await
+        });
+        Ok(Running { installation: self, address, verifier_key, stop, server })
+    }
+}
+
+impl Running {
+    /// Stops serving, after running calls have ended.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn stop(self) -> Result<(), Failure> {
+        // An error means that the server has ended by itself; its own result says why.
+        let _sent = self.stop.send(());
+        self.server.await?
+    }
+}

@@ -1,0 +1,104 @@
+//! The command. Data goes to stdout, progress and logs to stderr; every command that is not about a machine's own
+//! files is a client of an RPC.
+
+mod audit;
+mod client;
+mod consent;
+mod demo;
+mod dev;
+mod init;
+pub mod local;
+mod migrate;
+mod output;
+pub mod pki;
+mod serve;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{config, telemetry};
+use output::Out;
+pub use output::{Failure, exit};
+
+/// A vault for the personal data of Kazakhstan's online platforms.
+#[derive(Parser, Debug)]
+#[command(name = "sandyq", version, about, max_term_width = 110, after_help = EXIT_CODES)]
+struct Cli {
+    /// Print data as JSON, one object.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the log does not verify; 4 the vault refused.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the whole story with synthetic people in a temporary directory, and check its log.
+    Demo(demo::Args),
+    /// Start a vault for development: loopback, throw-away keys, synthetic people.
+    Dev(dev::Args),
+    /// Make a new installation, or add the platforms that its configuration names anew.
+    Init(init::Args),
+    /// Bring the database's schema to this binary's version.
+    Migrate(migrate::Args),
+    /// Serve.
+    Serve(serve::Args),
+    /// Say who the vault takes the caller to be.
+    Whoami(client::Args),
+    /// Store values of a subject, read as JSON from stdin or a file, and print their tokens.
+    Tokenize(values::TokenizeArgs),
+    /// Print the values behind tokens, for a declared purpose.
+    Detokenize(values::DetokenizeArgs),
+    /// Withdraw and list consents.
+    #[command(subcommand)]
+    Consent(consent::Command),
+    /// Export and verify the log.
+    #[command(subcommand)]
+    Audit(audit::Command),
+}
+
+/// Parses the arguments, runs the command, and says how it ended.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to say where even this cannot be printed.
+            let _printed = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let mut out = Out::new(cli.json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return out.failure(&error.into()),
+    };
+    match runtime.block_on(run_command(cli.command, &mut out)) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(failure) => out.failure(&failure),
+    }
+}
+
+async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
+    let quiet = !matches!(command, Command::Serve(_) | Command::Dev(_));
+    let format = if out.json { telemetry::LogFormat::Json } else { telemetry::LogFormat::Text };
+    let filter = config::log_filter().unwrap_or_else(|| (if quiet { "error" } else { "info" }).to_owned());
+    telemetry::start(format, &filter);
+    match command {
+        Command::Demo(args) => demo::run(&args, out).await,
+        Command::Dev(args) => dev::run(&args, out).await,
+        Command::Init(args) => init::run(&args, out).await,
+        Command::Migrate(args) => migrate::run(&args, out).await,
+        Command::Serve(args) => serve::run(&args, out).await,
+        Command::Whoami(args) => values::whoami(&args, out).await,
+        Command::Tokenize(args) => values::tokenize(&args, out).await,
+        Command::Detokenize(args) => values::detokenize(&args, out).await,
+        Command::Consent(command) => consent::run(command, out).await,
+        Command::Audit(command) => audit::run(command, out).await,
+    }
+}

@@ -1,0 +1,120 @@
+//! What a command prints, and how it ends.
+
+use std::{
+    error::Error,
+    fmt::Write as _,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use tonic_types::StatusExt as _;
+
+/// Exit codes.
+pub mod exit {
+    /// Done.
+    pub const OK: u8 = 0;
+    /// Failed.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage.
+    pub const USAGE: u8 = 2;
+    /// The log does not verify.
+    pub const NOT_VERIFIED: u8 = 3;
+    /// The vault refused.
+    pub const REFUSED: u8 = 4;
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// A failure with an exit code of its own.
+    #[must_use]
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// A refusal by the vault: its reason, its text, and the fields at fault.
+    #[must_use]
+    pub fn refused(status: &tonic::Status) -> Self {
+        Self::new(exit::REFUSED, describe(status))
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            // Writing to a String cannot fail.
+            let _written = write!(message, ": {cause}");
+            source = cause.source();
+        }
+        Self::new(exit::FAILED, message)
+    }
+}
+
+/// A status as people read it: `REASON: text (field: rule; …)`.
+#[must_use]
+pub(super) fn describe(status: &tonic::Status) -> String {
+    let details = status.get_error_details();
+    let reason = details.error_info().map_or_else(|| status.code().to_string(), |info| info.reason.clone());
+    let fields: Vec<_> = details
+        .bad_request()
+        .map(|bad| bad.field_violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect())
+        .unwrap_or_default();
+    let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join("; ")) };
+    format!("{reason}: {}{fields}", status.message())
+}
+
+/// Prints for people or for programs.
+#[derive(Debug)]
+pub(super) struct Out {
+    /// Print JSON.
+    pub(super) json: bool,
+}
+
+impl Out {
+    /// An output.
+    #[must_use]
+    pub(super) const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// A line of data for people; nothing in JSON mode.
+    pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
+        if self.json { Ok(()) } else { print(line) }
+    }
+
+    /// The data of a command: one JSON object, or lines for people.
+    pub(super) fn data(&mut self, json: &serde_json::Value, lines: &[String]) -> io::Result<()> {
+        if self.json { print(&json.to_string()) } else { lines.iter().try_for_each(|line| print(line)) }
+    }
+
+    /// Says on stderr why the command failed.
+    pub(super) fn failure(&mut self, failure: &Failure) -> ExitCode {
+        let text = if self.json {
+            serde_json::json!({ "error": failure.message, "exit_code": failure.code }).to_string()
+        } else {
+            format!("sandyq: {}", failure.message)
+        };
+        // Nothing is left to say where stderr is gone.
+        let _printed = writeln!(io::stderr().lock(), "{text}");
+        ExitCode::from(failure.code)
+    }
+}
+
+fn print(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}

@@ -1,0 +1,350 @@
+//! Configuration files: the only reader of files and environment for the server and the clients.
+//!
+//! Unknown keys are refused, paths are relative to the file that names them, and files with secrets must not be
+//! readable by others.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    domain::{
+        caller::Role,
+        names::{CallerName, SpiffeId},
+    },
+    grpc::tls::ClientAuthority,
+    vault::{enrol::DeclaredCaller, install::check_installation_name},
+};
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not TOML, or with keys that are not known.
+    #[error("{path} does not parse: {source}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// Why.
+        source: Box<toml::de::Error>,
+    },
+    /// Against a rule.
+    #[error("{path}: {rule}")]
+    Rule {
+        /// The file.
+        path: String,
+        /// What is wrong and what would mend it.
+        rule: String,
+    },
+}
+
+/// The server's configuration, as in `docs/configuration.md`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The installation.
+    pub installation: InstallationConfig,
+    /// Where and as whom to listen.
+    pub server: ServerConfig,
+    /// One authority for each SPIFFE trust domain.
+    pub client_authority: Vec<AuthorityConfig>,
+    /// The database.
+    pub database: DatabaseConfig,
+    /// The root key.
+    pub root_key: RootKeyConfig,
+    /// Callers of the vault itself, such as auditors of every platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staff: Option<StaffConfig>,
+    /// Platforms.
+    #[serde(default)]
+    pub platform: Vec<PlatformConfig>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// The installation.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstallationConfig {
+    /// Its name, like a host name; it stands in the origin of every log and never changes.
+    pub name: String,
+}
+
+/// Where and as whom to listen.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// Seconds of `NOT_SERVING` before connections are drained at shutdown.
+    #[serde(default = "default_lame_duck_seconds")]
+    pub lame_duck_seconds: u64,
+    /// Seconds that running calls may take to end after that.
+    #[serde(default = "default_drain_seconds")]
+    pub drain_seconds: u64,
+}
+
+const fn default_lame_duck_seconds() -> u64 {
+    5
+}
+
+const fn default_drain_seconds() -> u64 {
+    20
+}
+
+/// The authority of one trust domain.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityConfig {
+    /// Such as `lerna.kz`.
+    pub trust_domain: String,
+    /// Root certificates, PEM.
+    pub certificates: PathBuf,
+}
+
+/// The database.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// File of the SQLite database.
+    pub sqlite: PathBuf,
+}
+
+/// The root key in two files.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootKeyConfig {
+    /// Sealed root keys.
+    pub file: PathBuf,
+    /// The key that unseals them. Belongs on another medium.
+    pub unseal_key: PathBuf,
+}
+
+/// Callers of the vault itself.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaffConfig {
+    /// File of callers.
+    pub callers: PathBuf,
+}
+
+/// A platform.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformConfig {
+    /// Its policy.
+    pub policy: PathBuf,
+    /// Its callers.
+    pub callers: PathBuf,
+}
+
+/// What the server's TLS is made of.
+pub struct TlsFiles {
+    /// Certificate chain, PEM.
+    pub certificate: Vec<u8>,
+    /// Private key, PEM.
+    pub key: Zeroizing<Vec<u8>>,
+    /// Client authorities.
+    pub authorities: Vec<ClientAuthority>,
+}
+
+impl Config {
+    /// Reads a configuration file and checks it.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = parse_file(path)?;
+        path.clone_into(&mut config.path);
+        check_installation_name(&config.installation.name).map_err(|rule| config.rule(rule))?;
+        if config.client_authority.is_empty() {
+            return Err(config.rule("at least one [[client_authority]] is needed: nobody could call"));
+        }
+        Ok(config)
+    }
+
+    /// A path of this configuration.
+    #[must_use]
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        beside(&self.path, path)
+    }
+
+    /// Text of a file of this configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`].
+    pub fn read(&self, path: &Path) -> Result<String, ConfigError> {
+        read_text(&self.resolve(path))
+    }
+
+    /// Certificate and key of the server, and the client authorities.
+    ///
+    /// # Errors
+    /// [`ConfigError`], also where others may read the key.
+    pub fn tls(&self) -> Result<TlsFiles, ConfigError> {
+        let key = self.resolve(&self.server.key);
+        refuse_readable_by_others(&key)?;
+        let authorities = self
+            .client_authority
+            .iter()
+            .map(|authority| {
+                let pem = self.read(&authority.certificates)?.into_bytes();
+                Ok(ClientAuthority { trust_domain: authority.trust_domain.clone(), pem })
+            })
+            .collect::<Result<_, ConfigError>>()?;
+        Ok(TlsFiles {
+            certificate: self.read(&self.server.certificate)?.into_bytes(),
+            key: Zeroizing::new(read_text(&key)?.into_bytes()),
+            authorities,
+        })
+    }
+
+    /// Refuses root key files that others may read.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`].
+    pub fn check_root_key_files(&self) -> Result<(), ConfigError> {
+        refuse_readable_by_others(&self.resolve(&self.root_key.file))?;
+        refuse_readable_by_others(&self.resolve(&self.root_key.unseal_key))
+    }
+
+    /// Callers from a file of this configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn callers(&self, path: &Path) -> Result<Vec<DeclaredCaller>, ConfigError> {
+        let path = self.resolve(path);
+        let file: CallersFile = parse_file(&path)?;
+        let rule = |rule: String| ConfigError::Rule { path: path.display().to_string(), rule };
+        file.caller
+            .into_iter()
+            .map(|caller| {
+                let roles = caller.roles.iter().map(|role| role.parse::<Role>());
+                let roles = roles.collect::<Result<Vec<_>, _>>().map_err(|_| {
+                    rule(format!("caller {}: roles are `service` and `auditor`", caller.name))
+                })?;
+                if roles.is_empty() {
+                    return Err(rule(format!("caller {}: needs at least one role", caller.name)));
+                }
+                let domain = caller.spiffe_id.trust_domain();
+                if !self.client_authority.iter().any(|authority| authority.trust_domain == domain) {
+                    return Err(rule(format!("no [[client_authority]] for trust domain {domain}")));
+                }
+                Ok(DeclaredCaller { spiffe_id: caller.spiffe_id, name: caller.name, roles })
+            })
+            .collect()
+    }
+
+    fn rule(&self, rule: &str) -> ConfigError {
+        ConfigError::Rule { path: self.path.display().to_string(), rule: rule.to_owned() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallersFile {
+    caller: Vec<CallerTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallerTable {
+    spiffe_id: SpiffeId,
+    name: CallerName,
+    roles: Vec<String>,
+}
+
+/// How a client reaches the vault, and as whom.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// `https://host:port`
+    pub target: String,
+    /// Name in the server's certificate, where it is not the target's host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Roots of the server's certificate, PEM.
+    pub server_authority: PathBuf,
+    /// The client's certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+impl Connection {
+    /// Reads a connection file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut connection: Self = parse_file(path)?;
+        for file in [&mut connection.server_authority, &mut connection.certificate, &mut connection.key] {
+            *file = beside(path, file);
+        }
+        Ok(connection)
+    }
+
+    /// Server roots, certificate and key.
+    ///
+    /// # Errors
+    /// [`ConfigError`], also where others may read the key.
+    pub fn pem(&self) -> Result<[String; 3], ConfigError> {
+        refuse_readable_by_others(&self.key)?;
+        Ok([read_text(&self.server_authority)?, read_text(&self.certificate)?, read_text(&self.key)?])
+    }
+}
+
+/// What the environment says of logs: `SANDYQ_LOG`, in the syntax of `tracing`'s filters.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+#[must_use]
+pub fn log_filter() -> Option<String> {
+    std::env::var("SANDYQ_LOG").ok()
+}
+
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.display().to_string(), source })
+}
+
+fn parse_file<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    toml::from_str(&read_text(path)?)
+        .map_err(|source| ConfigError::Syntax { path: path.display().to_string(), source: Box::new(source) })
+}
+
+#[cfg(unix)]
+fn refuse_readable_by_others(path: &Path) -> Result<(), ConfigError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = fs::metadata(path)
+        .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
+    if metadata.permissions().mode().is_multiple_of(0o10) {
+        return Ok(());
+    }
+    Err(ConfigError::Rule {
+        path: path.display().to_string(),
+        rule: "others may read this secret; `chmod o-rwx` it".to_owned(),
+    })
+}
+
+#[cfg(not(unix))]
+fn refuse_readable_by_others(_path: &Path) -> Result<(), ConfigError> {
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! The words of the vault: ids, fields and their types, tokens, plaintexts, time and randomness.
+//!
+//! This room touches nothing: no files, no network, no clock but [`time::Clock`]. Every other room may use it.
+
+pub mod authority;
+pub mod caller;
+pub mod canonical;
+pub mod code;
+pub mod consent;
+pub mod field;
+pub mod ids;
+pub mod iin;
+pub mod names;
+pub mod reference;
+pub mod rng;
+pub mod secret;
+pub mod time;
+pub mod token;

@@ -1,0 +1,233 @@
+//! Messages to the vault's types and back. Says which field is wrong, never what stood in it.
+
+use prost_types::Timestamp as PbTimestamp;
+
+use super::pb;
+use crate::{
+    domain::{
+        consent::{Consent, ConsentAct, ConsentState},
+        names::FieldName,
+        reference::Reference,
+        secret::Plaintext,
+        time::Timestamp,
+    },
+    policy::model::View,
+    vault::{
+        consent::NewConsent,
+        error::{VaultError, Violation},
+        tokenize::{MAX_CONSENTS, MAX_FIELDS, MAX_REFERENCE_BYTES, NewValues},
+    },
+};
+
+/// Items in one batch.
+pub(super) const MAX_BATCH: usize = 1_000;
+/// How far a consent may be dated ahead of the vault's clock.
+const CONSENT_AHEAD_MICROS: i64 = 5 * 60 * 1_000_000;
+/// 9999-12-31T23:59:59Z, the last second of a protobuf Timestamp.
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// Collects violations, so that a caller sees all of them at once.
+pub(super) struct Checker {
+    prefix: String,
+    violations: Vec<Violation>,
+}
+
+impl Checker {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), violations: Vec::new() }
+    }
+
+    fn refuse(&mut self, field: &str, rule: &str) {
+        self.violations.push(Violation::new(format!("{}{field}", self.prefix), rule));
+    }
+
+    /// A text that parses.
+    pub(super) fn parse<T: std::str::FromStr>(&mut self, field: &str, text: &str) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        text.parse().map_err(|e: T::Err| self.refuse(field, &e.to_string())).ok()
+    }
+
+    fn require<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.refuse(field, "is required");
+        }
+        value
+    }
+
+    fn time(&mut self, field: &str, time: PbTimestamp) -> Option<Timestamp> {
+        let micros = (0..=LAST_SECOND)
+            .contains(&time.seconds)
+            .then(|| time.seconds * 1_000_000 + i64::from(time.nanos / 1_000))
+            .filter(|_| (0..1_000_000_000).contains(&time.nanos));
+        if micros.is_none() {
+            self.refuse(field, "is not a time between 1970 and 9999");
+        }
+        micros.map(Timestamp::from_micros)
+    }
+
+    pub(super) fn reference(&mut self, field: &str, text: &str) -> Option<Reference> {
+        if text.is_empty() {
+            return None;
+        }
+        Reference::parse(text).map_err(|e| self.refuse(field, &e.to_string())).ok()
+    }
+
+    pub(super) fn view(&mut self, field: &str, number: i32) -> Option<View> {
+        match pb::View::try_from(number) {
+            Ok(pb::View::Full) => Some(View::Full),
+            Ok(pb::View::Masked) => Some(View::Masked),
+            Ok(pb::View::Unspecified) | Err(_) => {
+                self.refuse(field, "must be VIEW_FULL or VIEW_MASKED");
+                None
+            }
+        }
+    }
+
+    pub(super) fn subject_reference(&mut self, text: &str) {
+        if text.is_empty() || text.len() > MAX_REFERENCE_BYTES {
+            self.refuse("subject_reference", "must have 1 to 256 bytes");
+        }
+    }
+
+    /// The value, where nothing was refused.
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, VaultError> {
+        match value {
+            Some(value) if self.violations.is_empty() => Ok(value),
+            Some(_) | None => Err(VaultError::Invalid(self.violations)),
+        }
+    }
+}
+
+/// One subject's values, from Tokenize or from an item of its batch.
+pub(super) fn new_values(
+    prefix: &str,
+    subject_reference: String,
+    fields: Vec<pb::FieldValue>,
+    consents: Vec<pb::ConsentGrant>,
+    now: Timestamp,
+) -> Result<NewValues, VaultError> {
+    let mut check = Checker::new(prefix);
+    check.subject_reference(&subject_reference);
+    if fields.is_empty() && consents.is_empty() {
+        check.refuse("fields", "a call stores at least one value or consent");
+    }
+    if fields.len() > MAX_FIELDS {
+        check.refuse("fields", "at most 64");
+    }
+    if consents.len() > MAX_CONSENTS {
+        check.refuse("consents", "at most 32");
+    }
+    let mut values = Vec::new();
+    for (i, field) in fields.into_iter().enumerate() {
+        let value = Plaintext::new(field.value);
+        if let Some(name) = check.parse::<FieldName>(&format!("fields[{i}].field"), &field.field) {
+            values.push((name, value));
+        }
+    }
+    let mut grants = Vec::new();
+    for (i, grant) in consents.into_iter().enumerate() {
+        match new_consent(&format!("{prefix}consents[{i}]."), grant, now) {
+            Ok(grant) => grants.push(grant),
+            Err(VaultError::Invalid(more)) => check.violations.extend(more),
+            Err(other) => return Err(other),
+        }
+    }
+    check.finish(Some(NewValues { subject_reference, fields: values, consents: grants }))
+}
+
+/// A consent as the subject gave it.
+pub(super) fn new_consent(
+    prefix: &str,
+    grant: pb::ConsentGrant,
+    now: Timestamp,
+) -> Result<NewConsent, VaultError> {
+    let mut check = Checker::new(prefix);
+    let purpose = check.parse("purpose", &grant.purpose);
+    if grant.fields.len() > MAX_FIELDS {
+        check.refuse("fields", "at most 64");
+    }
+    let fields: Vec<FieldName> = grant
+        .fields
+        .iter()
+        .enumerate()
+        .filter_map(|(i, name)| check.parse(&format!("fields[{i}]"), name))
+        .collect();
+    let act = match pb::ConsentAct::try_from(grant.act) {
+        Ok(pb::ConsentAct::Tick) => Some(ConsentAct::Tick),
+        Ok(pb::ConsentAct::Written) => Some(ConsentAct::Written),
+        Ok(pb::ConsentAct::ElectronicSignature) => Some(ConsentAct::ElectronicSignature),
+        Ok(pb::ConsentAct::OneTimeCode) => Some(ConsentAct::OneTimeCode),
+        Ok(pb::ConsentAct::Unspecified) | Err(_) => {
+            check.refuse("act", "is required: use, cookies or supplying data are no consent (rule R4)");
+            None
+        }
+    };
+    let given_at = check.require("give_time", grant.give_time).and_then(|t| check.time("give_time", t));
+    if given_at.is_some_and(|t| t > now.plus_micros(CONSENT_AHEAD_MICROS)) {
+        check.refuse("give_time", "lies more than five minutes ahead");
+    }
+    let expires_at = grant.expire_time.and_then(|t| check.time("expire_time", t));
+    let third_party_transfer = check.require("third_party_transfer", grant.third_party_transfer);
+    let cross_border_transfer = check.require("cross_border_transfer", grant.cross_border_transfer);
+    let publication = check.require("publication", grant.publication);
+    let language = check.parse("language", &grant.language);
+    let site = check.parse("site", &grant.site);
+    let text_sha256 = <[u8; 32]>::try_from(grant.text_sha256.as_slice()).ok();
+    if text_sha256.is_none() {
+        check.refuse("text_sha256", "must have 32 bytes");
+    }
+    let subject_name = Plaintext::new(grant.subject_name);
+    let consent = (|| {
+        Some(NewConsent {
+            purpose: purpose?,
+            fields,
+            subject_name,
+            act: act?,
+            given_at: given_at?,
+            expires_at,
+            third_party_transfer: third_party_transfer?,
+            cross_border_transfer: cross_border_transfer?,
+            publication: publication?,
+            policy_version: grant.policy_version,
+            language: language?,
+            text_sha256: text_sha256?,
+            site: site?,
+        })
+    })();
+    check.finish(consent)
+}
+
+/// A consent for an answer.
+pub(super) fn consent(consent: &Consent) -> pb::Consent {
+    let state = match consent.state {
+        ConsentState::Granted => pb::ConsentState::Granted,
+        ConsentState::Withdrawn => pb::ConsentState::Withdrawn,
+    };
+    pb::Consent {
+        consent_id: consent.id.to_string(),
+        purpose: consent.purpose.to_string(),
+        fields: consent.fields.iter().map(ToString::to_string).collect(),
+        state: state.into(),
+        give_time: Some(time(consent.given_at)),
+        expire_time: consent.expires_at.map(time),
+        withdraw_time: consent.withdrawn_at.map(time),
+        policy_version: consent.policy_version,
+    }
+}
+
+/// A time for an answer.
+pub(super) fn time(time: Timestamp) -> PbTimestamp {
+    let micros = time.as_micros();
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or_default();
+    PbTimestamp { seconds: micros.div_euclid(1_000_000), nanos }
+}
+
+/// A view for an answer.
+pub(super) const fn view(view: View) -> pb::View {
+    match view {
+        View::Full => pb::View::Full,
+        View::Masked => pb::View::Masked,
+    }
+}

@@ -1,0 +1,11 @@
+//! The contract `sandyq.v1` over gRPC and mutual TLS. Thin: it authenticates, converts, and calls the vault.
+
+pub mod audit_service;
+pub mod authn;
+pub mod consent_service;
+mod convert;
+pub mod pb;
+pub mod server;
+pub mod status;
+pub mod tls;
+pub mod vault_service;

@@ -1,0 +1,133 @@
+//! The server: services, limits, health, shutdown.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tonic::{Status, transport::Server};
+use tonic_health::server::HealthReporter;
+
+use super::{
+    audit_service::AuditService,
+    consent_service::ConsentService,
+    pb::{
+        DESCRIPTORS, audit_service_server::AuditServiceServer, consent_service_server::ConsentServiceServer,
+        vault_service_server::VaultServiceServer,
+    },
+    status::deadline_exceeded,
+    tls::{ServerTls, incoming},
+    vault_service::VaultService,
+};
+use crate::vault::Vault;
+
+/// Longest time of a unary call in the vault, whatever the client's own deadline.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
+const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+
+/// How a server runs.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeOptions {
+    /// Whether to offer gRPC reflection (version 1).
+    pub reflection: bool,
+    /// How long the health service says `NOT_SERVING` before connections are drained.
+    pub lame_duck: Duration,
+    /// How long running calls may take to end after that.
+    pub drain: Duration,
+}
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The transport failed.
+    #[error("the server failed")]
+    Transport(#[from] tonic::transport::Error),
+    /// The reflection descriptors do not load.
+    #[error("reflection could not be set up")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Ends a call that takes longer than the vault allows. What was sent to the lane still runs to its end there.
+pub(super) async fn within_limit<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    tokio::time::timeout(CALL_LIMIT, call).await.unwrap_or_else(|_| Err(deadline_exceeded()))
+}
+
+/// Serves until `shutdown` is ready, then drains: health says `NOT_SERVING`, new work stops, running calls end, and
+/// after a hard limit the rest is cut off.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(
+    listener: TcpListener,
+    tls: ServerTls,
+    vault: Arc<Vault>,
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_serving(&health).await;
+    let reflection = if options.reflection {
+        Some(
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .build_v1()?,
+        )
+    } else {
+        None
+    };
+    let values = VaultServiceServer::new(VaultService::new(Arc::clone(&vault)))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let consents = ConsentServiceServer::new(ConsentService::new(Arc::clone(&vault)))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let audit =
+        AuditServiceServer::new(AuditService::new(vault)).max_decoding_message_size(MAX_REQUEST_BYTES);
+
+    let (drain, draining) = tokio::sync::oneshot::channel();
+    let signal = async move {
+        shutdown.await;
+        set_not_serving(&health).await;
+        tokio::time::sleep(options.lame_duck).await;
+        let _server_ended = drain.send(());
+    };
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .add_optional_service(reflection)
+        .add_service(health_service)
+        .add_service(values)
+        .add_service(consents)
+        .add_service(audit)
+        .serve_with_incoming_shutdown(incoming(listener, tls), signal);
+    let hard_cap = async move {
+        if draining.await.is_ok() {
+            tokio::time::sleep(options.drain).await;
+        }
+    };
+    tokio::select! {
+        ended = server => Ok(ended?),
+        () = hard_cap => {
+            tracing::warn!("some calls did not end in time and were cut off");
+            Ok(())
+        }
+    }
+}
+
+async fn set_serving(health: &HealthReporter) {
+    health.set_serving::<VaultServiceServer<VaultService>>().await;
+    health.set_serving::<ConsentServiceServer<ConsentService>>().await;
+    health.set_serving::<AuditServiceServer<AuditService>>().await;
+}
+
+async fn set_not_serving(health: &HealthReporter) {
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    health.set_not_serving::<VaultServiceServer<VaultService>>().await;
+    health.set_not_serving::<ConsentServiceServer<ConsentService>>().await;
+    health.set_not_serving::<AuditServiceServer<AuditService>>().await;
+}

@@ -1,0 +1,167 @@
+//! One table from the vault's errors to gRPC statuses (AIP-193). `docs/errors.md` is held to it by a test.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::{policy::decide::Denial, vault::error::VaultError};
+
+/// The domain of every reason.
+pub const DOMAIN: &str = "sandyq.v1";
+
+/// After how long an overloaded or unavailable vault may be asked again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Status code.
+    pub code: Code,
+    /// Stable reason.
+    pub reason: &'static str,
+    /// Text for developers.
+    pub message: &'static str,
+}
+
+const fn row(code: Code, reason: &'static str, message: &'static str) -> Row {
+    Row { code, reason, message }
+}
+
+/// The row of a denial.
+#[must_use]
+pub const fn denial_row(denial: Denial) -> Row {
+    let reason = denial.as_str();
+    match denial {
+        Denial::CallerDisabled => row(Code::PermissionDenied, reason, "the caller's enrolment is disabled"),
+        Denial::PurposeNotDeclared => {
+            row(Code::PermissionDenied, reason, "the platform's policy does not declare this purpose")
+        }
+        Denial::CallerNotAllowed => {
+            row(Code::PermissionDenied, reason, "the platform's policy does not name this caller for this")
+        }
+        Denial::ViewNotAllowed => row(Code::PermissionDenied, reason, "the purpose does not allow this view"),
+        Denial::TokenNotFound => row(Code::NotFound, reason, "no such token"),
+        Denial::FieldNotAllowed => {
+            row(Code::PermissionDenied, reason, "the purpose does not cover this field")
+        }
+        Denial::TokenRevoked => row(Code::FailedPrecondition, reason, "the token was revoked"),
+        Denial::SubjectErased => row(Code::FailedPrecondition, reason, "the subject's data were erased"),
+        Denial::SubjectRestricted => {
+            row(Code::FailedPrecondition, reason, "use of the subject's data is blocked")
+        }
+        Denial::ConsentMissing => {
+            row(Code::FailedPrecondition, reason, "no consent covers this purpose and field")
+        }
+        Denial::ConsentWithdrawn => row(Code::FailedPrecondition, reason, "the consent was withdrawn"),
+        Denial::ConsentExpired => row(Code::FailedPrecondition, reason, "the consent's term has ended"),
+        Denial::ValueDiffers => {
+            row(Code::AlreadyExists, reason, "the subject's record of this field holds another value")
+        }
+        Denial::SubjectNotFound => row(Code::NotFound, reason, "no such subject"),
+        Denial::ConsentNotFound => row(Code::NotFound, reason, "no such consent"),
+        Denial::TooManyConsents => {
+            row(Code::ResourceExhausted, reason, "the subject has as many consents as a subject may have")
+        }
+        Denial::DataDamaged => {
+            row(Code::DataLoss, reason, "stored data fails its authentication; the operator has been told")
+        }
+    }
+}
+
+/// The row of any error.
+#[must_use]
+pub const fn error_row(error: &VaultError) -> Row {
+    match error {
+        VaultError::Invalid(_) => {
+            row(Code::InvalidArgument, "INVALID_FIELDS", "the request has invalid fields")
+        }
+        VaultError::MistypedToken => {
+            row(Code::InvalidArgument, "TOKEN_MALFORMED", "the text is not a token: it was mistyped or cut")
+        }
+        VaultError::Denied(denial) => denial_row(*denial),
+        VaultError::UnknownCaller => {
+            row(Code::Unauthenticated, "CALLER_UNKNOWN", "the client certificate names no enrolled caller")
+        }
+        VaultError::PlatformNotFound => row(Code::NotFound, "PLATFORM_NOT_FOUND", "no such platform"),
+        VaultError::Overloaded => {
+            row(Code::ResourceExhausted, "OVERLOADED", "too many calls wait for this platform")
+        }
+        VaultError::Contended => row(Code::Aborted, "CONTENDED", "the data kept changing; try again"),
+        VaultError::Unavailable => {
+            row(Code::Unavailable, "UNAVAILABLE", "the vault cannot serve now; nothing was released")
+        }
+    }
+}
+
+/// Every row, for the documentation and its test.
+#[must_use]
+pub fn table() -> Vec<Row> {
+    let errors = [
+        VaultError::Invalid(Vec::new()),
+        VaultError::MistypedToken,
+        VaultError::UnknownCaller,
+        VaultError::PlatformNotFound,
+        VaultError::Overloaded,
+        VaultError::Contended,
+        VaultError::Unavailable,
+    ];
+    errors
+        .iter()
+        .map(error_row)
+        .chain(Denial::ALL.iter().copied().map(denial_row))
+        .chain([DEADLINE_EXCEEDED])
+        .collect()
+}
+
+/// The vault's own limit on a call.
+pub const DEADLINE_EXCEEDED: Row =
+    row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took longer than the vault allows");
+
+fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    match error {
+        VaultError::Invalid(violations) => {
+            let violations: Vec<_> =
+                violations.iter().map(|v| FieldViolation::new(&*v.field, &*v.rule)).collect();
+            details.set_bad_request(violations);
+        }
+        VaultError::Overloaded | VaultError::Unavailable | VaultError::Contended => {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        VaultError::MistypedToken
+        | VaultError::Denied(_)
+        | VaultError::UnknownCaller
+        | VaultError::PlatformNotFound => {}
+    }
+    details
+}
+
+/// The status of a whole call.
+#[must_use]
+pub fn status(error: &VaultError) -> Status {
+    let row = error_row(error);
+    Status::with_error_details(row.code, row.message, details(error, row.reason))
+}
+
+/// The status of a call that ran into the vault's own limit.
+#[must_use]
+pub fn deadline_exceeded() -> Status {
+    let row = DEADLINE_EXCEEDED;
+    let details = ErrorDetails::with_error_info(row.reason, DOMAIN, HashMap::new());
+    Status::with_error_details(row.code, row.message, details)
+}
+
+/// The status of one item of a batch.
+#[must_use]
+pub fn item_status(error: &VaultError) -> tonic_types::Status {
+    let status = status(error);
+    // The details travel encoded in the status itself; one that cannot be read back loses only its details.
+    <tonic_types::Status as prost::Message>::decode(status.details()).unwrap_or_else(|_| {
+        tonic_types::Status {
+            code: status.code().into(),
+            message: status.message().to_owned(),
+            details: Vec::new(),
+        }
+    })
+}

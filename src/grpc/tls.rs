@@ -1,0 +1,305 @@
+//! Mutual TLS: client certificates by trust domain, handshakes off the accept loop, limits on both.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    server::{
+        NoServerSessionStorage, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, UnixTime,
+    pem::{self, PemObject as _},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+use super::authn::{Peer, spiffe_id_of};
+
+/// Connections served at once; further ones wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 4_096;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const PAUSE_AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Certificates or keys do not parse.
+    #[error("{what} does not parse")]
+    Pem {
+        /// Which.
+        what: String,
+        /// Why.
+        source: pem::Error,
+    },
+    /// No certificate in a file that should hold some.
+    #[error("{0} holds no certificate")]
+    Empty(String),
+    /// rustls refuses it.
+    #[error("{what} is refused")]
+    Refused {
+        /// Which.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Two authorities for one trust domain.
+    #[error("trust domain {0} is declared twice")]
+    TwoAuthorities(String),
+}
+
+/// The certificate authority of one SPIFFE trust domain.
+pub struct ClientAuthority {
+    /// The trust domain, such as `lerna.kz`.
+    pub trust_domain: String,
+    /// Its roots, PEM.
+    pub pem: Vec<u8>,
+}
+
+/// The server's side of TLS, ready to accept.
+#[derive(Debug)]
+pub struct ServerTls(ServerConfig);
+
+/// Builds the server's TLS: TLS 1.2 and 1.3, HTTP/2 only, client certificates required, no resumption.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn server_tls(
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+    authorities: &[ClientAuthority],
+) -> Result<ServerTls, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = certificates(certificate_pem, "the server's certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|source| TlsError::Pem { what: "the server's key".to_owned(), source })?;
+    let verifier = Arc::new(TrustDomains::new(authorities, &provider)?);
+    let refused = |what: &str, source: rustls::Error| TlsError::Refused {
+        what: what.to_owned(),
+        source: Box::new(source),
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| refused("the protocol version", e))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|e| refused("the server's certificate or key", e))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would carry trust past a change of the authorities.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(ServerTls(config))
+}
+
+fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|source| TlsError::Pem { what: what.to_owned(), source })?;
+    if chain.is_empty() { Err(TlsError::Empty(what.to_owned())) } else { Ok(chain) }
+}
+
+/// Verifies a client certificate against the authority of the trust domain that its SPIFFE ID names, and no other:
+/// an authority cannot speak for another's domain.
+#[derive(Debug)]
+struct TrustDomains {
+    by_domain: Vec<(String, Arc<dyn ClientCertVerifier>)>,
+    roots: Vec<DistinguishedName>,
+    schemes: Vec<SignatureScheme>,
+}
+
+impl TrustDomains {
+    fn new(
+        authorities: &[ClientAuthority],
+        provider: &Arc<rustls::crypto::CryptoProvider>,
+    ) -> Result<Self, TlsError> {
+        let schemes = provider.signature_verification_algorithms.supported_schemes();
+        let (mut by_domain, mut roots) = (Vec::new(), Vec::new());
+        for authority in authorities {
+            let domain = &authority.trust_domain;
+            let what = format!("the client authority of {domain}");
+            let refused = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Refused {
+                what: what.clone(),
+                source,
+            };
+            let mut store = RootCertStore::empty();
+            for root in certificates(&authority.pem, &what)? {
+                store.add(root).map_err(|e| refused(Box::new(e)))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
+                .build()
+                .map_err(|e| refused(Box::new(e)))?;
+            if by_domain.iter().any(|(known, _)| known == domain) {
+                return Err(TlsError::TwoAuthorities(domain.clone()));
+            }
+            roots.extend_from_slice(verifier.root_hint_subjects());
+            by_domain.push((domain.clone(), verifier));
+        }
+        Ok(Self { by_domain, roots, schemes })
+    }
+
+    /// Any of the verifiers: they check handshake signatures alike.
+    fn any(&self) -> Result<&dyn ClientCertVerifier, rustls::Error> {
+        self.by_domain.first().map(|(_, verifier)| verifier.as_ref()).ok_or(unknown_issuer())
+    }
+}
+
+fn unknown_issuer() -> rustls::Error {
+    rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)
+}
+
+impl ClientCertVerifier for TrustDomains {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.roots
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let id = spiffe_id_of(end_entity).ok_or(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::ApplicationVerificationFailure,
+        ))?;
+        let verifier = self.by_domain.iter().find(|(domain, _)| domain == id.trust_domain());
+        let (_, verifier) = verifier.ok_or(unknown_issuer())?;
+        verifier.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any()?.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any()?.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
+}
+
+/// A connection whose peer is known. The peer is read from the certificate once, not at each call.
+pub struct PeerStream {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connected for PeerStream {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for PeerStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for PeerStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Accepts connections and finishes their handshakes, each in a task of its own and within a time limit. Ends when
+/// the stream is dropped.
+#[must_use]
+pub fn incoming(listener: TcpListener, tls: ServerTls) -> ReceiverStream<io::Result<PeerStream>> {
+    let (ready, connections) = mpsc::channel(64);
+    let acceptor = TlsAcceptor::from(Arc::new(tls.0));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    tokio::spawn(async move {
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                () = ready.closed() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of file descriptors, most likely: the connections that end will give some back.
+                tokio::time::sleep(PAUSE_AFTER_FAILED_ACCEPT).await;
+                continue;
+            };
+            tokio::spawn(handshake(acceptor.clone(), stream, slot, ready.clone()));
+        }
+    });
+    ReceiverStream::new(connections)
+}
+
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    ready: mpsc::Sender<io::Result<PeerStream>>,
+) {
+    // A socket that refuses the option works all the same, a little slower.
+    let _delayed = stream.set_nodelay(true);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            if let Some(id) = leaf.and_then(|leaf| spiffe_id_of(leaf)) {
+                let _ended = ready.send(Ok(PeerStream { stream, peer: Peer(id), _slot: slot })).await;
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}

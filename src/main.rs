@@ -1,0 +1,5 @@
+//! The `sandyq` command.
+
+fn main() -> std::process::ExitCode {
+    sandyq::cli::run()
+}

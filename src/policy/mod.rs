@@ -1,0 +1,7 @@
+//! Policies and decisions: pure, without input or output.
+//!
+//! [`model`] reads a policy file and checks it; [`decide`] turns a request and the facts about it into a permit or
+//! a denial. Only `decide` can make a [`decide::Permit`].
+
+pub mod decide;
+pub mod model;

@@ -1,0 +1,304 @@
+//! What a use case is to the lane: the rows it needs, its decision, and its answer.
+
+use std::{collections::HashSet, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{Shared, context::Context, error::VaultError};
+use crate::{
+    audit::entry::{Entry, Verdict},
+    crypto::{envelope::SubjectKey, keyring::Keyring},
+    domain::{
+        caller::Caller,
+        consent::Consent,
+        ids::{ConsentId, EntryId, RequestId, SubjectId},
+        names::SpiffeId,
+        rng::Rng,
+        time::Timestamp,
+    },
+    policy::{decide::Denial, model::Policy},
+    store::{
+        ReadKeys, Snapshot, Write,
+        rows::{ConsentRow, RecordRow, SubjectRow, TokenRow},
+    },
+};
+
+/// Who asks, as the connection and the request say.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// URI of the client certificate.
+    pub spiffe_id: SpiffeId,
+    /// The client's request id.
+    pub request: Option<RequestId>,
+}
+
+/// Whether an act may be part of this batch.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Its entries and writes are in the plan.
+    Ready,
+    /// It touches a row that the batch already writes: next batch.
+    Later,
+}
+
+/// A use case on its way through the lane.
+pub trait Act: Send + Sync {
+    /// Items it stands for, at least 1.
+    fn weight(&self) -> usize;
+
+    /// Whether it writes rows. Acts that do are decided after those that do not, so that a batch's log reads in
+    /// the order of its effects: what was permitted stands before what ended the permission.
+    fn writes(&self) -> bool;
+
+    /// Adds what it needs to see.
+    fn reads(&self, context: &Context, keys: &mut ReadKeys);
+
+    /// Decides, and adds entries and writes to the plan. May be called again on a newer snapshot; the last call
+    /// counts. The answer stays inside the act.
+    ///
+    /// # Errors
+    /// [`VaultError`] where it cannot be decided at all; its part of the plan is then dropped.
+    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError>;
+
+    /// Sends the answer: after the commit is durable, or with the error that took its place.
+    fn finish(self: Box<Self>, outcome: Result<(), VaultError>);
+}
+
+/// A row that a batch writes, or would create.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// The subject behind a reference hash.
+    Subject([u8; 32]),
+    /// A consent.
+    Consent(ConsentId),
+    /// Policy and callers.
+    Config,
+}
+
+/// Everything that a batch will commit.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Log entries in order.
+    pub entries: Vec<Entry>,
+    /// Rows.
+    pub writes: Vec<Write>,
+    claims: HashSet<Claim>,
+    /// Moves `tighten_seq`.
+    pub tightens: bool,
+    /// Moves `config_epoch`.
+    pub reconfigures: bool,
+}
+
+/// A state of a [`Plan`] to return to.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    entries: usize,
+    writes: usize,
+    tightens: bool,
+    reconfigures: bool,
+}
+
+impl Plan {
+    /// Takes a row for the present act. False where the batch has it already.
+    pub fn claim(&mut self, claim: Claim) -> bool {
+        self.claims.insert(claim)
+    }
+
+    /// The present state.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        Mark {
+            entries: self.entries.len(),
+            writes: self.writes.len(),
+            tightens: self.tightens,
+            reconfigures: self.reconfigures,
+        }
+    }
+
+    /// Drops what came after `mark`. Claims stay: at worst an act waits for the next batch.
+    pub fn undo_to(&mut self, mark: Mark) {
+        self.entries.truncate(mark.entries);
+        self.writes.truncate(mark.writes);
+        self.tightens = mark.tightens;
+        self.reconfigures = mark.reconfigures;
+    }
+}
+
+/// What an act decides on.
+pub struct Scene<'a> {
+    pub(crate) shared: &'a Shared,
+    /// Policy, callers and keys.
+    pub context: &'a Context,
+    /// Rows.
+    pub snapshot: &'a Snapshot,
+    /// The database's time, never below the last entry's.
+    pub now: Timestamp,
+}
+
+impl Scene<'_> {
+    /// Randomness.
+    #[must_use]
+    pub fn rng(&self) -> &dyn Rng {
+        self.shared.rng.as_ref()
+    }
+
+    /// The caller as enrolled now.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownCaller`] where the enrolment is gone.
+    pub fn caller(&self, asker: &Asker) -> Result<Arc<Caller>, VaultError> {
+        self.context.caller(&asker.spiffe_id).ok_or(VaultError::UnknownCaller)
+    }
+
+    /// The policy in force.
+    ///
+    /// # Errors
+    /// [`Denial::CallerNotAllowed`] where the platform has none: nothing is allowed then.
+    pub fn policy(&self) -> Result<&Policy, Denial> {
+        self.context.policy.as_deref().ok_or(Denial::CallerNotAllowed)
+    }
+
+    /// An entry of this call, to be filled in.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] without randomness.
+    pub fn entry(
+        &self,
+        call: &str,
+        asker: &Asker,
+        caller: &Caller,
+        verdict: Verdict,
+    ) -> Result<Entry, VaultError> {
+        let id = EntryId::random(self.rng()).map_err(|_| VaultError::Unavailable)?;
+        Ok(Entry {
+            caller: Some((*caller.id.as_bytes()).into()),
+            policy_version: self.context.policy.as_ref().map(|p| p.version),
+            request: asker.request.map(|r| (*r.as_bytes()).into()),
+            ..Entry::new(id, self.now, self.context.platform, call, verdict)
+        })
+    }
+
+    /// An entry of a denial.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] without randomness.
+    pub fn denial(
+        &self,
+        call: &str,
+        asker: &Asker,
+        caller: &Caller,
+        reason: Denial,
+    ) -> Result<Entry, VaultError> {
+        Ok(Entry {
+            reason: Some(reason.as_str().to_owned()),
+            ..self.entry(call, asker, caller, Verdict::Deny)?
+        })
+    }
+
+    /// The platform's keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keyring {
+        &self.context.keys
+    }
+
+    /// Believes a subject's row.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`] where it was changed behind the vault.
+    pub fn trust_subject(&self, row: &SubjectRow) -> Result<(), Denial> {
+        self.trust("subjects", self.keys().row.verify(&row.image(), &row.mac))
+    }
+
+    /// Believes a record's row.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`] where it was changed behind the vault.
+    pub fn trust_record(&self, row: &RecordRow) -> Result<(), Denial> {
+        self.trust("records", self.keys().row.verify(&row.image(), &row.mac))
+    }
+
+    /// Believes a token's row.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`] where it was changed behind the vault.
+    pub fn trust_token(&self, row: &TokenRow) -> Result<(), Denial> {
+        self.trust("tokens", self.keys().row.verify(&row.image(), &row.mac))
+    }
+
+    /// Believes a consent's row.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`] where it was changed behind the vault.
+    pub fn trust_consent(&self, row: &ConsentRow) -> Result<(), Denial> {
+        self.trust("consents", self.keys().row.verify(&row.image(), &row.mac))
+    }
+
+    /// Every consent of a subject, newest first, each believed.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`] where one was changed behind the vault.
+    pub fn consents_of(&self, subject: SubjectId) -> Result<Vec<Consent>, Denial> {
+        let rows = self.snapshot.consents_of.get(&subject).map_or(&[][..], Vec::as_slice);
+        rows.iter().map(|row| self.trust_consent(row).map(|()| row.consent.clone())).collect()
+    }
+
+    /// Opens a subject's key.
+    ///
+    /// # Errors
+    /// [`Denial::SubjectErased`] where it is destroyed, [`Denial::DataDamaged`] where it does not open.
+    pub fn subject_key(&self, row: &SubjectRow) -> Result<SubjectKey, Denial> {
+        let wrapped = row.wrapped_key.as_ref().ok_or(Denial::SubjectErased)?;
+        self.keys().unwrap(row.id, wrapped).map_err(|e| self.damaged("subjects", &e))
+    }
+
+    /// Reports damage to the operator, who must act on it, and says what the caller is told.
+    pub fn damaged(&self, table: &'static str, error: &(dyn std::error::Error + 'static)) -> Denial {
+        tracing::error!(
+            platform = self.context.platform.get(),
+            table,
+            error,
+            "stored data fails authentication"
+        );
+        Denial::DataDamaged
+    }
+
+    fn trust<E: std::error::Error + 'static>(
+        &self,
+        table: &'static str,
+        verified: Result<(), E>,
+    ) -> Result<(), Denial> {
+        verified.map_err(|e| self.damaged(table, &e))
+    }
+}
+
+/// Where an act's answer goes.
+#[derive(Debug)]
+pub struct Reply<T>(oneshot::Sender<Result<T, VaultError>>);
+
+/// Where a caller waits for it.
+#[derive(Debug)]
+pub struct Waiting<T>(oneshot::Receiver<Result<T, VaultError>>);
+
+/// A pair of the two.
+#[must_use]
+pub fn reply<T>() -> (Reply<T>, Waiting<T>) {
+    let (sender, receiver) = oneshot::channel();
+    (Reply(sender), Waiting(receiver))
+}
+
+impl<T> Reply<T> {
+    /// Sends the answer. Where nobody waits any more it is dropped, and with it any plaintext.
+    pub fn send(self, answer: Result<T, VaultError>) {
+        let _unheard = self.0.send(answer);
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The act's error; [`VaultError::Unavailable`] where the lane ended first.
+    pub async fn answer(self) -> Result<T, VaultError> {
+        self.0.await.unwrap_or(Err(VaultError::Unavailable))
+    }
+}

@@ -1,0 +1,262 @@
+//! The log for auditors: heads, and everything that offline verification needs.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{
+    Shared, Vault,
+    act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
+    context::Context,
+    error::VaultError,
+};
+use crate::{
+    audit::{entry::Verdict, layout::push_to_bundle, tree::TILE_WIDTH},
+    domain::{
+        caller::{Caller, Role},
+        ids::PlatformId,
+        time::Timestamp,
+    },
+    policy::decide::Denial,
+    store::{
+        ReadKeys, StoreError, StoredTree,
+        rows::{HeadRow, SecondHead},
+    },
+};
+
+const EXPORT: &str = "AuditService/ExportLog";
+const HEADS_AT_ONCE: u32 = 1_000;
+const TILES_AT_ONCE: u32 = 64;
+/// Pieces that wait for a slow reader.
+const PIECES_AHEAD: usize = 4;
+
+/// A signed head.
+#[derive(Debug, Clone)]
+pub struct SignedHead {
+    /// The checkpoint.
+    pub checkpoint: String,
+    /// Entries under it.
+    pub size: u64,
+    /// Time of the last entry.
+    pub updated_at: Timestamp,
+}
+
+/// One piece of an export, in this order.
+#[derive(Debug)]
+pub enum Piece {
+    /// The head that the export is complete up to.
+    Head(SignedHead),
+    /// The last head of a second.
+    SecondHead(SecondHead),
+    /// Hashes of a tile.
+    Tile {
+        /// Level, 0 for leaves.
+        level: u8,
+        /// Index within the level.
+        index: u64,
+        /// 32 bytes each.
+        hashes: Vec<u8>,
+    },
+    /// Entries under a tile of level 0.
+    Entries {
+        /// Index of the tile.
+        index: u64,
+        /// Each preceded by its length.
+        bundle: Vec<u8>,
+    },
+    /// The right edge.
+    RightEdge(Vec<[u8; 32]>),
+}
+
+/// A stream of pieces; an error ends it.
+pub type Pieces = mpsc::Receiver<Result<Piece, VaultError>>;
+
+impl Vault {
+    /// The newest head of a platform's log.
+    ///
+    /// # Errors
+    /// [`VaultError::PlatformNotFound`] also where the caller may not see the platform.
+    pub async fn head(&self, caller: &Caller, platform: PlatformId) -> Result<SignedHead, VaultError> {
+        may_audit(caller, platform)?;
+        let head = self.stored_tree(platform).await?.head;
+        Ok(signed(&head))
+    }
+
+    /// Everything up to the newest head. The export itself is an entry of the log, before its first piece.
+    ///
+    /// # Errors
+    /// As [`Vault::head`].
+    pub async fn export_log(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: PlatformId,
+    ) -> Result<Pieces, VaultError> {
+        may_audit(caller, platform)?;
+        let (reply, waiting) = reply();
+        // An auditor of the vault is no caller of the platform; the platform's own log names it all the same.
+        let act = ExportAct { asker, caller: caller.clone(), reply };
+        self.lane(platform)?.submit(act)?;
+        waiting.answer().await?;
+
+        let stored = self.stored_tree(platform).await?;
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+        let export = Export { shared: Arc::clone(&self.shared), platform, sender };
+        tokio::spawn(export.run(stored));
+        Ok(pieces)
+    }
+
+    async fn stored_tree(&self, platform: PlatformId) -> Result<StoredTree, VaultError> {
+        self.lane(platform)?;
+        self.shared.store.tree(platform).await.map_err(unreadable)
+    }
+}
+
+fn may_audit(caller: &Caller, platform: PlatformId) -> Result<(), VaultError> {
+    let own = caller.platform == platform || caller.platform == PlatformId::VAULT;
+    if !own {
+        return Err(VaultError::PlatformNotFound);
+    }
+    if !caller.may_act_as(Role::Auditor) {
+        return Err(Denial::CallerNotAllowed.into());
+    }
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+fn unreadable(error: StoreError) -> VaultError {
+    let error: &(dyn std::error::Error + 'static) = &error;
+    tracing::error!(error, "the log could not be read");
+    VaultError::Unavailable
+}
+
+fn signed(head: &HeadRow) -> SignedHead {
+    SignedHead { checkpoint: head.checkpoint.clone(), size: head.counters.size, updated_at: head.updated_at }
+}
+
+struct ExportAct {
+    asker: Asker,
+    caller: Caller,
+    reply: Reply<()>,
+}
+
+impl Act for ExportAct {
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn writes(&self) -> bool {
+        false
+    }
+
+    fn reads(&self, _context: &Context, _keys: &mut ReadKeys) {}
+
+    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
+        plan.entries.push(scene.entry(EXPORT, &self.asker, &self.caller, Verdict::Done)?);
+        Ok(Flow::Ready)
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
+        self.reply.send(outcome);
+    }
+}
+
+struct Export {
+    shared: Arc<Shared>,
+    platform: PlatformId,
+    sender: mpsc::Sender<Result<Piece, VaultError>>,
+}
+
+/// The reader went away.
+struct Gone;
+
+impl Export {
+    async fn run(self, stored: StoredTree) {
+        let outcome = self.send_all(&stored).await;
+        if let Err(Stop::Failed(error)) = outcome {
+            let _unheard = self.sender.send(Err(unreadable(error))).await;
+        }
+    }
+
+    async fn send_all(&self, stored: &StoredTree) -> Result<(), Stop> {
+        let size = stored.head.counters.size;
+        self.send(Piece::Head(signed(&stored.head))).await?;
+        self.send_second_heads(size).await?;
+        self.send_bundles(size).await?;
+        for level in 1..8 {
+            self.send_level(level, size, stored).await?;
+        }
+        self.send(Piece::RightEdge(stored.head.right_edge.clone())).await?;
+        Ok(())
+    }
+
+    /// Heads up to `size`. The head of the present second may have moved on; the export's own head stands for it.
+    async fn send_second_heads(&self, size: u64) -> Result<(), Stop> {
+        let mut after = i64::MIN;
+        loop {
+            let heads = self.shared.store.second_heads(self.platform, after, HEADS_AT_ONCE).await?;
+            let Some(last) = heads.last() else { return Ok(()) };
+            after = last.second;
+            for head in heads.into_iter().filter(|head| head.size <= size) {
+                self.send(Piece::SecondHead(head)).await?;
+            }
+        }
+    }
+
+    async fn send_bundles(&self, size: u64) -> Result<(), Stop> {
+        for index in 0..size.div_ceil(256) {
+            let width = u32::try_from((size - index * 256).min(256)).unwrap_or(256);
+            let rows = self.shared.store.entries(self.platform, index * 256, width).await?;
+            let (mut hashes, mut bundle) = (Vec::new(), Vec::new());
+            for row in &rows {
+                hashes.extend_from_slice(&row.leaf_hash);
+                push_to_bundle(&mut bundle, &row.entry)
+                    .ok_or(StoreError::Damaged { table: "audit_entries", column: "entry" })?;
+            }
+            self.send(Piece::Tile { level: 0, index, hashes }).await?;
+            self.send(Piece::Entries { index, bundle }).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_level(&self, level: u8, size: u64, stored: &StoredTree) -> Result<(), Stop> {
+        let complete = size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
+        let mut next = 0;
+        while next < complete {
+            let tiles = self.shared.store.tiles(self.platform, level, next, TILES_AT_ONCE).await?;
+            if tiles.is_empty() {
+                return Err(StoreError::Damaged { table: "audit_tiles", column: "tile_index" }.into());
+            }
+            for tile in tiles.into_iter().filter(|tile| tile.index < complete) {
+                next = tile.index + 1;
+                self.send(Piece::Tile { level, index: tile.index, hashes: tile.hashes }).await?;
+            }
+        }
+        let partial = stored.partial.get(usize::from(level)).map_or(&[][..], Vec::as_slice);
+        if !partial.is_empty() && partial.len() < TILE_WIDTH {
+            self.send(Piece::Tile { level, index: complete, hashes: partial.concat() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, piece: Piece) -> Result<(), Gone> {
+        self.sender.send(Ok(piece)).await.map_err(|_| Gone)
+    }
+}
+
+enum Stop {
+    Gone,
+    Failed(StoreError),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}

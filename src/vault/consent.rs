@@ -1,0 +1,444 @@
+//! Consents: recorded acts with the contents of Law 94-V, Article 8(4); withdrawal; listing.
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{
+    Vault,
+    act::{Act, Asker, Claim, Flow, Plan, Reply, Scene, reply},
+    context::Context,
+    error::{VaultError, Violation},
+    tokenize::unavailable,
+};
+use crate::{
+    audit::entry::{Entry, Verdict},
+    crypto::envelope::{SubjectKey, SubjectPlace},
+    domain::{
+        caller::{Caller, Role},
+        consent::{Consent, ConsentAct, ConsentState, Language, SubjectState},
+        field::FieldType,
+        ids::{ConsentId, SubjectId},
+        names::{FieldName, PurposeName, SiteName},
+        secret::Plaintext,
+        time::Timestamp,
+    },
+    policy::{decide::Denial, model::Policy},
+    store::{FoundSubject, ReadKeys, Write, rows::ConsentRow},
+};
+
+/// Consents that one subject may have, of all states: each read of the subject's values looks at them.
+pub const MAX_CONSENTS_OF_SUBJECT: usize = 500;
+/// Consents on one page.
+pub const MAX_PAGE: usize = 100;
+
+const GRANT: &str = "ConsentService/GrantConsent";
+const WITHDRAW: &str = "ConsentService/WithdrawConsent";
+const LIST: &str = "ConsentService/ListConsents";
+
+/// A consent as it was given.
+pub struct NewConsent {
+    /// To what.
+    pub purpose: PurposeName,
+    /// The list of data.
+    pub fields: Vec<FieldName>,
+    /// The subject's name as it stands in the consent.
+    pub subject_name: Plaintext,
+    /// How.
+    pub act: ConsentAct,
+    /// When.
+    pub given_at: Timestamp,
+    /// End of the term.
+    pub expires_at: Option<Timestamp>,
+    /// Transfer to third parties.
+    pub third_party_transfer: bool,
+    /// Transfer abroad.
+    pub cross_border_transfer: bool,
+    /// Publication.
+    pub publication: bool,
+    /// Policy version shown.
+    pub policy_version: u32,
+    /// Language shown.
+    pub language: Language,
+    /// SHA-256 of the text shown.
+    pub text_sha256: [u8; 32],
+    /// Where.
+    pub site: SiteName,
+}
+
+/// What is sealed with a consent: the parts of Article 8(4) that name people.
+#[derive(Serialize)]
+struct Evidence<'a> {
+    operator: &'a str,
+    operator_bin: &'a str,
+    subject_name: &'a str,
+}
+
+impl NewConsent {
+    /// What the policy does not take; `prefix` is the path of the consent in the request.
+    pub(super) fn violations(&self, policy: &Policy, prefix: &str) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let mut refuse =
+            |field: &str, rule: &str| found.push(Violation::new(format!("{prefix}{field}"), rule));
+        match policy.purpose(&self.purpose) {
+            None => refuse("purpose", "the policy does not declare this purpose"),
+            Some(purpose) if !self.fields.iter().all(|field| purpose.covers(field)) => {
+                refuse("fields", "the purpose does not cover each of these fields");
+            }
+            Some(_) => {}
+        }
+        if self.fields.is_empty() {
+            refuse("fields", "a consent lists its data (Article 8(4))");
+        }
+        if !policy.accepts_act(self.act) {
+            refuse("act", "the policy does not take this act for a consent");
+        }
+        if !policy.speaks(self.language) {
+            refuse("language", "the policy has no text in this language");
+        }
+        if !policy.governs(&self.site) {
+            refuse("site", "the policy does not govern this site");
+        }
+        if self.policy_version == 0 || self.policy_version > policy.version {
+            refuse("policy_version", "the policy has no such version");
+        }
+        if self.expires_at.is_some_and(|end| end <= self.given_at) {
+            refuse("expire_time", "a term ends after it begins");
+        }
+        if let Err(rule) = FieldType::PersonName.normalise(&self.subject_name) {
+            refuse("subject_name", &rule.to_string());
+        }
+        found
+    }
+
+    /// The row of this consent for a subject, recorded now.
+    pub(super) fn seal(
+        &self,
+        scene: &Scene<'_>,
+        subject: SubjectId,
+        key: &SubjectKey,
+    ) -> Result<ConsentRow, VaultError> {
+        let policy = scene.policy()?;
+        let platform = scene.context.platform;
+        let id = ConsentId::random(scene.rng()).map_err(unavailable)?;
+        let evidence = Evidence {
+            operator: &policy.operator.legal_name,
+            operator_bin: &policy.operator.bin,
+            subject_name: self.subject_name.expose().trim(),
+        };
+        let evidence = Zeroizing::new(serde_json::to_vec(&evidence).map_err(unavailable)?);
+        let mut fields = self.fields.clone();
+        fields.sort();
+        fields.dedup();
+        let consent = Consent {
+            id,
+            subject,
+            purpose: self.purpose.clone(),
+            fields,
+            state: ConsentState::Granted,
+            act: self.act,
+            given_at: self.given_at,
+            expires_at: self.expires_at,
+            recorded_at: scene.now,
+            withdrawn_at: None,
+            third_party_transfer: self.third_party_transfer,
+            cross_border_transfer: self.cross_border_transfer,
+            publication: self.publication,
+            policy_version: self.policy_version,
+            language: self.language,
+            text_sha256: self.text_sha256,
+            site: self.site.clone(),
+        };
+        let place = SubjectPlace::consent(platform, subject, id);
+        let sealed_evidence = key.seal_at(&place, &evidence, scene.rng()).map_err(unavailable)?;
+        let mut row = ConsentRow { platform, consent, sealed_evidence, mac: [0; 32] };
+        row.mac = scene.keys().row.mac(&row.image());
+        Ok(row)
+    }
+}
+
+/// What the log says of a consent.
+pub(super) fn consent_entry(entry: Entry, row: &ConsentRow) -> Entry {
+    Entry {
+        purpose: Some(row.consent.purpose.to_string()),
+        subject: Some((*row.consent.subject.as_bytes()).into()),
+        consent: Some((*row.consent.id.as_bytes()).into()),
+        object_kind: Some("consent".to_owned()),
+        row_mac: Some(row.mac.into()),
+        detail_sha256: Some(row.consent.text_sha256.into()),
+        ..entry
+    }
+}
+
+impl Vault {
+    /// Records a consent of a subject that the platform has.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn grant_consent(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        subject_reference: String,
+        consent: NewConsent,
+    ) -> Result<Consent, VaultError> {
+        let context = self.context(caller.platform)?;
+        let policy = context.policy.as_deref().ok_or(Denial::CallerNotAllowed)?;
+        let violations = consent.violations(policy, "consent.");
+        if !violations.is_empty() {
+            return Err(VaultError::Invalid(violations));
+        }
+        self.consent_act(caller, asker, Question::Grant { subject_reference, consent }).await
+    }
+
+    /// Withdraws a consent. One that is withdrawn already stays as it is.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn withdraw_consent(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        consent: ConsentId,
+    ) -> Result<Consent, VaultError> {
+        self.consent_act(caller, asker, Question::Withdraw(consent)).await
+    }
+
+    async fn consent_act(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        question: Question,
+    ) -> Result<Consent, VaultError> {
+        let (reply, waiting) = reply();
+        let act = ConsentActOf { asker, question, answer: Err(VaultError::Unavailable), reply };
+        self.lane(caller.platform)?.submit(act)?;
+        waiting.answer().await
+    }
+
+    /// Lists a subject's consents, newest first, after the consent `after`; and whether there are more.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn list_consents(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        subject_reference: String,
+        page_size: usize,
+        after: Option<ConsentId>,
+    ) -> Result<(Vec<Consent>, bool), VaultError> {
+        let (reply, waiting) = reply();
+        let act = ListAct {
+            asker,
+            subject_reference,
+            page_size: page_size.min(MAX_PAGE),
+            after,
+            answer: Err(VaultError::Unavailable),
+            reply,
+        };
+        self.lane(caller.platform)?.submit(act)?;
+        waiting.answer().await
+    }
+}
+
+enum Question {
+    Grant { subject_reference: String, consent: NewConsent },
+    Withdraw(ConsentId),
+}
+
+impl Question {
+    const fn call(&self) -> &'static str {
+        match self {
+            Self::Grant { .. } => GRANT,
+            Self::Withdraw(_) => WITHDRAW,
+        }
+    }
+}
+
+struct ConsentActOf {
+    asker: Asker,
+    question: Question,
+    answer: Result<Consent, VaultError>,
+    reply: Reply<Consent>,
+}
+
+/// What a grant or withdrawal comes to.
+enum Change {
+    Insert(ConsentRow),
+    Withdraw(ConsentRow),
+    /// Withdrawn already.
+    Nothing(ConsentRow),
+}
+
+impl Act for ConsentActOf {
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn writes(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, context: &Context, keys: &mut ReadKeys) {
+        match &self.question {
+            Question::Grant { subject_reference, .. } => {
+                keys.subjects.insert(subject_key(context, subject_reference));
+            }
+            Question::Withdraw(id) => {
+                keys.consents.insert(*id);
+            }
+        }
+    }
+
+    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
+        let caller = scene.caller(&self.asker)?;
+        let claim = match &self.question {
+            Question::Grant { subject_reference, .. } => {
+                Claim::Subject(scene.keys().index.subject_reference(subject_reference))
+            }
+            Question::Withdraw(id) => Claim::Consent(*id),
+        };
+        if !plan.claim(claim) {
+            return Ok(Flow::Later);
+        }
+        let call = self.question.call();
+        let change =
+            may_record(scene, &caller).map_err(VaultError::from).and_then(|()| match &self.question {
+                Question::Grant { subject_reference, consent } => grant(scene, subject_reference, consent),
+                Question::Withdraw(id) => withdraw(scene, *id).map_err(VaultError::from),
+            });
+        let change = match change {
+            Ok(change) => change,
+            Err(VaultError::Denied(reason)) => {
+                plan.entries.push(scene.denial(call, &self.asker, &caller, reason)?);
+                self.answer = Err(reason.into());
+                return Ok(Flow::Ready);
+            }
+            Err(other) => return Err(other),
+        };
+        let entry = scene.entry(call, &self.asker, &caller, Verdict::Done)?;
+        let (row, write) = match change {
+            Change::Insert(row) => (row.clone(), Some(Write::InsertConsent(row))),
+            Change::Withdraw(row) => {
+                plan.tightens = true;
+                (row.clone(), Some(Write::WithdrawConsent(row)))
+            }
+            Change::Nothing(row) => (row, None),
+        };
+        plan.entries.push(consent_entry(entry, &row));
+        plan.writes.extend(write);
+        self.answer = Ok(row.consent);
+        Ok(Flow::Ready)
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
+        let Self { answer, reply, .. } = *self;
+        reply.send(outcome.and(answer));
+    }
+}
+
+fn may_record(scene: &Scene<'_>, caller: &Caller) -> Result<(), Denial> {
+    let allowed = caller.may_act_as(Role::Service) && scene.policy()?.may_record_consents(caller);
+    if allowed { Ok(()) } else { Err(Denial::CallerNotAllowed) }
+}
+
+fn grant(scene: &Scene<'_>, subject_reference: &str, consent: &NewConsent) -> Result<Change, VaultError> {
+    let found = find_subject(scene, subject_reference)?;
+    match found.subject.state {
+        SubjectState::Active => {}
+        SubjectState::Restricted => return Err(Denial::SubjectRestricted.into()),
+        SubjectState::Erased => return Err(Denial::SubjectErased.into()),
+    }
+    if scene.consents_of(found.subject.id)?.len() >= MAX_CONSENTS_OF_SUBJECT {
+        return Err(Denial::TooManyConsents.into());
+    }
+    let key = scene.subject_key(&found.subject)?;
+    Ok(Change::Insert(consent.seal(scene, found.subject.id, &key)?))
+}
+
+fn withdraw(scene: &Scene<'_>, id: ConsentId) -> Result<Change, Denial> {
+    let row = scene.snapshot.consents.get(&id).ok_or(Denial::ConsentNotFound)?;
+    scene.trust_consent(row)?;
+    let mut row = row.clone();
+    match row.consent.state {
+        ConsentState::Withdrawn => Ok(Change::Nothing(row)),
+        ConsentState::Granted => {
+            row.consent.state = ConsentState::Withdrawn;
+            row.consent.withdrawn_at = Some(scene.now);
+            row.mac = scene.keys().row.mac(&row.image());
+            Ok(Change::Withdraw(row))
+        }
+    }
+}
+
+fn subject_key(context: &Context, reference: &str) -> (u32, [u8; 32]) {
+    let index = &context.keys.index;
+    (index.version, index.subject_reference(reference))
+}
+
+fn find_subject<'a>(scene: &'a Scene<'_>, reference: &str) -> Result<&'a FoundSubject, Denial> {
+    let found =
+        scene.snapshot.subjects.get(&subject_key(scene.context, reference)).ok_or(Denial::SubjectNotFound)?;
+    scene.trust_subject(&found.subject)?;
+    Ok(found)
+}
+
+struct ListAct {
+    asker: Asker,
+    subject_reference: String,
+    page_size: usize,
+    after: Option<ConsentId>,
+    answer: Result<(Vec<Consent>, bool), VaultError>,
+    reply: Reply<(Vec<Consent>, bool)>,
+}
+
+impl Act for ListAct {
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn writes(&self) -> bool {
+        false
+    }
+
+    fn reads(&self, context: &Context, keys: &mut ReadKeys) {
+        keys.subjects.insert(subject_key(context, &self.subject_reference));
+    }
+
+    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
+        let caller = scene.caller(&self.asker)?;
+        let listed = may_record(scene, &caller).and_then(|()| {
+            let subject = find_subject(scene, &self.subject_reference)?.subject.id;
+            Ok((subject, scene.consents_of(subject)?))
+        });
+        match listed {
+            Ok((subject, consents)) => {
+                plan.entries.push(Entry {
+                    subject: Some((*subject.as_bytes()).into()),
+                    ..scene.entry(LIST, &self.asker, &caller, Verdict::Done)?
+                });
+                let start = match self.after {
+                    None => Some(0),
+                    Some(after) => consents.iter().position(|c| c.id == after).map(|at| at + 1),
+                };
+                self.answer = match start {
+                    Some(start) => {
+                        let more = consents.len() > start + self.page_size;
+                        Ok((consents.into_iter().skip(start).take(self.page_size).collect(), more))
+                    }
+                    None => Err(VaultError::invalid("page_token", "not a page of this list")),
+                };
+            }
+            Err(reason) => {
+                plan.entries.push(scene.denial(LIST, &self.asker, &caller, reason)?);
+                self.answer = Err(reason.into());
+            }
+        }
+        Ok(Flow::Ready)
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
+        let Self { answer, reply, .. } = *self;
+        reply.send(outcome.and(answer));
+    }
+}

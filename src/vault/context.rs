@@ -1,0 +1,196 @@
+//! Policy, callers and keys of one platform, as of one `config_epoch`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    crypto::{
+        aead::{Key, OpenError},
+        audit_key::AuditKey,
+        digest::{IndexKey, RowKey, sha256},
+        keyring::{KeyKind, Keyring, key_version_place},
+        kms::{Kms, KmsError},
+    },
+    domain::{
+        caller::Caller,
+        ids::PlatformId,
+        names::{PlatformName, SpiffeId},
+    },
+    policy::model::{Policy, PolicyError},
+    store::{
+        Store, StoreError, StoredConfig,
+        rows::{KeyState, KeyVersionRow},
+    },
+};
+
+/// Why an installation does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// No installation in the database.
+    #[error("the database holds no installation; run `sandyq init`")]
+    NotInitialised,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The KMS failed, or does not open this installation's keys.
+    #[error(transparent)]
+    Kms(#[from] KmsError),
+    /// A key that must exist is missing.
+    #[error("platform {platform} has no active {kind} key")]
+    KeyMissing {
+        /// Platform number.
+        platform: u32,
+        /// Kind of key.
+        kind: &'static str,
+    },
+    /// Keys do not make a keyring.
+    #[error(transparent)]
+    Keyring(#[from] OpenError),
+    /// A row was changed behind the vault.
+    #[error("a row of table {table} does not match its MAC: it was changed behind the vault")]
+    Forged {
+        /// Table.
+        table: &'static str,
+    },
+    /// The stored policy does not parse.
+    #[error("the stored policy is refused")]
+    Policy(#[source] PolicyError),
+    /// The audit key does not load.
+    #[error("the audit key does not load")]
+    AuditKey,
+    /// A head is not to be believed.
+    #[error("the head of platform {platform}'s log is not believed: {problem}")]
+    Head {
+        /// Platform.
+        platform: PlatformName,
+        /// Why.
+        problem: &'static str,
+    },
+}
+
+/// Policy, callers and keys of one platform.
+pub struct Context {
+    /// The epoch they are of.
+    pub config_epoch: u64,
+    /// The platform.
+    pub platform: PlatformId,
+    /// Its policy; none for the vault's own platform, or before the first policy is applied.
+    pub policy: Option<Arc<Policy>>,
+    /// SHA-256 of the policy's text.
+    pub policy_sha256: Option<[u8; 32]>,
+    /// Its keys.
+    pub keys: Arc<Keyring>,
+    /// Versions that `keys` was made of; a reload asks the KMS only when they changed.
+    key_versions: Vec<(String, u32, KeyState)>,
+    callers: HashMap<SpiffeId, Arc<Caller>>,
+}
+
+impl Context {
+    /// Loads and checks everything. `previous` spares the KMS where the keys are the same.
+    pub(crate) async fn load(
+        store: &dyn Store,
+        kms: &dyn Kms,
+        platform: PlatformId,
+        previous: Option<&Self>,
+    ) -> Result<Self, LoadError> {
+        let stored = store.config(platform).await?;
+        let key_versions: Vec<_> = stored.keys.iter().map(|k| (k.kind.clone(), k.version, k.state)).collect();
+        let keys = match previous {
+            Some(previous) if previous.key_versions == key_versions => Arc::clone(&previous.keys),
+            _ => Arc::new(open_keys(kms, platform, &stored).await?),
+        };
+        for key in &stored.keys {
+            verify(&keys.row, &key.image(), &key.mac, "key_versions")?;
+        }
+        let mut callers = HashMap::new();
+        for row in stored.callers {
+            verify(&keys.row, &row.image(), &row.mac, "callers")?;
+            callers.insert(row.caller.spiffe_id.clone(), Arc::new(row.caller));
+        }
+        let mut policy = None;
+        let mut policy_sha256 = None;
+        if let Some(row) = stored.policy {
+            verify(&keys.row, &row.image(), &row.mac, "policies")?;
+            if sha256(row.text.as_bytes()) != row.sha256 {
+                return Err(LoadError::Forged { table: "policies" });
+            }
+            policy = Some(Arc::new(Policy::parse(&row.text).map_err(LoadError::Policy)?));
+            policy_sha256 = Some(row.sha256);
+        }
+        Ok(Self {
+            config_epoch: stored.config_epoch,
+            platform,
+            policy,
+            policy_sha256,
+            keys,
+            key_versions,
+            callers,
+        })
+    }
+
+    /// The caller with this certificate URI.
+    #[must_use]
+    pub fn caller(&self, spiffe_id: &SpiffeId) -> Option<Arc<Caller>> {
+        self.callers.get(spiffe_id).cloned()
+    }
+
+    /// Every enrolled caller.
+    pub fn callers(&self) -> impl Iterator<Item = &Arc<Caller>> {
+        self.callers.values()
+    }
+}
+
+fn verify(
+    row_key: &RowKey,
+    image: &crate::domain::canonical::Canonical,
+    mac: &[u8; 32],
+    table: &'static str,
+) -> Result<(), LoadError> {
+    row_key.verify(image, mac).map_err(|_| LoadError::Forged { table })
+}
+
+/// The installation's audit key, from platform 0.
+pub(crate) async fn audit_key(
+    store: &dyn Store,
+    kms: &dyn Kms,
+    installation: &str,
+) -> Result<AuditKey, LoadError> {
+    let stored = store.config(PlatformId::VAULT).await?;
+    let row = active(&stored.keys, KeyKind::Audit)
+        .ok_or(LoadError::KeyMissing { platform: 0, kind: KeyKind::Audit.as_str() })?;
+    let seed = unwrap(kms, PlatformId::VAULT, KeyKind::Audit, row).await?;
+    AuditKey::from_seed(installation, &seed).map_err(|_| LoadError::AuditKey)
+}
+
+async fn open_keys(kms: &dyn Kms, platform: PlatformId, stored: &StoredConfig) -> Result<Keyring, LoadError> {
+    let missing = |kind: KeyKind| LoadError::KeyMissing { platform: platform.get(), kind: kind.as_str() };
+    let row = active(&stored.keys, KeyKind::Row).ok_or(missing(KeyKind::Row))?;
+    let row_key = RowKey::new(&unwrap(kms, platform, KeyKind::Row, row).await?);
+    let index = active(&stored.keys, KeyKind::Index).ok_or(missing(KeyKind::Index))?;
+    let index_key = IndexKey::new(index.version, &unwrap(kms, platform, KeyKind::Index, index).await?);
+    let active = active(&stored.keys, KeyKind::Platform).ok_or(missing(KeyKind::Platform))?.version;
+    let mut wrapping = BTreeMap::new();
+    for row in stored.keys.iter().filter(|k| k.kind == KeyKind::Platform.as_str()) {
+        wrapping.insert(row.version, unwrap(kms, platform, KeyKind::Platform, row).await?);
+    }
+    Ok(Keyring::new(platform, wrapping, active, index_key, row_key)?)
+}
+
+fn active(keys: &[KeyVersionRow], kind: KeyKind) -> Option<&KeyVersionRow> {
+    keys.iter().find(|k| k.kind == kind.as_str() && k.state == KeyState::Active)
+}
+
+async fn unwrap(
+    kms: &dyn Kms,
+    platform: PlatformId,
+    kind: KeyKind,
+    row: &KeyVersionRow,
+) -> Result<Key, LoadError> {
+    let wrapped = row
+        .wrapped
+        .as_ref()
+        .ok_or(LoadError::KeyMissing { platform: platform.get(), kind: kind.as_str() })?;
+    Ok(kms.unwrap(&key_version_place(platform, kind, row.version), wrapped).await?)
+}

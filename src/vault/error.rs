@@ -1,0 +1,63 @@
+//! Why a call was not done. One table maps these to gRPC statuses (`grpc::status`).
+
+use crate::policy::decide::Denial;
+
+/// A field of a request that is at fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field in the request, such as `fields[2].value`.
+    pub field: String,
+    /// The rule it breaks. Never its content.
+    pub rule: String,
+}
+
+impl Violation {
+    /// A violation.
+    #[must_use]
+    pub fn new(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self { field: field.into(), rule: rule.into() }
+    }
+}
+
+/// Why a call was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// The request breaks rules of form.
+    #[error("the request has invalid fields")]
+    Invalid(Vec<Violation>),
+    /// The text is not a token: refused before any look-up.
+    #[error("not a token")]
+    MistypedToken,
+    /// Policy, consent or the state of the data does not allow it.
+    #[error("denied: {}", .0.as_str())]
+    Denied(Denial),
+    /// The certificate names no enrolled caller.
+    #[error("the caller is not enrolled")]
+    UnknownCaller,
+    /// No such platform, or none that this caller may see.
+    #[error("no such platform")]
+    PlatformNotFound,
+    /// The lane is full.
+    #[error("too many calls wait for this platform")]
+    Overloaded,
+    /// Others kept changing the same data.
+    #[error("the data kept changing; try again")]
+    Contended,
+    /// The database or the log cannot be used now. Nothing was released.
+    #[error("the vault cannot serve now")]
+    Unavailable,
+}
+
+impl VaultError {
+    /// A single invalid field.
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation::new(field, rule)])
+    }
+}
+
+impl From<Denial> for VaultError {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}

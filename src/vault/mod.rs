@@ -1,0 +1,138 @@
+//! The use cases, one file each, and the lane: the only room where policy, crypto, audit and store meet.
+//!
+//! Every call becomes an [`act::Act`] in its platform's [`lane::Lane`]: read with others in one batch, decided alone,
+//! committed together with its log entries, and answered only when that commit is durable.
+
+pub mod act;
+pub mod audit_log;
+pub mod consent;
+pub mod context;
+pub mod describe;
+pub mod detokenize;
+pub mod enrol;
+pub mod error;
+mod heads;
+pub mod install;
+pub mod lane;
+pub mod tokenize;
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    crypto::{audit_key::AuditKey, kms::Kms},
+    domain::{
+        caller::Caller,
+        ids::PlatformId,
+        names::{PlatformName, SpiffeId},
+        rng::Rng,
+        time::Clock,
+    },
+    store::Store,
+};
+use context::{Context, LoadError};
+use error::VaultError;
+use heads::Signatory;
+use lane::Lane;
+
+/// What every part of the vault shares.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) kms: Arc<dyn Kms>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) signatory: Signatory,
+}
+
+/// An open vault: a lane for each platform.
+pub struct Vault {
+    shared: Arc<Shared>,
+    platforms: HashMap<PlatformId, Platform>,
+}
+
+struct Platform {
+    name: PlatformName,
+    lane: Lane,
+}
+
+impl Vault {
+    /// Opens an installation: unwraps its keys, checks every head, starts the lanes.
+    ///
+    /// # Errors
+    /// [`LoadError`] says what does not hold; nothing is served then.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        kms: Arc<dyn Kms>,
+        clock: Arc<Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Result<Self, LoadError> {
+        let installation = store.installation().await?.ok_or(LoadError::NotInitialised)?;
+        let audit_key = context::audit_key(store.as_ref(), kms.as_ref(), &installation.name).await?;
+        let signatory = Signatory::new(installation.name.clone(), audit_key)?;
+        let shared = Arc::new(Shared { store, kms, clock, rng, signatory });
+        let mut platforms = HashMap::new();
+        for (id, name) in installation.platforms {
+            let lane = Lane::start(Arc::clone(&shared), id, name.clone()).await?;
+            platforms.insert(id, Platform { name, lane });
+        }
+        Ok(Self { shared, platforms })
+    }
+
+    /// The audit key's public half, to be kept outside the installation.
+    #[must_use]
+    pub fn verifier_key(&self) -> String {
+        self.audit_key().verifier_key()
+    }
+
+    /// The vault's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// The platform of this name.
+    #[must_use]
+    pub fn platform_named(&self, name: &str) -> Option<PlatformId> {
+        self.platforms.iter().find(|(_, p)| p.name.as_str() == name).map(|(id, _)| *id)
+    }
+
+    /// Name of a platform.
+    #[must_use]
+    pub fn platform_name(&self, id: PlatformId) -> Option<&PlatformName> {
+        self.platforms.get(&id).map(|p| &p.name)
+    }
+
+    /// The enrolled caller with this certificate URI, of whichever platform.
+    ///
+    /// # Errors
+    /// [`VaultError::UnknownCaller`].
+    pub fn caller(&self, spiffe_id: &SpiffeId) -> Result<Arc<Caller>, VaultError> {
+        self.platforms
+            .values()
+            .find_map(|platform| platform.lane.context().caller(spiffe_id))
+            .ok_or(VaultError::UnknownCaller)
+    }
+
+    /// The present policy, callers and keys of a platform.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] where there is no such lane.
+    pub fn context(&self, platform: PlatformId) -> Result<Arc<Context>, VaultError> {
+        self.lane(platform).map(Lane::context)
+    }
+
+    /// Ends the lanes after what waits in them, then the database's connections.
+    pub async fn close(self) {
+        for platform in self.platforms.into_values() {
+            platform.lane.close().await;
+        }
+        self.shared.store.close().await;
+    }
+
+    fn lane(&self, platform: PlatformId) -> Result<&Lane, VaultError> {
+        self.platforms.get(&platform).map(|p| &p.lane).ok_or(VaultError::Unavailable)
+    }
+
+    fn audit_key(&self) -> &AuditKey {
+        self.shared.signatory.key()
+    }
+}

@@ -1,0 +1,190 @@
+//! The log as auditors get it: heads, export, offline verification of honest and of edited logs.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use sandyq::grpc::pb;
+use tonic::Code;
+
+use crate::common::served::{Served, reason, request_id};
+
+fn sandyq(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sandyq")).args(args).output().unwrap()
+}
+
+fn export(served: &Served, name: &str) -> PathBuf {
+    let out = served.dir.path().join(name);
+    let connection = served.running.installation.connection_path("auditor");
+    let output = sandyq(&[
+        "audit",
+        "export",
+        "--platform",
+        "lerna",
+        "--connection",
+        connection.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    out
+}
+
+fn verify(dir: &Path, key: &str) -> (Option<i32>, serde_json::Value) {
+    let output = sandyq(&["audit", "verify", dir.to_str().unwrap(), "--key", key, "--json"]);
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// A log of more than two tiles.
+async fn busy() -> Served {
+    let served = Served::start().await;
+    let person = served.store(1).await;
+    let request = pb::BatchDetokenizeRequest {
+        request_id: request_id(),
+        tokens: vec![person.token("iin").to_owned(); 590],
+        purpose: "payments".into(),
+        view: pb::View::Full.into(),
+        reference: String::new(),
+    };
+    let answer = served.vault("payments").await.batch_detokenize(request).await.unwrap().into_inner();
+    assert_eq!(answer.results.len(), 590);
+    served
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_honest_log_verifies_and_goes_on_verifying() {
+    let served = busy().await;
+    let log = export(&served, "log");
+    for file in ["checkpoint", "tile/0/000", "tile/0/001", "tile/entries/000", "tile/1/000.p/2", "right-edge"]
+    {
+        assert!(log.join(file).exists(), "{file}");
+    }
+    let (code, report) = verify(&log, &served.running.verifier_key);
+    assert_eq!((code, report["verified"].as_bool()), (Some(0), Some(true)), "{report}");
+    assert!(report["entries"].as_u64().unwrap() > 600);
+
+    // Each export is itself an entry, and a restart changes nothing.
+    let entries = report["entries"].as_u64().unwrap();
+    let served = served.restart().await;
+    let log = export(&served, "log2");
+    let (code, report) = verify(&log, &served.running.verifier_key);
+    assert_eq!((code, report["entries"].as_u64()), (Some(0), Some(entries + 1)), "{report}");
+    served.running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_in_the_database_is_named() {
+    let served = busy().await;
+    let edit = "UPDATE audit_entries SET entry = CAST(substr(entry, 1, 30) || x'7f' || substr(entry, 32) AS BLOB) \
+                WHERE platform_id = 1 AND position = 300";
+    assert_eq!(served.sql(edit).await, 1);
+    let (code, report) = verify(&export(&served, "log"), &served.running.verifier_key);
+    assert_eq!(code, Some(3));
+    assert!(report["findings"][0].as_str().unwrap().starts_with("entry 300"), "{report}");
+    served.running.stop().await.unwrap();
+}
+
+type Edit = fn(&Path);
+
+fn change(path: PathBuf, at: usize) {
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_of_an_export_are_found() {
+    let served = busy().await;
+    let key = served.running.verifier_key.clone();
+    let edits: Vec<(&str, Edit)> = vec![
+        ("entry 0 ", |d| change(d.join("tile/entries/000"), 10)),
+        ("entry 5 ", |d| change(d.join("tile/0/000"), 5 * 32)),
+        ("tile 0 of level 1", |d| change(d.join("tile/1/000.p/2"), 0)),
+        ("checkpoint", |d| change(d.join("checkpoint"), 3)),
+        ("right edge", |d| std::fs::write(d.join("right-edge"), "").unwrap()),
+        ("incomplete", |d| std::fs::remove_file(d.join("tile/entries/001")).unwrap()),
+        ("incomplete", |d| std::fs::remove_dir_all(d.join("heads")).unwrap()),
+        ("incomplete", |d| {
+            let path = d.join("tile/entries/000");
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+        }),
+        ("heads/", |d| {
+            let head = std::fs::read_dir(d.join("heads")).unwrap().next().unwrap().unwrap().path();
+            change(head, 40);
+        }),
+    ];
+    for (i, (expected, edit)) in edits.into_iter().enumerate() {
+        let log = export(&served, &format!("log{i}"));
+        edit(&log);
+        let (code, report) = verify(&log, &key);
+        assert_eq!(code, Some(3), "edit {i}");
+        let findings = report["findings"].to_string();
+        assert!(findings.contains(expected), "edit {i}: {expected} not in {findings}");
+    }
+    // Another installation's key.
+    let other = "vault.example.kz+fd5320fe+ATnoatfBW0B8B7PXklgdZ50JxCCRZmq0gcGDfuSwU5Jy";
+    assert_eq!(verify(&export(&served, "other"), other).0, Some(3));
+    served.running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_auditors_see_a_log() {
+    let served = Served::start().await;
+    for (caller, platform, code, expected) in [
+        ("payments", "lerna", Code::PermissionDenied, "CALLER_NOT_ALLOWED"),
+        ("payments", "vault", Code::NotFound, "PLATFORM_NOT_FOUND"),
+        ("auditor", "nowhere", Code::NotFound, "PLATFORM_NOT_FOUND"),
+    ] {
+        let mut client = served.audit(caller).await;
+        let status = client.get_head(pb::GetHeadRequest { platform: platform.into() }).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (code, expected), "{caller} {platform}");
+        let status = client.export_log(pb::ExportLogRequest { platform: platform.into() }).await.unwrap_err();
+        assert_eq!(reason(&status), expected, "{caller} {platform}");
+    }
+    for platform in ["lerna", "vault"] {
+        let request = pb::GetHeadRequest { platform: platform.into() };
+        let head = served.audit("auditor").await.get_head(request).await.unwrap().into_inner();
+        assert!(head.checkpoint.starts_with(&format!("vault.example.kz/{platform}\n{}\n", head.size)));
+    }
+    served.running.stop().await.unwrap();
+}
+
+/// What the log says of one person's story.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_decision_is_an_entry() {
+    use sandyq::{
+        audit::entry::Entry,
+        store::{Store as _, sqlite::SqliteStore},
+    };
+    let served = Served::start().await;
+    let person = served.store(1).await;
+    let _answer = served.read("payments", "payments", person.token("iin")).await;
+    let _answer = served.read("payments", "marketing_mail", person.token("iin")).await;
+    let _answer = served.read("payments", "payments", person.token("phone")).await;
+    let _answer = served.read("support", "payments", person.token("iin")).await;
+    let database = served.file("sandyq.db");
+    served.running.stop().await.unwrap();
+
+    let store = SqliteStore::open(&database).await.unwrap();
+    let rows = store.entries(sandyq::domain::ids::PlatformId::new(1), 0, 1000).await.unwrap();
+    let entries: Vec<_> = rows.iter().map(|row| Entry::decode(&row.entry).unwrap()).collect();
+    let count = |call: &str, verdict: &str, reason: Option<&str>| {
+        entries
+            .iter()
+            .filter(|e| e.call == call && e.verdict == verdict && e.reason.as_deref() == reason)
+            .count()
+    };
+    assert_eq!(count("VaultService/Tokenize", "done", None), 1 + 5 + 2, "subject, tokens, consents");
+    assert_eq!(count("VaultService/Detokenize", "permit", None), 1);
+    for denial in ["PURPOSE_NOT_DECLARED", "FIELD_NOT_ALLOWED", "CALLER_NOT_ALLOWED"] {
+        assert_eq!(count("VaultService/Detokenize", "deny", Some(denial)), 1, "{denial}: the true reason");
+    }
+    let permit = entries.iter().find(|e| e.verdict == "permit").unwrap();
+    assert_eq!(permit.purpose.as_deref(), Some("payments"));
+    assert_eq!(permit.field.as_deref(), Some("iin"));
+    assert!(permit.consent.is_some() && permit.subject.is_some() && permit.policy_version == Some(1));
+    let undeclared = entries.iter().find(|e| e.reason.as_deref() == Some("PURPOSE_NOT_DECLARED")).unwrap();
+    assert_eq!(undeclared.purpose, None, "a purpose that nobody declared might say anything");
+}

@@ -1,0 +1,267 @@
+//! A value leaves only after its audit entry is durable. A store that stands in front of the real one stops the
+//! commit at a chosen moment; no clock decides anything.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use sandyq::{
+    audit::entry::Entry,
+    domain::ids::PlatformId,
+    store::{
+        Commit, CommitOutcome, Installation, NewPlatform, ReadKeys, Snapshot, Store, StoreError,
+        StoredConfig, StoredTree,
+        rows::{EntryRow, SecondHead, TileRow},
+    },
+    vault::error::VaultError,
+};
+use tokio::sync::Semaphore;
+
+use crate::common::vault::{OpenVault, PLATFORM};
+
+const PASS: u8 = 0;
+/// Commits, says so, and waits before it returns.
+const HOLD_AFTER: u8 = 1;
+/// Fails without committing.
+const FAIL_BEFORE: u8 = 2;
+/// Commits, and then fails: the outcome is unknown to the vault.
+const FAIL_AFTER: u8 = 3;
+/// Says that the head moved, without committing.
+const MOVED: u8 = 4;
+/// Says that it was called, waits, and then commits.
+const HOLD_BEFORE: u8 = 5;
+
+struct Gate {
+    inner: Arc<dyn Store>,
+    mode: AtomicU8,
+    committed: Semaphore,
+    go_on: Semaphore,
+    reads: Semaphore,
+}
+
+impl Gate {
+    fn set(&self, mode: u8) {
+        self.mode.store(mode, Ordering::SeqCst);
+    }
+
+    async fn permits(&self) -> usize {
+        let head = self.inner.tree(PLATFORM).await.unwrap().head;
+        let limit = u32::try_from(head.counters.size).unwrap();
+        let entries = self.inner.entries(PLATFORM, 0, limit).await.unwrap();
+        entries.iter().filter(|row| Entry::decode(&row.entry).unwrap().verdict == "permit").count()
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::Schema("stopped by the test".to_owned())
+}
+
+#[async_trait::async_trait]
+impl Store for Gate {
+    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        match self.mode.load(Ordering::SeqCst) {
+            HOLD_AFTER => {
+                let outcome = self.inner.commit(commit).await?;
+                self.committed.add_permits(1);
+                self.go_on.acquire().await.unwrap().forget();
+                Ok(outcome)
+            }
+            HOLD_BEFORE => {
+                self.committed.add_permits(1);
+                self.go_on.acquire().await.unwrap().forget();
+                self.inner.commit(commit).await
+            }
+            FAIL_BEFORE => Err(broken()),
+            FAIL_AFTER => {
+                self.inner.commit(commit).await?;
+                self.set(PASS);
+                Err(broken())
+            }
+            MOVED => {
+                self.committed.add_permits(1);
+                Ok(CommitOutcome::HeadMoved)
+            }
+            _ => self.inner.commit(commit).await,
+        }
+    }
+
+    async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError> {
+        self.inner.create_installation(name, vault).await
+    }
+
+    async fn create_platform(&self, platform: NewPlatform) -> Result<(), StoreError> {
+        self.inner.create_platform(platform).await
+    }
+
+    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        self.inner.installation().await
+    }
+
+    async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
+        let snapshot = self.inner.read(platform, keys).await;
+        self.reads.add_permits(1);
+        snapshot
+    }
+
+    async fn tree(&self, platform: PlatformId) -> Result<StoredTree, StoreError> {
+        self.inner.tree(platform).await
+    }
+
+    async fn config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError> {
+        self.inner.config(platform).await
+    }
+
+    async fn entries(
+        &self,
+        platform: PlatformId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        self.inner.entries(platform, from, limit).await
+    }
+
+    async fn tiles(
+        &self,
+        p: PlatformId,
+        level: u8,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<TileRow>, StoreError> {
+        self.inner.tiles(p, level, from, limit).await
+    }
+
+    async fn second_heads(
+        &self,
+        p: PlatformId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<SecondHead>, StoreError> {
+        self.inner.second_heads(p, after, limit).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+async fn gated() -> (tempfile::TempDir, OpenVault, Arc<Gate>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gate = None;
+    let open = OpenVault::create(dir.path(), |inner| {
+        let made = Arc::new(Gate {
+            inner,
+            mode: AtomicU8::new(PASS),
+            committed: Semaphore::new(0),
+            go_on: Semaphore::new(0),
+            reads: Semaphore::new(0),
+        });
+        gate = Some(Arc::clone(&made));
+        made
+    })
+    .await;
+    (dir, open, gate.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_before_the_entry_is_durable() {
+    let (_dir, open, gate) = gated().await;
+    let stored = open.store_iin(1).await;
+    assert_eq!(gate.permits().await, 0);
+
+    gate.set(HOLD_AFTER);
+    let mut answer = std::pin::pin!(open.detokenize(&stored.tokens[0].token));
+    tokio::select! {
+        biased;
+        _ = &mut answer => panic!("answered while the commit had not returned"),
+        permit = gate.committed.acquire() => permit.unwrap().forget(),
+    }
+    // The entry is durable and the answer still waits: had it been sent before or beside the commit, it would be
+    // ready now.
+    assert_eq!(gate.permits().await, 1);
+    tokio::select! {
+        biased;
+        _ = &mut answer => panic!("answered while the commit had not returned"),
+        () = std::future::ready(()) => {}
+    }
+    gate.set(PASS);
+    gate.go_on.add_permits(1);
+    assert_eq!(answer.await.unwrap().value.expose(), crate::common::people::iin(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_entry_no_answer() {
+    let (_dir, open, gate) = gated().await;
+    let stored = open.store_iin(1).await;
+    gate.set(FAIL_BEFORE);
+    let refused = open.detokenize(&stored.tokens[0].token).await.err();
+    assert_eq!(refused, Some(VaultError::Unavailable));
+    assert_eq!(gate.permits().await, 0);
+    gate.set(PASS);
+    assert!(open.detokenize(&stored.tokens[0].token).await.is_ok(), "it heals without a restart");
+    assert_eq!(gate.permits().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_outcome_is_looked_up() {
+    let (_dir, open, gate) = gated().await;
+    let stored = open.store_iin(1).await;
+    gate.set(FAIL_AFTER);
+    assert!(open.detokenize(&stored.tokens[0].token).await.is_ok(), "the head shows that it was committed");
+    assert_eq!(gate.permits().await, 1, "and it was committed once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moved_head_is_read_and_decided_again() {
+    let (_dir, open, gate) = gated().await;
+    let stored = open.store_iin(1).await;
+    gate.set(MOVED);
+    let refused = open.detokenize(&stored.tokens[0].token).await.err();
+    assert_eq!(refused, Some(VaultError::Contended));
+    assert!(gate.committed.available_permits() > 1, "it was tried again before it was given up");
+    assert_eq!(gate.permits().await, 0);
+}
+
+/// Two processes on one SQLite file would fight over the head.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_one_file_is_refused() {
+    let (dir, _open, _gate) = gated().await;
+    let second = sandyq::store::sqlite::SqliteStore::open(&dir.path().join("db")).await;
+    let error = second.err().unwrap().to_string();
+    assert!(error.contains("in use by another process"), "{error}");
+}
+
+/// A batch that was read before a withdrawal is decided again after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_between_read_and_commit_binds() {
+    let (_dir, open, gate) = gated().await;
+    let stored = open.store_iin(1).await;
+    let (consent, token) = (stored.consents[0], &stored.tokens[0].token);
+    let backend = open.caller("backend");
+
+    // The withdrawal is held before its commit while the lane already reads the batch behind it.
+    gate.set(HOLD_BEFORE);
+    let mut withdrawal = std::pin::pin!(open.vault.withdraw_consent(
+        &backend,
+        crate::common::vault::asker("backend"),
+        consent
+    ));
+    tokio::select! {
+        biased;
+        _ = &mut withdrawal => panic!("answered before its commit returned"),
+        permit = gate.committed.acquire() => permit.unwrap().forget(),
+    }
+    gate.reads.forget_permits(usize::MAX);
+    let mut reading = std::pin::pin!(open.detokenize(token));
+    tokio::select! {
+        biased;
+        _ = &mut reading => panic!("answered while the lane was held"),
+        permit = gate.reads.acquire() => permit.unwrap().forget(),
+    }
+    gate.set(PASS);
+    gate.go_on.add_permits(1);
+    assert!(withdrawal.await.is_ok());
+    let refused = reading.await.err();
+    assert_eq!(refused, Some(VaultError::Denied(sandyq::policy::decide::Denial::ConsentWithdrawn)));
+    assert_eq!(gate.permits().await, 0);
+}

@@ -1,0 +1,252 @@
+//! The command as people and scripts use it: the demo, an installation from nothing, development mode, refusals.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use sandyq::cli::local::LocalInstallation;
+
+fn sandyq(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sandyq")).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn the_demo_tells_its_story_and_ends_well() {
+    let output = sandyq(&["demo"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for part in [
+        "991231600002           permitted by ent_",
+        "PURPOSE_NOT_DECLARED",
+        "CALLER_NOT_ALLOWED",
+        "CONSENT_WITHDRAWN",
+        "verified: nothing was changed, removed or added unseen",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn the_tampered_demo_names_the_entry_and_fails() {
+    let output = sandyq(&["demo", "--tamper"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stdout(&output));
+    assert!(stderr(&output).contains("entry 12 (ent_"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_installation_is_made_once_and_added_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let local =
+        LocalInstallation::create(&dir.path().join("v"), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let config = local.config_path();
+    let config = config.to_str().unwrap();
+    let first = sandyq(&["--json", "init", "--config", config]);
+    assert!(first.status.success(), "{}", stderr(&first));
+    let first: serde_json::Value = serde_json::from_slice(&first.stdout).unwrap();
+    assert_eq!((first["created"].as_bool(), &first["platforms_added"][0]), (Some(true), &"lerna".into()));
+
+    let again: serde_json::Value =
+        serde_json::from_slice(&sandyq(&["--json", "init", "--config", config]).stdout).unwrap();
+    assert_eq!(
+        (again["created"].as_bool(), again["platforms_added"].as_array().unwrap().len()),
+        (Some(false), 0)
+    );
+    assert_eq!(again["verifier_key"], first["verifier_key"], "the keys are the same");
+
+    // A second platform, from its own policy.
+    let policy = fs::read_to_string(local.dir().join("lerna.toml")).unwrap();
+    fs::write(local.dir().join("second.toml"), policy.replace("name = \"lerna\"", "name = \"second\""))
+        .unwrap();
+    fs::write(local.dir().join("second-callers.toml"), "caller = []\n").unwrap();
+    let text = fs::read_to_string(config).unwrap();
+    let more = "\n[[platform]]\npolicy = \"second.toml\"\ncallers = \"second-callers.toml\"\n";
+    fs::write(config, text + more).unwrap();
+    let added = stdout(&sandyq(&["init", "--config", config]));
+    assert!(added.contains("Added platform second."), "{added}");
+    assert!(sandyq(&["migrate", "--config", config]).status.success());
+}
+
+/// Each fault of a configuration or of its files, and what is said about it.
+#[test]
+fn unsafe_or_broken_installations_do_not_serve() {
+    type Break = fn(&Path);
+    fn edit(path: &Path, from: &str, to: &str) {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+    fn open_to_all(path: &Path) {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let cases: Vec<(&str, Break)> = vec![
+        ("unknown field `lissen`", |d| edit(&d.join("sandyq.toml"), "listen", "lissen")),
+        ("others may read this secret", |d| open_to_all(&d.join("unseal.key"))),
+        ("others may read this secret", |d| open_to_all(&d.join("server.key"))),
+        ("unseal.key: not an unseal key", |d| {
+            edit(&d.join("unseal.key"), "sandyq-unseal-1:", "sandyq-unseal-2:");
+        }),
+        ("does not open with this unseal key", |d| {
+            let other = d.join("other");
+            fs::create_dir(&other).unwrap();
+            let rng = sandyq::crypto::random::SystemRng::new();
+            let (root, unseal) = (other.join("root"), other.join("unseal"));
+            sandyq::crypto::kms::local::LocalKms::create(&root, &unseal, &rng).unwrap();
+            fs::rename(unseal, d.join("unseal.key")).unwrap();
+        }),
+        ("does not open under this root", |d| {
+            let other = d.join("other");
+            fs::create_dir(&other).unwrap();
+            let rng = sandyq::crypto::random::SystemRng::new();
+            let (root, unseal) = (other.join("root"), other.join("unseal"));
+            sandyq::crypto::kms::local::LocalKms::create(&root, &unseal, &rng).unwrap();
+            fs::rename(root, d.join("root.json")).unwrap();
+            fs::rename(unseal, d.join("unseal.key")).unwrap();
+        }),
+        ("sandyq.db does not exist", |d| fs::remove_file(d.join("sandyq.db")).unwrap()),
+        ("needs a higher version number", |d| edit(&d.join("lerna.toml"), "5.3(а)", "5.3")),
+        ("no [[client_authority]] for trust domain", |d| {
+            edit(&d.join("callers.toml"), "spiffe://lerna.example.kz/backend", "spiffe://other.kz/backend");
+        }),
+        ("is declared twice", |d| edit(&d.join("callers.toml"), "name = \"support\"", "name = \"payments\"")),
+        ("roles are `service` and `auditor`", |d| {
+            edit(&d.join("callers.toml"), "[\"service\"]", "[\"root\"]");
+        }),
+        ("server's key does not parse", |d| fs::write(d.join("server.key"), "nothing").unwrap()),
+        ("holds no certificate", |d| fs::write(d.join("platform-authority.pem"), "").unwrap()),
+    ];
+    for (i, (expected, change)) in cases.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let local =
+            LocalInstallation::create(&dir.path().join("v"), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let config = local.config_path();
+        let config = config.to_str().unwrap();
+        assert!(sandyq(&["init", "--config", config]).status.success());
+        // A first start takes policy and callers over; it is ended at once.
+        serve_once(config);
+        change(local.dir());
+        let (code, log) = refused_start(config);
+        assert!(log.contains(expected), "case {i}: {expected} not in {log}");
+        assert_eq!(code, Some(1), "case {i}");
+    }
+}
+
+/// Exit code and log of a start that should be refused; one that serves all the same is ended.
+fn refused_start(config: &str) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sandyq"))
+        .args(["serve", "--config", config])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        log.push_str(&line.unwrap());
+        log.push('\n');
+        if log.contains("serving address") {
+            terminate(&child);
+        }
+    }
+    (child.wait().unwrap().code(), log)
+}
+
+fn serve_once(config: &str) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sandyq"))
+        .args(["serve", "--config", config])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("serving address")));
+    terminate(&child);
+    lines.for_each(drop);
+    assert!(child.wait().unwrap().success(), "SIGTERM ends it in order");
+}
+
+fn terminate(child: &std::process::Child) {
+    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// The three commands that `sandyq dev` prints, run as printed.
+#[test]
+fn development_mode_and_its_three_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("dev");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sandyq"))
+        .args(["dev", "--port", "0", "--dir", files.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut printed: Vec<String> = Vec::new();
+    for line in lines.by_ref() {
+        let last = line.starts_with("Ctrl-C");
+        printed.push(line);
+        if last {
+            break;
+        }
+    }
+    assert!(printed.iter().any(|line| line.contains("DEV: throw-away keys")), "{printed:?}");
+    let commands: Vec<Vec<&str>> = printed
+        .iter()
+        .filter_map(|line| line.strip_prefix("  sandyq "))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(commands.len(), 3);
+
+    let stored = stdout(&sandyq(&commands[0]));
+    let token = stored.lines().find_map(|line| line.strip_prefix("iin")).unwrap().trim().to_owned();
+    let mut read = commands[1].clone();
+    assert_eq!(read.pop(), Some("TOKEN"));
+    read.push(&token);
+    assert_eq!(stdout(&sandyq(&read)), "iin          991231600002\n");
+    assert!(stdout(&sandyq(&commands[2])).starts_with("vault.example.kz/lerna\n"));
+
+    // Refused: exit code 4, and the reason.
+    let mut masked_for_another = read.clone();
+    let purpose = masked_for_another.iter().position(|a| *a == "payments").unwrap();
+    masked_for_another[purpose] = "request_comms";
+    let refused = sandyq(&masked_for_another);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(stdout(&refused).contains("CALLER_NOT_ALLOWED"), "{}", stdout(&refused));
+
+    // Who am I, and consents.
+    let backend = files.join("client-backend.toml");
+    let backend = backend.to_str().unwrap();
+    assert!(stdout(&sandyq(&["whoami", "--connection", backend])).contains("backend of platform lerna"));
+    let list = sandyq(&["--json", "consent", "list", "--connection", backend, "user-000117"]);
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+    let payments = list["consents"].as_array().unwrap().iter().find(|c| c["purpose"] == "payments").unwrap();
+    let id = payments["consent_id"].as_str().unwrap();
+    assert!(sandyq(&["consent", "withdraw", "--connection", backend, id]).status.success());
+    let refused = sandyq(&read);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(stdout(&refused).contains("CONSENT_WITHDRAWN"), "{}", stdout(&refused));
+
+    // A directory that is there already is never taken.
+    let again = sandyq(&["dev", "--port", "0", "--dir", files.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("is not empty"));
+    terminate(&child);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    assert_eq!(sandyq(&["serve", "--nonsense"]).status.code(), Some(2));
+    assert_eq!(sandyq(&["--help"]).status.code(), Some(0));
+    assert_eq!(sandyq(&["audit", "verify", "/nonexistent", "--key", "x"]).status.code(), Some(1));
+}

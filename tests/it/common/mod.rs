@@ -1,0 +1,5 @@
+//! Synthetic people, a served installation, and an open vault without a server.
+
+pub mod people;
+pub mod served;
+pub mod vault;

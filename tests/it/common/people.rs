@@ -1,0 +1,55 @@
+//! Synthetic people: born on 31 December 2099, so that nobody real is meant.
+
+use sandyq::{crypto::digest::sha256, domain::iin, grpc::pb};
+
+/// A synthetic IIN; the same number gives the same IIN.
+pub fn iin(number: u32) -> String {
+    let mut serial = number;
+    loop {
+        let body = format!("9912316{:04}", serial % 10_000);
+        let digits: Vec<u32> = body.chars().map(|c| c.to_digit(10).unwrap()).collect();
+        match iin::check_digit(&digits.try_into().unwrap()) {
+            Some(check) => return format!("{body}{check}"),
+            None => serial += 5_000,
+        }
+    }
+}
+
+/// A complete request for a synthetic person with consents to both purposes.
+pub fn tokenize_request(number: u32) -> pb::TokenizeRequest {
+    let field = |field: &str, value: String| pb::FieldValue { field: field.into(), value };
+    pb::TokenizeRequest {
+        request_id: super::served::request_id(),
+        subject_reference: format!("user-{number}"),
+        fields: vec![
+            field("surname", "Сынақова".into()),
+            field("first_name", "Әлия".into()),
+            field("iin", iin(number)),
+            field("phone", format!("+7701{number:07}")),
+            field("email", format!("person{number}@example.kz")),
+        ],
+        consents: vec![
+            grant("payments", &["surname", "first_name", "iin"]),
+            grant("request_comms", &["surname", "first_name", "phone", "email"]),
+        ],
+    }
+}
+
+/// A consent by tick with everything that Article 8(4) asks for.
+pub fn grant(purpose: &str, fields: &[&str]) -> pb::ConsentGrant {
+    pb::ConsentGrant {
+        purpose: purpose.into(),
+        fields: fields.iter().map(|f| (*f).to_owned()).collect(),
+        subject_name: "Сынақова Әлия".into(),
+        act: pb::ConsentAct::Tick.into(),
+        give_time: Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 }),
+        expire_time: None,
+        third_party_transfer: Some(true),
+        cross_border_transfer: Some(false),
+        publication: Some(false),
+        policy_version: 1,
+        language: "ru".into(),
+        text_sha256: sha256(b"synthetic consent text").to_vec(),
+        site: "skillbox.kz".into(),
+    }
+}

@@ -1,0 +1,157 @@
+//! An installation in a temporary directory, served over mutual TLS in this process.
+
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
+
+use sandyq::{
+    cli::{
+        local::{LocalInstallation, Running},
+        pki::Authority,
+    },
+    crypto::random::SystemRng,
+    domain::{ids::RequestId, time::Clock},
+    grpc::pb::{
+        self, audit_service_client::AuditServiceClient, consent_service_client::ConsentServiceClient,
+        vault_service_client::VaultServiceClient,
+    },
+};
+use tempfile::TempDir;
+use tonic::{
+    Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_types::StatusExt as _;
+
+/// A served installation with channels of its callers.
+pub struct Served {
+    pub running: Running,
+    pub dir: TempDir,
+}
+
+impl Served {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let installation =
+            LocalInstallation::create(&dir.path().join("vault"), SocketAddr::from(([127, 0, 0, 1], 0)))
+                .unwrap();
+        Self { running: installation.start(true).await.unwrap(), dir }
+    }
+
+    /// The same with client authorities that the test holds.
+    pub async fn start_with(dir: TempDir, platform: &Authority, staff: &Authority) -> Self {
+        let files = dir.path().join("vault");
+        let installation = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        std::fs::write(files.join("platform-authority.pem"), platform.pem()).unwrap();
+        std::fs::write(files.join("staff-authority.pem"), staff.pem()).unwrap();
+        Self { running: installation.start(true).await.unwrap(), dir }
+    }
+
+    /// Serves the same files again, as after a restart.
+    pub async fn restart(self) -> Self {
+        let Self { running, dir } = self;
+        let installation = LocalInstallation::open(running.installation.dir());
+        running.stop().await.unwrap();
+        Self { running: installation.start(true).await.unwrap(), dir }
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.running.installation.dir().join(name)
+    }
+
+    pub async fn channel(&self, caller: &str) -> Channel {
+        let read = |name: &str| std::fs::read_to_string(self.file(name)).unwrap();
+        let identity = Identity::from_pem(read(&format!("{caller}.pem")), read(&format!("{caller}.key")));
+        self.connect(Some(identity)).await.unwrap()
+    }
+
+    /// A connection with any identity, or none.
+    pub async fn connect(&self, identity: Option<Identity>) -> Result<Channel, tonic::transport::Error> {
+        let authority = std::fs::read_to_string(self.file("server-authority.pem")).unwrap();
+        let mut tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)).domain_name("localhost");
+        if let Some(identity) = identity {
+            tls = tls.identity(identity);
+        }
+        let address = self.running.address;
+        Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap().connect().await
+    }
+
+    pub async fn vault(&self, caller: &str) -> VaultServiceClient<Channel> {
+        VaultServiceClient::new(self.channel(caller).await)
+    }
+
+    pub async fn consents(&self, caller: &str) -> ConsentServiceClient<Channel> {
+        ConsentServiceClient::new(self.channel(caller).await)
+    }
+
+    pub async fn audit(&self, caller: &str) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel(caller).await)
+    }
+
+    /// Stores a synthetic person, and answers the tokens by field and the consents by purpose.
+    pub async fn store(&self, number: u32) -> Stored {
+        let request = super::people::tokenize_request(number);
+        let purposes: Vec<_> = request.consents.iter().map(|c| c.purpose.clone()).collect();
+        let answer = self.vault("backend").await.tokenize(request).await.unwrap().into_inner();
+        Stored {
+            subject: answer.subject_id,
+            tokens: answer.tokens.into_iter().map(|t| (t.field, t.token)).collect(),
+            consents: purposes.into_iter().zip(answer.consent_ids).collect(),
+        }
+    }
+
+    /// Detokenizes in full as this caller; the value, or the reason of the refusal.
+    pub async fn read(&self, caller: &str, purpose: &str, token: &str) -> Result<String, String> {
+        let mut client = self.vault(caller).await;
+        client
+            .detokenize(detokenize_request(token, purpose))
+            .await
+            .map(|answer| answer.into_inner().value)
+            .map_err(|status| reason(&status))
+    }
+
+    /// Runs SQL on the database, behind the vault.
+    pub async fn sql(&self, sql: &'static str) -> u64 {
+        use sqlx::Connection as _;
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.file("sandyq.db"));
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        let changed = sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected();
+        connection.close().await.unwrap();
+        changed
+    }
+}
+
+/// What a stored person got.
+pub struct Stored {
+    pub subject: String,
+    pub tokens: HashMap<String, String>,
+    pub consents: HashMap<String, String>,
+}
+
+impl Stored {
+    pub fn token(&self, field: &str) -> &str {
+        &self.tokens[field]
+    }
+}
+
+pub fn detokenize_request(token: &str, purpose: &str) -> pb::DetokenizeRequest {
+    pb::DetokenizeRequest {
+        request_id: String::new(),
+        token: token.into(),
+        purpose: purpose.into(),
+        view: pb::View::Full.into(),
+        reference: String::new(),
+    }
+}
+
+/// A fresh request id.
+pub fn request_id() -> String {
+    RequestId::new(Clock::default().now(), &SystemRng::new()).unwrap().to_string()
+}
+
+/// The stable reason of a status.
+pub fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "sandyq.v1");
+    info.reason.clone()
+}

@@ -1,0 +1,127 @@
+//! An open vault without a server, over a store that a test may stand in front of.
+
+use std::{path::Path, sync::Arc};
+
+use sandyq::{
+    crypto::{kms::local::LocalKms, random::SystemRng},
+    domain::{
+        caller::{Caller, Role},
+        ids::PlatformId,
+        names::SpiffeId,
+        secret::Plaintext,
+        time::{Clock, Timestamp},
+        token::Token,
+    },
+    policy::model::View,
+    store::{Store, sqlite::SqliteStore},
+    vault::{
+        Vault,
+        act::Asker,
+        consent::NewConsent,
+        detokenize::{Detokenize, Released},
+        enrol::DeclaredCaller,
+        error::VaultError,
+        install::{create_installation, create_platform},
+        tokenize::{NewValues, Tokenized},
+    },
+};
+
+pub const POLICY: &str = include_str!("../../../policies/lerna.toml");
+pub const PLATFORM: PlatformId = PlatformId::new(1);
+
+pub struct OpenVault {
+    pub vault: Vault,
+    pub clock: Arc<Clock>,
+}
+
+impl OpenVault {
+    /// A new installation in `dir`; `front` may put something before the store.
+    pub async fn create(dir: &Path, front: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
+        let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
+        let kms = Arc::new(LocalKms::create(&dir.join("root"), &dir.join("unseal"), rng.as_ref()).unwrap());
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open_and_migrate(&dir.join("db")).await.unwrap());
+        let now = clock.now();
+        create_installation(store.as_ref(), kms.as_ref(), "vault.example.kz", now, rng.as_ref())
+            .await
+            .unwrap();
+        let name = "lerna".parse().unwrap();
+        create_platform(store.as_ref(), kms.as_ref(), name, now, rng.as_ref()).await.unwrap();
+        let vault = Vault::open(front(store), kms, Arc::clone(&clock), rng).await.unwrap();
+        vault.take_over(PLATFORM, Some(POLICY), &callers()).await.unwrap();
+        Self { vault, clock }
+    }
+
+    pub fn caller(&self, name: &str) -> Arc<Caller> {
+        self.vault.caller(&spiffe(name)).unwrap()
+    }
+
+    pub async fn tokenize(&self, values: NewValues) -> Result<Tokenized, VaultError> {
+        let caller = self.caller("backend");
+        let answers =
+            self.vault.tokenize(&caller, asker("backend"), "VaultService/Tokenize", vec![values]).await;
+        answers?.pop().unwrap()
+    }
+
+    /// Stores an IIN with a consent to `payments`, and answers its token.
+    pub async fn store_iin(&self, number: u32) -> Tokenized {
+        self.tokenize(person(number, None)).await.unwrap()
+    }
+
+    pub async fn detokenize(&self, token: &Token) -> Result<Released, VaultError> {
+        let token = Token::parse(&token.reveal());
+        let question = Detokenize {
+            tokens: vec![token],
+            purpose: "payments".parse().unwrap(),
+            view: View::Full,
+            reference: None,
+            call: "VaultService/Detokenize",
+        };
+        let answers = self.vault.detokenize(&self.caller("payments"), asker("payments"), question).await;
+        answers?.pop().unwrap()
+    }
+}
+
+pub fn callers() -> Vec<DeclaredCaller> {
+    ["backend", "payments", "support"]
+        .map(|name| DeclaredCaller {
+            spiffe_id: spiffe(name),
+            name: name.parse().unwrap(),
+            roles: vec![Role::Service],
+        })
+        .to_vec()
+}
+
+pub fn spiffe(name: &str) -> SpiffeId {
+    format!("spiffe://lerna.example.kz/{name}").parse().unwrap()
+}
+
+pub fn asker(name: &str) -> Asker {
+    Asker { spiffe_id: spiffe(name), request: None }
+}
+
+/// An IIN and a consent to `payments`.
+pub fn person(number: u32, expires_at: Option<Timestamp>) -> NewValues {
+    NewValues {
+        subject_reference: format!("user-{number}"),
+        fields: vec![("iin".parse().unwrap(), Plaintext::new(super::people::iin(number)))],
+        consents: vec![consent(expires_at)],
+    }
+}
+
+pub fn consent(expires_at: Option<Timestamp>) -> NewConsent {
+    NewConsent {
+        purpose: "payments".parse().unwrap(),
+        fields: vec!["iin".parse().unwrap()],
+        subject_name: Plaintext::new("Сынақова Әлия".into()),
+        act: "tick".parse().unwrap(),
+        given_at: Timestamp::from_micros(1_790_000_000_000_000),
+        expires_at,
+        third_party_transfer: true,
+        cross_border_transfer: false,
+        publication: false,
+        policy_version: 1,
+        language: "ru".parse().unwrap(),
+        text_sha256: [7; 32],
+        site: "skillbox.kz".parse().unwrap(),
+    }
+}

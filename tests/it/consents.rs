@@ -1,0 +1,139 @@
+//! Consents: recorded acts, withdrawal that binds at once, terms that end.
+
+use std::time::Duration;
+
+use sandyq::{grpc::pb, policy::decide::Denial, vault::error::VaultError};
+
+use crate::common::{
+    people::grant,
+    served::{Served, reason, request_id},
+    vault::{OpenVault, person},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_binds_at_once_and_for_its_purpose_alone() {
+    let served = Served::start().await;
+    let person = served.store(1).await;
+    let mut consents = served.consents("backend").await;
+    let withdraw = || pb::WithdrawConsentRequest {
+        request_id: request_id(),
+        consent_id: person.consents["payments"].clone(),
+    };
+    let withdrawn = consents.withdraw_consent(withdraw()).await.unwrap().into_inner().consent.unwrap();
+    assert_eq!(withdrawn.state(), pb::ConsentState::Withdrawn);
+    assert!(withdrawn.withdraw_time.is_some());
+    for field in ["iin", "surname", "first_name"] {
+        let refused = served.read("payments", "payments", person.token(field)).await;
+        assert_eq!(refused, Err("CONSENT_WITHDRAWN".into()), "{field}");
+    }
+    assert!(served.read("support", "request_comms", person.token("phone")).await.is_ok());
+
+    // Withdrawn again it stays as it was.
+    let again = consents.withdraw_consent(withdraw()).await.unwrap().into_inner().consent.unwrap();
+    assert_eq!(again.withdraw_time, withdrawn.withdraw_time);
+
+    // A fresh consent opens the purpose again.
+    let fresh = pb::GrantConsentRequest {
+        request_id: request_id(),
+        subject_reference: "user-1".into(),
+        consent: Some(grant("payments", &["iin"])),
+    };
+    consents.grant_consent(fresh).await.unwrap();
+    assert!(served.read("payments", "payments", person.token("iin")).await.is_ok());
+    let refused = served.read("payments", "payments", person.token("surname")).await;
+    assert_eq!(refused, Err("CONSENT_WITHDRAWN".into()), "its own list of data binds");
+    served.running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_term_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = OpenVault::create(dir.path(), |store| store).await;
+    let end = open.clock.now().plus(Duration::from_hours(1));
+    let stored = open.tokenize(person(1, Some(end))).await.unwrap();
+    let token = &stored.tokens[0].token;
+    assert!(open.detokenize(token).await.is_ok());
+    open.clock.advance(3_600_000_000);
+    assert_eq!(open.detokenize(token).await.err(), Some(VaultError::Denied(Denial::ConsentExpired)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_consent_nothing_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = OpenVault::create(dir.path(), |store| store).await;
+    let mut values = person(1, None);
+    values.consents.clear();
+    let stored = open.tokenize(values).await.unwrap();
+    let refused = open.detokenize(&stored.tokens[0].token).await.err();
+    assert_eq!(refused, Some(VaultError::Denied(Denial::ConsentMissing)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consents_are_listed_by_page_newest_first() {
+    let served = Served::start().await;
+    served.store(1).await;
+    let mut consents = served.consents("backend").await;
+    for _ in 0..5 {
+        let request = pb::GrantConsentRequest {
+            request_id: request_id(),
+            subject_reference: "user-1".into(),
+            consent: Some(grant("payments", &["iin"])),
+        };
+        consents.grant_consent(request).await.unwrap();
+    }
+    let (mut all, mut page_token, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let request = pb::ListConsentsRequest {
+            subject_reference: "user-1".into(),
+            page_size: 3,
+            page_token: page_token.clone(),
+        };
+        let page = consents.list_consents(request).await.unwrap().into_inner();
+        pages += 1;
+        all.extend(page.consents);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((all.len(), pages), (7, 3));
+    let mut ids: Vec<_> = all.iter().map(|c| c.consent_id.clone()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 7, "each once");
+    assert_eq!(all.iter().filter(|c| c.purpose == "request_comms").count(), 1);
+    assert!(all[..5].iter().all(|c| c.purpose == "payments"), "the first two were the oldest");
+    served.running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consents_of_strangers_are_refused() {
+    let served = Served::start().await;
+    let person = served.store(1).await;
+    let mut backend = served.consents("backend").await;
+    let unknown = pb::GrantConsentRequest {
+        request_id: request_id(),
+        subject_reference: "nobody".into(),
+        consent: Some(grant("payments", &["iin"])),
+    };
+    assert_eq!(reason(&backend.grant_consent(unknown).await.unwrap_err()), "SUBJECT_NOT_FOUND");
+    let unknown = pb::WithdrawConsentRequest {
+        request_id: request_id(),
+        consent_id: "con_aaaaaaaaaaaaaaaaaaaaaaaaaa".into(),
+    };
+    assert_eq!(reason(&backend.withdraw_consent(unknown).await.unwrap_err()), "CONSENT_NOT_FOUND");
+    let mut payments = served.consents("payments").await;
+    let not_theirs = pb::WithdrawConsentRequest {
+        request_id: request_id(),
+        consent_id: person.consents["payments"].clone(),
+    };
+    assert_eq!(reason(&payments.withdraw_consent(not_theirs).await.unwrap_err()), "CALLER_NOT_ALLOWED");
+    let list = pb::ListConsentsRequest {
+        subject_reference: "user-1".into(),
+        page_size: 0,
+        page_token: String::new(),
+    };
+    assert_eq!(reason(&payments.list_consents(list).await.unwrap_err()), "CALLER_NOT_ALLOWED");
+    assert!(served.read("payments", "payments", person.token("iin")).await.is_ok(), "and nothing changed");
+    served.running.stop().await.unwrap();
+}

@@ -1,0 +1,25 @@
+//! The one integration-test binary: a file a topic. Servers are real: gRPC over mutual TLS on loopback, SQLite files.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop where it stands"
+)]
+#![expect(clippy::print_stdout, reason = "seeds and counts belong into the output of a failed test")]
+#![expect(unreachable_pub, reason = "one binary: `pub` says what the common parts offer")]
+
+mod common;
+
+mod architecture;
+mod audit_log;
+mod audit_order;
+mod authentication;
+mod command;
+mod consents;
+mod contract;
+mod kill;
+mod leaks;
+mod tampering;
+mod values;
