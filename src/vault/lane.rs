@@ -1,10 +1,11 @@
 //! One lane a platform: what waits together is read together, decided alone, committed together.
 //!
 //! ```text
-//! queue ─▶ reader: one read a batch ─▶ committer: decide, open, one commit ─▶ answers
+//! queue ─▶ reader: one read a batch ─▶ committer: decide, open, one commit for all that is read ─▶ answers
 //! ```
 //!
-//! While the committer writes batch n, the reader reads batch n+1. A commit swaps the head on size, `config_epoch`
+//! While the committer writes, the reader reads on; the next commit takes every batch that was read meanwhile, each
+//! decided on its own snapshot. A commit swaps the head on size, `config_epoch`
 //! and `tighten_seq`; a batch whose snapshot is older than the last change of one of the two counters is read and
 //! decided again, so no answer rests on a permission that ended. No timer waits for a batch to fill.
 
@@ -33,8 +34,10 @@ use crate::{
 
 /// Items that may wait in a lane; more are refused at once.
 pub const QUEUE_ITEMS: usize = 8_192;
-/// Items after which a batch takes no further act.
+/// Items after which a batch takes no further act, and a commit no further batch.
 const BATCH_ITEMS: usize = 1_000;
+/// Batches that may be read ahead of the commit.
+const BATCHES_AHEAD: usize = 16;
 /// Times that a batch is read and decided again before its acts run one by one.
 const ATTEMPTS: u32 = 3;
 
@@ -72,9 +75,20 @@ struct Look {
     snapshot: Snapshot,
 }
 
+/// Acts that were read together. The look is missing where it failed or was of no use any more.
 struct Batch {
     acts: Vec<Queued>,
     look: Option<Look>,
+}
+
+impl Batch {
+    const fn unread(acts: Vec<Queued>) -> Self {
+        Self { acts, look: None }
+    }
+
+    fn items(&self) -> usize {
+        self.acts.iter().map(|queued| queued.act.weight()).sum()
+    }
 }
 
 /// Where the log stands, as this process last saw or left it.
@@ -96,7 +110,7 @@ impl Lane {
         let core = Arc::new(Core { shared, platform, name, context: ArcSwap::from_pointee(context) });
         let tip = core.load_tip().await?;
         let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
-        let (read, batches) = mpsc::channel(1);
+        let (read, batches) = mpsc::channel(BATCHES_AHEAD);
         let committer = Committer { core: Arc::clone(&core), tip: Some(tip) };
         let tasks = [
             tokio::spawn(read_batches(Arc::clone(&core), waiting, read)),
@@ -206,13 +220,21 @@ enum Attempt {
 
 impl Committer {
     async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
-        while let Some(batch) = batches.recv().await {
-            let left = self.run_batch(batch).await;
+        while let Some(first) = batches.recv().await {
+            let mut items = first.items();
+            let mut together = vec![first];
+            while items < BATCH_ITEMS
+                && let Ok(next) = batches.try_recv()
+            {
+                items += next.items();
+                together.push(next);
+            }
+            let left = self.run_batches(together).await;
             // What failed together runs alone, once, so that one bad item never fails its neighbours.
             let alone = left.len() > 1;
             for queued in left {
                 let left = if alone {
-                    self.run_batch(Batch { acts: vec![queued], look: None }).await
+                    self.run_batches(vec![Batch::unread(vec![queued])]).await
                 } else {
                     vec![queued]
                 };
@@ -223,53 +245,78 @@ impl Committer {
         }
     }
 
-    /// Runs a batch to its end and answers the acts that could not be done, because the store failed under them.
-    async fn run_batch(&mut self, batch: Batch) -> Vec<Queued> {
-        let Batch { acts: mut todo, mut look } = batch;
+    /// Runs batches to their end and answers the acts that could not be done, because the store failed under them.
+    async fn run_batches(&mut self, batches: Vec<Batch>) -> Vec<Queued> {
+        let mut todo = batches;
         let mut attempts = 0;
-        while !todo.is_empty() {
-            let Ok(tip) = self.take_tip().await else { return todo };
-            let seen = match look.take().filter(|look| is_current(look, &tip)) {
-                Some(look) => look,
-                None => match self.core.look(&todo).await {
-                    Ok(look) => look,
-                    Err(error) => {
-                        self.tip = Some(tip);
-                        self.report("a batch could not be read", &error);
-                        return todo;
-                    }
-                },
-            };
-            if !is_current(&seen, &tip) {
-                // Another writer moved the head: it is read and checked anew, and then the rows are.
-                attempts += 1;
-                if attempts == ATTEMPTS {
-                    return todo;
-                }
-                continue;
+        loop {
+            todo.retain(|batch| !batch.acts.is_empty());
+            if todo.is_empty() {
+                return Vec::new();
             }
-            let (ready, later, attempt) = self.attempt(todo, &seen, tip).await;
-            match attempt {
-                Attempt::Committed => {
-                    for queued in ready {
-                        queued.finish(Ok(()));
-                    }
-                    todo = later;
-                    attempts = 0;
+            let Ok(tip) = self.take_tip().await else { return acts_of(todo) };
+            let groups = match self.look_again(todo, &tip).await {
+                Ok(groups) => groups,
+                Err(acts) => {
+                    self.tip = Some(tip);
+                    return acts;
                 }
-                Attempt::Again => {
-                    todo = ready.into_iter().chain(later).collect();
-                    attempts += 1;
-                    if attempts == ATTEMPTS && todo.len() == 1 {
-                        todo.drain(..).for_each(|queued| queued.finish(Err(VaultError::Contended)));
-                    } else if attempts == ATTEMPTS {
-                        return todo;
+            };
+            if groups.iter().all(|(_, look)| is_current(look, &tip)) {
+                let (ready, later, attempt) = self.attempt(groups, tip).await;
+                match attempt {
+                    Attempt::Committed => {
+                        for queued in ready {
+                            queued.finish(Ok(()));
+                        }
+                        todo = vec![Batch::unread(later)];
+                        attempts = 0;
+                        continue;
                     }
+                    Attempt::Again => todo = vec![Batch::unread(ready.into_iter().chain(later).collect())],
+                    Attempt::Failed => return ready.into_iter().chain(later).collect(),
                 }
-                Attempt::Failed => return ready.into_iter().chain(later).collect(),
+            } else {
+                // Another writer moved the head: it is read and checked anew, and then the rows are.
+                todo = vec![Batch::unread(groups.into_iter().flat_map(|(acts, _)| acts).collect())];
+            }
+            attempts += 1;
+            if attempts == ATTEMPTS {
+                let acts = acts_of(todo);
+                if acts.len() > 1 {
+                    return acts;
+                }
+                for queued in acts {
+                    queued.finish(Err(VaultError::Contended));
+                }
+                return Vec::new();
             }
         }
-        Vec::new()
+    }
+
+    /// Keeps looks that are still current, and reads the acts of all others again, together.
+    async fn look_again(
+        &self,
+        batches: Vec<Batch>,
+        tip: &Tip,
+    ) -> Result<Vec<(Vec<Queued>, Look)>, Vec<Queued>> {
+        let (mut groups, mut unread) = (Vec::new(), Vec::new());
+        for Batch { acts, look } in batches {
+            match look {
+                Some(look) if is_current(&look, tip) => groups.push((acts, look)),
+                Some(_) | None => unread.extend(acts),
+            }
+        }
+        if !unread.is_empty() {
+            match self.core.look(&unread).await {
+                Ok(look) => groups.push((unread, look)),
+                Err(error) => {
+                    self.report("a batch could not be read", &error);
+                    return Err(groups.into_iter().flat_map(|(acts, _)| acts).chain(unread).collect());
+                }
+            }
+        }
+        Ok(groups)
     }
 
     async fn take_tip(&mut self) -> Result<Tip, ()> {
@@ -281,19 +328,31 @@ impl Committer {
         }
     }
 
-    /// Decides every act and commits those that are ready. Leaves the new tip, or none where it is unknown.
+    /// Decides every act on its own group's look and commits those that are ready. Leaves the new tip, or none
+    /// where it is unknown.
     async fn attempt(
         &mut self,
-        acts: Vec<Queued>,
-        look: &Look,
+        groups: Vec<(Vec<Queued>, Look)>,
         tip: Tip,
     ) -> (Vec<Queued>, Vec<Queued>, Attempt) {
         let core = Arc::clone(&self.core);
-        let now = core.shared.clock.adjust(look.snapshot.now).max(tip.last);
-        let scene = Scene { shared: &core.shared, context: &look.context, snapshot: &look.snapshot, now };
+        let Some(context) = groups.first().map(|(_, look)| Arc::clone(&look.context)) else {
+            self.tip = Some(tip);
+            return (Vec::new(), Vec::new(), Attempt::Committed);
+        };
+        let times = groups.iter().map(|(_, look)| core.shared.clock.adjust(look.snapshot.now));
+        let now = times.fold(tip.last, Timestamp::max);
         let (mut plan, mut ready, mut later) = (Plan::default(), Vec::new(), Vec::new());
-        let (writing, reading): (Vec<_>, Vec<_>) = acts.into_iter().partition(|queued| queued.act.writes());
-        for mut queued in reading.into_iter().chain(writing) {
+        let (mut reading, mut writing) = (Vec::new(), Vec::new());
+        for (acts, look) in groups {
+            let look = Arc::new(look);
+            for queued in acts {
+                let kind = if queued.act.writes() { &mut writing } else { &mut reading };
+                kind.push((queued, Arc::clone(&look)));
+            }
+        }
+        for (mut queued, look) in reading.into_iter().chain(writing) {
+            let scene = Scene { shared: &core.shared, context: &look.context, snapshot: &look.snapshot, now };
             let mark = plan.mark();
             match queued.act.decide(&scene, &mut plan) {
                 Ok(Flow::Ready) => ready.push(queued),
@@ -312,10 +371,10 @@ impl Committer {
             return (ready, later, Attempt::Committed);
         }
         let reconfigures = plan.reconfigures;
-        let attempt = self.commit(&look.context, plan, tip, now).await;
+        let attempt = self.commit(&context, plan, tip, now).await;
         if reconfigures
             && matches!(attempt, Attempt::Committed)
-            && let Err(error) = core.reload_context(&look.context).await
+            && let Err(error) = core.reload_context(&context).await
         {
             self.report("policy and callers could not be loaded after a change", &error);
         }
@@ -403,6 +462,10 @@ impl Committer {
     fn report(&self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
         tracing::error!(platform = %self.core.name, error, "{what}");
     }
+}
+
+fn acts_of(batches: Vec<Batch>) -> Vec<Queued> {
+    batches.into_iter().flat_map(|batch| batch.acts).collect()
 }
 
 /// Whether a look may be decided on: it saw the last change of policy, callers, keys and permissions. Its log may

@@ -7,10 +7,7 @@ use crate::{
     domain::{caller::Role, consent::ConsentState, names::FieldName, time::Timestamp},
     store::{
         Commit, CommitOutcome, NewPlatform, StoreError, Write,
-        rows::{
-            CallerRow, ConsentRow, EntryRow, HeadRow, KeyVersionRow, PolicyRow, RecordRow, SubjectRow,
-            TokenRow,
-        },
+        rows::{CallerRow, ConsentRow, EntryRow, KeyVersionRow, PolicyRow, RecordRow, SubjectRow, TokenRow},
     },
 };
 
@@ -33,11 +30,15 @@ impl From<sqlx::Error> for Failed {
 
 pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<CommitOutcome, StoreError> {
     let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(database("begin a commit"))?;
-    if !swap_head(&mut tx, commit).await.map_err(database("swap a head"))? {
-        tx.rollback().await.map_err(database("undo a commit"))?;
-        return Ok(CommitOutcome::HeadMoved);
-    }
-    match write_all(&mut tx, commit).await {
+    let written = match swap_head(&mut tx, commit).await {
+        Ok(false) => {
+            tx.rollback().await.map_err(database("undo a commit"))?;
+            return Ok(CommitOutcome::HeadMoved);
+        }
+        Ok(true) => write_rows(&mut tx, commit).await,
+        Err(failed) => Err(failed),
+    };
+    match written {
         Ok(()) => {
             tx.commit().await.map_err(database("commit"))?;
             Ok(CommitOutcome::Committed)
@@ -53,9 +54,42 @@ pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<Commi
     }
 }
 
-async fn write_all(tx: &mut Tx, commit: &Commit) -> Result<(), Failed> {
+/// Three statements in one round trip to the driver's thread: the swap, and, only where it happened (the head then
+/// has this commit's checkpoint, which no other has), the head of the second and the entries.
+async fn swap_head(tx: &mut Tx, commit: &Commit) -> Result<bool, Failed> {
+    let (head, expected) = (&commit.head, commit.expected);
+    let done = sqlx::query(
+        "/* commit::swap_head */ UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, updated_at = $5, \
+         root = $6, right_edge = $7, checkpoint = $8, mac = $9 \
+         WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12; \
+         INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
+         SELECT $1, $13, $2, $8 FROM heads WHERE platform_id = $1 AND checkpoint = $8 \
+         ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint; \
+         INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
+         SELECT $1, $10 + key, unhex(substr(value, 65)), unhex(substr(value, 1, 64)) FROM json_each($14) \
+         WHERE EXISTS (SELECT 1 FROM heads WHERE platform_id = $1 AND checkpoint = $8)",
+    )
+    .bind(i64::from(head.platform.get()))
+    .bind(signed(head.counters.size))
+    .bind(signed(head.counters.config_epoch))
+    .bind(signed(head.counters.tighten_seq))
+    .bind(head.updated_at.as_micros())
+    .bind(head.root.as_slice())
+    .bind(head.right_edge.concat())
+    .bind(head.checkpoint.as_str())
+    .bind(head.mac.as_slice())
+    .bind(signed(expected.size))
+    .bind(signed(expected.config_epoch))
+    .bind(signed(expected.tighten_seq))
+    .bind(head.updated_at.second())
+    .bind(json_entries(&commit.entries))
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+async fn write_rows(tx: &mut Tx, commit: &Commit) -> Result<(), Failed> {
     let platform = i64::from(commit.head.platform.get());
-    insert_entries(tx, platform, commit.expected.size, &commit.entries).await?;
     for tile in &commit.tiles {
         sqlx::query(
             "/* commit::tile */ INSERT INTO audit_tiles (platform_id, level, tile_index, hashes, root) \
@@ -83,50 +117,8 @@ async fn write_all(tx: &mut Tx, commit: &Commit) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn swap_head(tx: &mut Tx, commit: &Commit) -> sqlx::Result<bool> {
-    let (head, expected) = (&commit.head, commit.expected);
-    let swapped = sqlx::query(
-        "/* commit::head */ UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, updated_at = $5, \
-         root = $6, right_edge = $7, checkpoint = $8, mac = $9 \
-         WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12",
-    )
-    .bind(i64::from(head.platform.get()))
-    .bind(signed(head.counters.size))
-    .bind(signed(head.counters.config_epoch))
-    .bind(signed(head.counters.tighten_seq))
-    .bind(head.updated_at.as_micros())
-    .bind(head.root.as_slice())
-    .bind(head.right_edge.concat())
-    .bind(head.checkpoint.as_str())
-    .bind(head.mac.as_slice())
-    .bind(signed(expected.size))
-    .bind(signed(expected.config_epoch))
-    .bind(signed(expected.tighten_seq))
-    .execute(&mut **tx)
-    .await?;
-    if swapped.rows_affected() == 1 {
-        put_second_head(tx, head).await?;
-    }
-    Ok(swapped.rows_affected() == 1)
-}
-
-async fn put_second_head(tx: &mut Tx, head: &HeadRow) -> sqlx::Result<()> {
-    sqlx::query(
-        "/* commit::second_head */ INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
-         VALUES ($1, $2, $3, $4) ON CONFLICT (platform_id, second) \
-         DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint",
-    )
-    .bind(i64::from(head.platform.get()))
-    .bind(head.updated_at.second())
-    .bind(signed(head.counters.size))
-    .bind(head.checkpoint.as_str())
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// All entries in one statement: each item of the list is a leaf hash and the entry's bytes, in hexadecimal.
-async fn insert_entries(tx: &mut Tx, platform: i64, first: u64, entries: &[EntryRow]) -> sqlx::Result<()> {
+/// A list for `json_each`: each item is a leaf hash and the entry's bytes, in hexadecimal.
+fn json_entries(entries: &[EntryRow]) -> String {
     let bytes: usize = entries.iter().map(|row| 2 * row.entry.len() + 67).sum();
     let mut list = String::with_capacity(bytes + 2);
     list.push('[');
@@ -137,16 +129,7 @@ async fn insert_entries(tx: &mut Tx, platform: i64, first: u64, entries: &[Entry
         list.push('"');
     }
     list.push(']');
-    sqlx::query(
-        "/* commit::entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
-         SELECT $1, $2 + key, unhex(substr(value, 65)), unhex(substr(value, 1, 64)) FROM json_each($3)",
-    )
-    .bind(platform)
-    .bind(signed(first))
-    .bind(list)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+    list
 }
 
 async fn insert_subject(tx: &mut Tx, row: &SubjectRow) -> Result<(), Failed> {
@@ -354,8 +337,19 @@ async fn insert_platform(tx: &mut Tx, platform: NewPlatform) -> sqlx::Result<()>
     .bind(head.mac.as_slice())
     .execute(&mut **tx)
     .await?;
-    put_second_head(tx, head).await?;
-    insert_entries(tx, id, 0, &platform.entries).await
+    sqlx::query(
+        "/* insert_platform */ INSERT INTO audit_heads (platform_id, second, size, checkpoint) VALUES ($1, $2, $3, $4); \
+         INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
+         SELECT $1, key, unhex(substr(value, 65)), unhex(substr(value, 1, 64)) FROM json_each($5)",
+    )
+    .bind(id)
+    .bind(head.updated_at.second())
+    .bind(signed(head.counters.size))
+    .bind(head.checkpoint.as_str())
+    .bind(json_entries(&platform.entries))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 async fn insert_key(tx: &mut Tx, row: &KeyVersionRow) -> sqlx::Result<()> {
