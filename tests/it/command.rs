@@ -250,3 +250,43 @@ fn wrong_usage_has_its_own_exit_code() {
     assert_eq!(sandyq(&["--help"]).status.code(), Some(0));
     assert_eq!(sandyq(&["audit", "verify", "/nonexistent", "--key", "x"]).status.code(), Some(1));
 }
+
+/// Every `sandyq …` line in a code block of README and docs names a command and flags that exist.
+#[test]
+fn commands_in_documents_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut checked = 0;
+    for file in ["README.md", "docs/commands.md", "docs/audit-log.md", "docs/configuration.md"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        for block in text.split("```sh").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            for line in block.lines().filter_map(|line| line.trim().strip_prefix("sandyq ")) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let is_name = |w: &&&str| w.chars().all(|c| c.is_ascii_lowercase());
+                let path: Vec<&str> = words.iter().take_while(is_name).take(2).copied().collect();
+                // A word after a command without subcommands is an argument of it.
+                let depth = if ["audit", "consent"].contains(&path[0]) { 2 } else { 1 };
+                let mut args: Vec<&str> = path[..depth].to_vec();
+                args.push("--help");
+                let help = sandyq(&args);
+                assert!(help.status.success(), "{file}: {line}: {}", stderr(&help));
+                for flag in words.iter().filter(|w| w.starts_with("--")) {
+                    assert!(stdout(&help).contains(flag), "{file}: {flag} of {line} does not exist");
+                }
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 9, "{checked} commands were found");
+}
+
+/// The configuration in the documentation is the one that works.
+#[test]
+fn the_documented_configuration_parses() {
+    let text = include_str!("../../docs/configuration.md");
+    let block = text.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sandyq.toml");
+    fs::write(&path, block).unwrap();
+    let config = sandyq::config::Config::load(&path).unwrap();
+    assert_eq!(config.client_authority.len(), 2);
+}
