@@ -259,6 +259,7 @@ impl Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CallersFile {
+    #[serde(default)]
     caller: Vec<CallerTable>,
 }
 

@@ -52,7 +52,7 @@ CREATE TABLE callers (
     updated_at  INTEGER NOT NULL,
     mac         BLOB    NOT NULL CHECK (length(mac) = 32)
 ) STRICT;
-CREATE UNIQUE INDEX callers_one_name ON callers (platform_id, name);
+CREATE UNIQUE INDEX callers_one_name ON callers (platform_id, name) WHERE state = 'enabled';
 
 CREATE TABLE policies (
     platform_id INTEGER NOT NULL REFERENCES platforms,

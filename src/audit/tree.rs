@@ -153,6 +153,17 @@ pub fn partial_width(size: u64, level: usize) -> usize {
     usize::try_from(at_level % 256).unwrap_or(0)
 }
 
+/// Number of hashes in the tile of a level and index: 256, fewer at the right edge, 0 past it.
+#[must_use]
+pub fn tile_width(size: u64, level: u8, index: u64) -> usize {
+    let complete = size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
+    match index.cmp(&complete) {
+        std::cmp::Ordering::Less => TILE_WIDTH,
+        std::cmp::Ordering::Equal => partial_width(size, usize::from(level)),
+        std::cmp::Ordering::Greater => 0,
+    }
+}
+
 /// Hashes one after the other.
 #[must_use]
 pub fn concat(hashes: &[Hash]) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The offline verifier: replays an export piece by piece and names what does not hold.
 //!
-//! Trust starts from a verifier key given from outside. Memory does not grow with the log, but for the heads.
+//! Trust starts from a verifier key given from outside. Memory grows with the heads, and by one tile for 65,536
+//! entries.
 
 use std::fmt;
 
@@ -8,7 +9,7 @@ use super::{
     entry::Entry,
     head::{Head, HeadVerifier},
     layout::split_bundle,
-    tree::{CompleteTile, Hash, LogTree, TILE_WIDTH, concat, leaf_hash, partial_width, split},
+    tree::{CompleteTile, Hash, LogTree, concat, leaf_hash, split, tile_width},
 };
 use crate::domain::{ids::EntryId, time::Timestamp};
 
@@ -80,7 +81,7 @@ impl fmt::Display for Finding {
                 f,
                 "entries {agrees_until} to {} were rewritten: the signed head of size {agrees_until} agrees with \
                  the log, the signed head of size {differs_at} does not",
-                differs_at - 1
+                differs_at.saturating_sub(1)
             ),
             Self::Incomplete { what } => write!(f, "the export is incomplete: {what}"),
             Self::RightEdgeDiffers => f.write_str("the right edge does not follow from the leaves"),
@@ -130,7 +131,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Starts from the export's checkpoint. `None` with the finding where the checkpoint is not to be trusted.
+    /// Starts from the export's checkpoint.
     ///
     /// # Errors
     /// The [`Report`] with the one finding, since nothing else means anything then.
@@ -176,17 +177,6 @@ impl Verifier {
         self.target.size
     }
 
-    /// Width of the level-0 tile and bundle of this index; 0 past the end.
-    #[must_use]
-    pub fn width_at(&self, index: u64) -> usize {
-        let complete = self.target.size / 256;
-        match index.cmp(&complete) {
-            std::cmp::Ordering::Less => TILE_WIDTH,
-            std::cmp::Ordering::Equal => partial_width(self.target.size, 0),
-            std::cmp::Ordering::Greater => 0,
-        }
-    }
-
     /// Takes the head of one second.
     pub fn head(&mut self, name: &str, text: &str) {
         self.report.heads += 1;
@@ -204,7 +194,7 @@ impl Verifier {
 
     /// Takes the next tile of level 0 with its entries, in order from index 0.
     pub fn bundle(&mut self, index: u64, hashes: &[u8], entries: &[u8]) {
-        let width = self.width_at(index);
+        let width = tile_width(self.target.size, 0, index);
         let (Some(hashes), Some(entries)) = (split(hashes), split_bundle(entries)) else {
             self.find(Finding::Incomplete { what: format!("bundle {index} is malformed") });
             return;
@@ -241,9 +231,10 @@ impl Verifier {
             let entry = decoded.ok().map(|e| e.entry_id());
             self.find(Finding::EntryChanged { position, entry });
         }
-        self.tree.append(leaf, &mut self.completed);
-        // Level 0 is what was given; one tile in 256 is kept, to compare with the stored levels above.
-        self.completed.retain(|tile| tile.level > 0);
+        let mut completed = Vec::new();
+        self.tree.append(leaf, &mut completed);
+        // Level 0 is what was given; the tiles above it are kept, to compare with those that are stored.
+        self.completed.extend(completed.into_iter().filter(|tile| tile.level > 0));
         self.compare_heads();
     }
 

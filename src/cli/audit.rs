@@ -17,7 +17,7 @@ use crate::{
     audit::{
         head::HeadVerifier,
         layout::{CHECKPOINT, HEADS, RIGHT_EDGE, entries_path, tile_path},
-        tree::{TILE_WIDTH, partial_width, split},
+        tree::{split, tile_width},
         verify::{Report, Verifier},
     },
     grpc::pb::{self, export_log_response::Piece},
@@ -51,6 +51,12 @@ pub(super) enum Command {
         /// The audit key, `name+id+base64`, as `sandyq init` printed it.
         #[arg(long)]
         key: String,
+        /// The log that is expected, `installation/platform`.
+        #[arg(long)]
+        origin: Option<String>,
+        /// A checkpoint kept from an earlier export: this one must extend it, so that a log cut back is found.
+        #[arg(long, value_name = "FILE")]
+        since: Option<PathBuf>,
     },
 }
 
@@ -81,8 +87,12 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             )?;
             Ok(())
         }
-        Command::Verify { dir, key } => {
-            let report = verify(&dir, &key)?;
+        Command::Verify { dir, key, origin, since } => {
+            let report = verify(&dir, &key, since.as_deref())?;
+            if origin.is_some_and(|origin| origin != report.origin) {
+                let message = format!("this is the log of {}", report.origin);
+                return Err(Failure::new(exit::NOT_VERIFIED, message));
+            }
             print_report(&report, out)
         }
     }
@@ -100,7 +110,7 @@ pub(super) fn print_report(report: &Report, out: &mut Out) -> Result<(), Failure
     }
     lines.extend(findings.iter().map(|finding| format!("FINDING   {finding}")));
     if report.holds() {
-        lines.push("verified: nothing was changed, removed or added unseen".to_owned());
+        lines.push("verified: up to this head nothing was changed, removed or added unseen".to_owned());
     }
     out.data(
         &json!({
@@ -158,7 +168,7 @@ fn write_piece(dir: &Path, piece: Piece, summary: Option<&pb::LogSummary>) -> Re
         }
         Piece::EntryBundle(bundle) => {
             let index = bundle.index.try_into()?;
-            write(dir, &entries_path(index, width_at(size, 0, index)), &bundle.entries)?;
+            write(dir, &entries_path(index, tile_width(size, 0, index)), &bundle.entries)?;
         }
         Piece::RightEdge(edge) => {
             let lines: String =
@@ -178,28 +188,21 @@ fn write(dir: &Path, path: &str, bytes: &[u8]) -> io::Result<()> {
     fs::write(file, bytes)
 }
 
-/// Hashes in the tile of a level and index, in a log of this size.
-fn width_at(size: u64, level: u8, index: u64) -> usize {
-    let complete = size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
-    match index.cmp(&complete) {
-        std::cmp::Ordering::Less => TILE_WIDTH,
-        std::cmp::Ordering::Equal => partial_width(size, usize::from(level)),
-        std::cmp::Ordering::Greater => 0,
-    }
-}
-
 /// Replays an exported log.
-pub(super) fn verify(dir: &Path, key: &str) -> Result<Report, Failure> {
-    let checkpoint = fs::read_to_string(dir.join(CHECKPOINT))
+pub(super) fn verify(dir: &Path, key: &str, since: Option<&Path>) -> Result<Report, Failure> {
+    let checkpoint = read_note(&dir.join(CHECKPOINT))
         .map_err(|e| Failure::new(exit::FAILED, format!("{} holds no exported log: {e}", dir.display())))?;
     let mut verifier = match Verifier::new(HeadVerifier::new(key)?, &checkpoint) {
         Ok(verifier) => verifier,
         Err(report) => return Ok(*report),
     };
     read_heads(dir, &mut verifier)?;
+    if let Some(since) = since {
+        verifier.head("the earlier checkpoint", &read_note(since)?);
+    }
     let size = verifier.size();
     for index in 0..size.div_ceil(256) {
-        let width = width_at(size, 0, index);
+        let width = tile_width(size, 0, index);
         let hashes = fs::read(dir.join(tile_path(0, index, width)));
         let entries = fs::read(dir.join(entries_path(index, width)));
         match (hashes, entries) {
@@ -210,7 +213,7 @@ pub(super) fn verify(dir: &Path, key: &str) -> Result<Report, Failure> {
     for level in 1..8_u8 {
         let hashes = size.checked_shr(8 * u32::from(level)).unwrap_or(0);
         for index in 0..hashes.div_ceil(256) {
-            match fs::read(dir.join(tile_path(level, index, width_at(size, level, index)))) {
+            match fs::read(dir.join(tile_path(level, index, tile_width(size, level, index)))) {
                 Ok(tile) => verifier.tile(level, index, &tile),
                 Err(_) => verifier.missing(format!("tile {index} of level {level} cannot be read")),
             }
@@ -235,9 +238,14 @@ fn read_heads(dir: &Path, verifier: &mut Verifier) -> Result<(), Failure> {
     for head in heads {
         let path = head?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        verifier.head(&format!("{HEADS}/{name}"), &fs::read_to_string(&path)?);
+        verifier.head(&format!("{HEADS}/{name}"), &read_note(&path)?);
     }
     Ok(())
+}
+
+/// A signed note. Bytes that are no text make it one that does not verify.
+fn read_note(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 fn read_right_edge(dir: &Path) -> Option<Vec<crate::audit::tree::Hash>> {

@@ -193,7 +193,7 @@ impl Story<'_> {
         self.next("An auditor exports the log and verifies it offline, from the audit key alone")?;
         let log = dir.join("log");
         export(callers.auditor.clone(), PLATFORM, &log).await?;
-        let report = verify(&log, &running.verifier_key)?;
+        let report = verify(&log, &running.verifier_key, None)?;
         let verified = print_report(&report, self.out);
         if tamper == report.holds() {
             return Err(Failure::new(exit::FAILED, "verification did not see what was done to the log"));

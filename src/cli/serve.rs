@@ -42,10 +42,14 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     let kms = Arc::new(LocalKms::open(&root, &unseal)?);
     let store = Arc::new(SqliteStore::open(&config.resolve(&config.database.sqlite)).await?);
     let vault = Vault::open(store, kms, Arc::new(Clock::default()), Arc::new(SystemRng::new())).await?;
-    if let Some(staff) = &config.staff {
-        let changes = vault.take_over(PlatformId::VAULT, None, &config.callers(&staff.callers)?).await?;
-        tracing::info!(?changes, "staff taken over");
+    if vault.installation() != config.installation.name {
+        let message = format!("the database is of installation {}", vault.installation());
+        return Err(Failure::new(exit::FAILED, message));
     }
+    let mut declared = vec![PlatformId::VAULT];
+    let staff = config.staff.as_ref().map(|staff| config.callers(&staff.callers)).transpose()?;
+    let changes = vault.take_over(PlatformId::VAULT, None, &staff.unwrap_or_default()).await?;
+    tracing::info!(?changes, "staff taken over");
     for platform in &config.platform {
         let policy = config.read(&platform.policy)?;
         let name = Policy::parse(&policy)?.operator.name;
@@ -53,9 +57,15 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
             let message = format!("platform {name} is not in the database; `sandyq init` adds it");
             Failure::new(exit::FAILED, message)
         })?;
+        declared.push(id);
         let callers = config.callers(&platform.callers)?;
         let changes = vault.take_over(id, Some(&policy), &callers).await?;
         tracing::info!(platform = %name, ?changes, "policy and callers taken over");
+    }
+    // What the configuration no longer names has no callers any more.
+    for (id, name) in vault.platforms().filter(|(id, _)| !declared.contains(id)) {
+        let changes = vault.take_over(id, None, &[]).await?;
+        tracing::warn!(platform = %name, ?changes, "the configuration does not name this platform; nobody may call");
     }
     Ok(Arc::new(vault))
 }
@@ -81,10 +91,8 @@ pub(super) async fn serve_until(
         drain: Duration::from_secs(config.server.drain_seconds),
     };
     serve(listener, tls, Arc::clone(&vault), options, shutdown).await?;
-    // Calls that were cut off may hold the vault for a moment longer; what they sent to the lane still commits.
-    if let Some(vault) = Arc::into_inner(vault) {
-        vault.close().await;
-    }
+    // What calls sent to the lanes commits before the end, also where the calls themselves were cut off.
+    vault.close().await;
     Ok(())
 }
 

@@ -42,11 +42,3 @@ pub struct Caller {
     /// Its state.
     pub state: CallerState,
 }
-
-impl Caller {
-    /// Whether the caller is enabled and has this role.
-    #[must_use]
-    pub fn may_act_as(&self, role: Role) -> bool {
-        self.state == CallerState::Enabled && self.roles.contains(&role)
-    }
-}

@@ -1,6 +1,7 @@
 //! Types of fields: what a value must look like, its one normal form, and how it is masked.
 
 use unicode_normalization::UnicodeNormalization as _;
+use zeroize::Zeroizing;
 
 use super::{code::coded, iin, secret::Plaintext};
 
@@ -88,7 +89,7 @@ fn normal_iin(text: &str) -> Result<String, InvalidValue> {
 }
 
 fn normal_name(text: &str) -> Result<String, InvalidValue> {
-    let composed: String = text.nfc().collect();
+    let composed: Zeroizing<String> = Zeroizing::new(text.nfc().collect());
     let normal = composed.split_whitespace().collect::<Vec<_>>().join(" ");
     let allowed = |c: char| c.is_alphabetic() || matches!(c, ' ' | '-' | '\'' | '’' | 'ʼ' | '.');
     if normal.chars().count() > MAX_NAME_CHARS {
@@ -109,15 +110,15 @@ fn normal_phone(text: &str) -> Result<String, InvalidValue> {
     if text.len() > 40 || !text.chars().all(allowed) {
         return Err(INVALID);
     }
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let digits: Zeroizing<String> = Zeroizing::new(text.chars().filter(char::is_ascii_digit).collect());
     // The library takes the leading 7 of a bare national number for the country code, so the two national forms
     // of Kazakhstan (8 and ten digits, or ten digits that begin with 7) are written out first.
-    let international = match (text.starts_with('+'), digits.len()) {
+    let international = Zeroizing::new(match (text.starts_with('+'), digits.len()) {
         (false, 11) if digits.starts_with('8') => format!("+7{}", digits.get(1..).unwrap_or_default()),
-        (false, 10) if digits.starts_with('7') => format!("+7{digits}"),
-        _ => format!("+{digits}"),
-    };
-    let number = phonenumber::parse(None, &international).map_err(|_| INVALID)?;
+        (false, 10) if digits.starts_with('7') => format!("+7{}", *digits),
+        _ => format!("+{}", *digits),
+    });
+    let number = phonenumber::parse(None, international.as_str()).map_err(|_| INVALID)?;
     if !number.is_valid() {
         return Err(INVALID);
     }

@@ -31,7 +31,8 @@ impl Reference {
         if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
             return Err(BadReference::Form);
         }
-        if digit_runs(text).iter().any(|run| holds_personal_number(run)) {
+        let groups = || text.split(|c: char| !c.is_ascii_digit());
+        if groups().any(is_phone) || digit_runs(text).iter().any(|run| holds_personal_number(run)) {
             return Err(BadReference::PersonalData);
         }
         Ok(Self(text.to_owned()))
@@ -63,6 +64,13 @@ fn holds_personal_number(digits: &str) -> bool {
         || windows(11).any(is_kazakh_phone)
         || (digits.len() == 10 && is_kazakh_phone(&format!("7{digits}")))
         || (13..=19).any(|len| windows(len).any(is_card_number))
+}
+
+/// A group of digits that people write a number of Kazakhstan or Russia in: ten that begin with 7 or 9, or eleven that
+/// begin with 7 or 8.
+fn is_phone(group: &str) -> bool {
+    (group.len() == 10 && group.starts_with(['7', '9']))
+        || (group.len() == 11 && group.starts_with(['7', '8']))
 }
 
 /// `7` or `8`, then ten digits that begin with 7 (mobile or area code of Kazakhstan).
@@ -107,6 +115,10 @@ mod tests {
             "ORDER/8.701.123.45.67",
             "77011234567",
             "7011234567",
+            "ORDER-2026/7011234567",
+            "7011234567-1",
+            "79123456789",
+            "TEL9123456789",
             "4111-1111-1111-1111",
         ] {
             assert_eq!(Reference::parse(text), Err(BadReference::PersonalData), "{text}");

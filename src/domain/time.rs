@@ -57,19 +57,13 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The vault's clock: the machine's, plus an offset that is zero unless a test or `dev.clock_offset` moves it.
+/// The vault's clock: the machine's, plus an offset that is zero unless a test moves it.
 #[derive(Debug, Default)]
 pub struct Clock {
     offset_micros: AtomicI64,
 }
 
 impl Clock {
-    /// The machine's clock moved by `offset_micros`.
-    #[must_use]
-    pub const fn with_offset(offset_micros: i64) -> Self {
-        Self { offset_micros: AtomicI64::new(offset_micros) }
-    }
-
     /// Moves the clock ahead (or back, for a negative number) from now on.
     pub fn advance(&self, micros: i64) {
         self.offset_micros.fetch_add(micros, Ordering::SeqCst);

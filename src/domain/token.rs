@@ -48,7 +48,8 @@ impl Token {
         if text.len() != TEXT_LEN || body.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(MistypedToken);
         }
-        let bytes = BASE32_NOPAD.decode(body.to_ascii_uppercase().as_bytes()).map_err(|_| MistypedToken)?;
+        let upper = Zeroizing::new(body.to_ascii_uppercase());
+        let bytes = Zeroizing::new(BASE32_NOPAD.decode(upper.as_bytes()).map_err(|_| MistypedToken)?);
         let (random, checksum) = bytes.split_first_chunk::<RANDOM_BYTES>().ok_or(MistypedToken)?;
         if checksum != crc32fast::hash(random).to_be_bytes() {
             return Err(MistypedToken);

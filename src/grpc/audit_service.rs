@@ -79,9 +79,10 @@ impl audit_service_server::AuditService for AuditService {
         request: Request<pb::GetHeadRequest>,
     ) -> Result<Response<pb::GetHeadResponse>, Status> {
         let (call, platform) = self.call(&request, &request.get_ref().platform)?;
-        let head =
-            within_limit(async { self.vault.head(&call.caller, platform).await.map_err(|e| status(&e)) })
-                .await?;
+        let head = within_limit(async {
+            self.vault.head(&call.caller, call.asker, platform).await.map_err(|e| status(&e))
+        })
+        .await?;
         Ok(Response::new(pb::GetHeadResponse {
             checkpoint: head.checkpoint,
             size: number(head.size),

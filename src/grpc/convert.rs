@@ -14,7 +14,7 @@ use crate::{
     policy::model::View,
     vault::{
         consent::NewConsent,
-        error::{VaultError, Violation},
+        error::{MAX_VIOLATIONS, VaultError, Violation},
         tokenize::{MAX_CONSENTS, MAX_FIELDS, MAX_REFERENCE_BYTES, NewValues},
     },
 };
@@ -38,7 +38,9 @@ impl Checker {
     }
 
     fn refuse(&mut self, field: &str, rule: &str) {
-        self.violations.push(Violation::new(format!("{}{field}", self.prefix), rule));
+        if self.violations.len() < MAX_VIOLATIONS {
+            self.violations.push(Violation::new(format!("{}{field}", self.prefix), rule));
+        }
     }
 
     /// A text that parses.
@@ -113,11 +115,12 @@ pub(super) fn new_values(
     if fields.is_empty() && consents.is_empty() {
         check.refuse("fields", "a call stores at least one value or consent");
     }
+    // Too long a list is not walked: what it costs to say what is wrong must not grow with the request.
     if fields.len() > MAX_FIELDS {
-        check.refuse("fields", "at most 64");
+        return Err(VaultError::invalid(format!("{prefix}fields"), "at most 64"));
     }
     if consents.len() > MAX_CONSENTS {
-        check.refuse("consents", "at most 32");
+        return Err(VaultError::invalid(format!("{prefix}consents"), "at most 32"));
     }
     let mut values = Vec::new();
     for (i, field) in fields.into_iter().enumerate() {
@@ -146,7 +149,7 @@ pub(super) fn new_consent(
     let mut check = Checker::new(prefix);
     let purpose = check.parse("purpose", &grant.purpose);
     if grant.fields.len() > MAX_FIELDS {
-        check.refuse("fields", "at most 64");
+        return Err(VaultError::invalid(format!("{prefix}fields"), "at most 64"));
     }
     let fields: Vec<FieldName> = grant
         .fields

@@ -26,6 +26,8 @@ const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_CONNECTION_AGE: Duration = Duration::from_hours(1);
+const MAX_CONNECTION_AGE_GRACE: Duration = Duration::from_mins(1);
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// How a server runs.
@@ -97,6 +99,9 @@ pub async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // A certificate is checked in the handshake alone, so no connection outlives it for long.
+        .max_connection_age(MAX_CONNECTION_AGE)
+        .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .add_optional_service(reflection)

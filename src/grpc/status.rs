@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::{policy::decide::Denial, vault::error::VaultError};
+use crate::{
+    policy::decide::Denial,
+    vault::error::{MAX_VIOLATIONS, VaultError},
+};
 
 /// The domain of every reason.
 pub const DOMAIN: &str = "sandyq.v1";
@@ -122,8 +125,11 @@ fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     match error {
         VaultError::Invalid(violations) => {
-            let violations: Vec<_> =
-                violations.iter().map(|v| FieldViolation::new(&*v.field, &*v.rule)).collect();
+            let violations: Vec<_> = violations
+                .iter()
+                .take(MAX_VIOLATIONS)
+                .map(|v| FieldViolation::new(&*v.field, &*v.rule))
+                .collect();
             details.set_bad_request(violations);
         }
         VaultError::Overloaded | VaultError::Unavailable | VaultError::Contended => {

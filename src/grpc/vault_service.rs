@@ -12,7 +12,8 @@ use super::{
     status::{item_status, status},
 };
 use crate::{
-    domain::{secret::Plaintext, token::Token},
+    domain::{caller::CallerState, secret::Plaintext, token::Token},
+    policy::decide::Denial,
     vault::{
         Vault,
         detokenize::{Detokenize, Released},
@@ -51,7 +52,7 @@ impl VaultService {
         let asked_view = check.view("view", view_number);
         let reference = check.reference("reference", reference);
         let (purpose, asked_view) = check.finish(purpose.zip(asked_view))?;
-        // The texts are zeroised with the tokens: each is a key to a value.
+        // The texts are zeroised once they are parsed: each is a key to a value.
         let tokens = tokens.into_iter().map(Plaintext::new).map(|t| Token::parse(t.expose())).collect();
         let question = Detokenize { tokens, purpose, view: asked_view, reference, call: name };
         let answers = self.vault.detokenize(&call.caller, call.asker, question).await?;
@@ -221,6 +222,9 @@ impl vault_service_server::VaultService for VaultService {
     ) -> Result<Response<pb::WhoAmIResponse>, Status> {
         let call = self.call(&request, "", RequestIdRule::Optional)?;
         let caller = &call.caller;
+        if caller.state == CallerState::Disabled {
+            return Err(status(&Denial::CallerDisabled.into()));
+        }
         let context = self.vault.context(caller.platform).map_err(|e| status(&e))?;
         let policy = context.policy.as_deref();
         let purposes = policy.map(|p| p.purposes_of(caller).map(|(name, _)| name.to_string()).collect());

@@ -141,7 +141,7 @@ pub fn decide(
 }
 
 /// What a caller is told about a denial. A caller none of whose purposes covers the token's field learns only
-/// what it would learn of a token that never was.
+/// what it would learn of a token that never was. Damage is always told: which field it hit cannot be trusted.
 #[must_use]
 pub fn disclosed(
     denial: Denial,
@@ -149,25 +149,33 @@ pub fn disclosed(
     caller: &Caller,
     address: Option<&RecordAddress>,
 ) -> Denial {
-    let about_the_caller = matches!(
+    let always_told = matches!(
         denial,
         Denial::CallerDisabled
             | Denial::PurposeNotDeclared
             | Denial::CallerNotAllowed
             | Denial::ViewNotAllowed
+            | Denial::DataDamaged
     );
     let covered = address.is_some_and(|a| policy.purposes_of(caller).any(|(_, p)| p.covers(&a.field)));
-    if about_the_caller || covered { denial } else { Denial::TokenNotFound }
+    if always_told || covered { denial } else { Denial::TokenNotFound }
+}
+
+/// Whether the caller is enabled and has a role.
+///
+/// # Errors
+/// [`Denial::CallerDisabled`] or [`Denial::CallerNotAllowed`].
+pub fn require_role(caller: &Caller, role: Role) -> Result<(), Denial> {
+    match caller.state {
+        CallerState::Disabled => Err(Denial::CallerDisabled),
+        CallerState::Enabled if caller.roles.contains(&role) => Ok(()),
+        CallerState::Enabled => Err(Denial::CallerNotAllowed),
+    }
 }
 
 /// The part of the decision that needs no look-up.
 fn may_ask<'a>(policy: &'a Policy, ask: Ask<'_>) -> Result<&'a Purpose, Denial> {
-    if ask.caller.state == CallerState::Disabled {
-        return Err(Denial::CallerDisabled);
-    }
-    if !ask.caller.may_act_as(Role::Service) {
-        return Err(Denial::CallerNotAllowed);
-    }
+    require_role(ask.caller, Role::Service)?;
     let purpose = policy.purpose(ask.purpose).ok_or(Denial::PurposeNotDeclared)?;
     if !purpose.names_caller(ask.caller) {
         return Err(Denial::CallerNotAllowed);
@@ -179,15 +187,20 @@ fn may_ask<'a>(policy: &'a Policy, ask: Ask<'_>) -> Result<&'a Purpose, Denial> 
 }
 
 /// A consent of this subject that covers purpose and field now; or why there is none. A consent's own list of
-/// fields binds: one given under an older policy keeps its scope.
+/// fields binds: one given under an older policy keeps its scope. A withdrawal ends every consent to the purpose that
+/// was recorded before it and covers the field, also a twin that a retry recorded: the person said no.
 fn live_consent(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> Result<ConsentId, Denial> {
     let covers = |c: &&Consent| {
         c.subject == facts.address.subject && c.purpose == *purpose && c.fields.contains(&facts.address.field)
     };
+    let withdrawn_at = facts.consents.iter().filter(covers).filter_map(|c| c.withdrawn_at).max();
     let mut reason = Denial::ConsentMissing;
     for consent in facts.consents.iter().filter(covers) {
         match consent.state {
             ConsentState::Withdrawn => reason = Denial::ConsentWithdrawn,
+            ConsentState::Granted if withdrawn_at.is_some_and(|end| consent.recorded_at <= end) => {
+                reason = Denial::ConsentWithdrawn;
+            }
             ConsentState::Granted if consent.given_at > now => {}
             ConsentState::Granted if consent.expires_at.is_some_and(|end| end <= now) => {
                 if reason == Denial::ConsentMissing {
@@ -328,10 +341,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_consent_outlives_a_withdrawn_one() {
+    fn a_fresh_consent_outlives_a_withdrawn_one_and_a_twin_does_not() {
         let mut case = Case::good();
-        case.consents.insert(0, Consent { state: ConsentState::Withdrawn, ..consent("payments", &["iin"]) });
+        let withdrawn_at = Some(NOW.plus_micros(-6));
+        let withdrawn =
+            Consent { state: ConsentState::Withdrawn, withdrawn_at, ..consent("payments", &["iin"]) };
+        case.consents.insert(0, withdrawn);
         assert!(case.decide().is_ok());
+        case.consents[1].recorded_at = NOW.plus_micros(-6);
+        assert_eq!(case.decide().err(), Some(Denial::ConsentWithdrawn), "recorded before the withdrawal");
+        case.consents[0].fields = vec!["surname".parse().unwrap()];
+        assert!(case.decide().is_ok(), "the withdrawal of another field");
         case.consents[1].expires_at = Some(NOW.plus_micros(1));
         assert!(case.decide().is_ok(), "a term ends at its instant, not before");
     }

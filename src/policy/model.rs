@@ -156,6 +156,12 @@ impl Policy {
         field.collected_by.contains(&caller.name)
     }
 
+    /// Whether this caller may store any field at all.
+    #[must_use]
+    pub fn collects_anything(&self, caller: &Caller) -> bool {
+        self.fields.values().any(|field| self.may_collect(caller, field))
+    }
+
     /// Whether this caller may record, withdraw and list consents.
     #[must_use]
     pub fn may_record_consents(&self, caller: &Caller) -> bool {

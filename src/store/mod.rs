@@ -9,7 +9,7 @@ pub mod sqlite;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::{
-    ids::{ConsentId, PlatformId},
+    ids::{ConsentId, PlatformId, SubjectId},
     names::PlatformName,
     time::Timestamp,
     token::TokenHash,
@@ -34,17 +34,22 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A stored row cannot be what it claims: unknown code, wrong length, missing part.
-    #[error("table {table} holds a row that cannot be: column {column}")]
-    Damaged {
-        /// Table.
-        table: &'static str,
-        /// Column.
-        column: &'static str,
-    },
+    /// A stored row cannot be what it claims.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     /// The database has no schema, or one that this binary may not run on.
     #[error("{0}")]
     Schema(String),
+}
+
+/// A stored row that cannot be what it claims: unknown code, wrong length, missing part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("table {table} holds a row that cannot be: column {column}")]
+pub struct Damage {
+    /// Table.
+    pub table: &'static str,
+    /// Column.
+    pub column: &'static str,
 }
 
 /// What a batch needs to see. Sets, so that each key is looked up once.
@@ -78,7 +83,8 @@ pub struct FoundSubject {
     pub records: Vec<RecordRow>,
 }
 
-/// What a batch read brought: rows as stored, their MACs not yet checked.
+/// What a batch read brought: rows as stored, their MACs not yet checked. A row that cannot be is the fault of the
+/// items that need it, and of no other.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The head. It was read before the rows or with them, so a change in between shows at the commit.
@@ -86,13 +92,13 @@ pub struct Snapshot {
     /// The database's clock.
     pub now: Timestamp,
     /// By token hash.
-    pub tokens: HashMap<TokenHash, FoundToken>,
+    pub tokens: HashMap<TokenHash, Result<FoundToken, Damage>>,
     /// By index version and reference hash.
-    pub subjects: HashMap<(u32, [u8; 32]), FoundSubject>,
+    pub subjects: HashMap<(u32, [u8; 32]), Result<FoundSubject, Damage>>,
     /// Consents of every subject found above, newest first.
-    pub consents_of: HashMap<crate::domain::ids::SubjectId, Vec<ConsentRow>>,
+    pub consents_of: HashMap<SubjectId, Result<Vec<ConsentRow>, Damage>>,
     /// Single consents that were asked for.
-    pub consents: HashMap<ConsentId, ConsentRow>,
+    pub consents: HashMap<ConsentId, Result<ConsentRow, Damage>>,
 }
 
 /// One row written with a commit. Each states what it must meet; where it does not, the whole commit is undone.

@@ -10,7 +10,7 @@ use crate::{
     crypto::{envelope::SubjectKey, keyring::Keyring},
     domain::{
         caller::Caller,
-        consent::Consent,
+        consent::{Consent, SubjectState},
         ids::{ConsentId, EntryId, RequestId, SubjectId},
         names::SpiffeId,
         rng::Rng,
@@ -18,7 +18,7 @@ use crate::{
     },
     policy::{decide::Denial, model::Policy},
     store::{
-        ReadKeys, Snapshot, Write,
+        Damage, ReadKeys, Snapshot, Write,
         rows::{ConsentRow, RecordRow, SubjectRow, TokenRow},
     },
 };
@@ -49,6 +49,9 @@ pub trait Act: Send + Sync {
     /// Whether it writes rows. Acts that do are decided after those that do not, so that a batch's log reads in
     /// the order of its effects: what was permitted stands before what ended the permission.
     fn writes(&self) -> bool;
+
+    /// Whether nobody waits for its answer any more.
+    fn is_abandoned(&self) -> bool;
 
     /// Adds what it needs to see.
     fn reads(&self, context: &Context, keys: &mut ReadKeys);
@@ -201,6 +204,18 @@ impl Scene<'_> {
         &self.context.keys
     }
 
+    /// A row of the snapshot; none where there is none.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`] where there is one that cannot be.
+    pub fn found<'r, T>(&self, row: Option<&'r Result<T, Damage>>) -> Result<Option<&'r T>, Denial> {
+        match row {
+            None => Ok(None),
+            Some(Ok(row)) => Ok(Some(row)),
+            Some(Err(damage)) => Err(self.damaged(damage.table, damage)),
+        }
+    }
+
     /// Believes a subject's row.
     ///
     /// # Errors
@@ -238,7 +253,7 @@ impl Scene<'_> {
     /// # Errors
     /// [`Denial::DataDamaged`] where one was changed behind the vault.
     pub fn consents_of(&self, subject: SubjectId) -> Result<Vec<Consent>, Denial> {
-        let rows = self.snapshot.consents_of.get(&subject).map_or(&[][..], Vec::as_slice);
+        let rows = self.found(self.snapshot.consents_of.get(&subject))?.map_or(&[][..], Vec::as_slice);
         rows.iter().map(|row| self.trust_consent(row).map(|()| row.consent.clone())).collect()
     }
 
@@ -247,7 +262,10 @@ impl Scene<'_> {
     /// # Errors
     /// [`Denial::SubjectErased`] where it is destroyed, [`Denial::DataDamaged`] where it does not open.
     pub fn subject_key(&self, row: &SubjectRow) -> Result<SubjectKey, Denial> {
-        let wrapped = row.wrapped_key.as_ref().ok_or(Denial::SubjectErased)?;
+        let Some(wrapped) = row.wrapped_key.as_ref() else {
+            let destroyed = row.state == SubjectState::Erased;
+            return Err(if destroyed { Denial::SubjectErased } else { self.damaged("subjects", &Missing) });
+        };
         self.keys().unwrap(row.id, wrapped).map_err(|e| self.damaged("subjects", &e))
     }
 
@@ -271,6 +289,11 @@ impl Scene<'_> {
     }
 }
 
+/// A part of a row that must be there.
+#[derive(Debug, thiserror::Error)]
+#[error("a wrapped key is missing")]
+struct Missing;
+
 /// Where an act's answer goes.
 #[derive(Debug)]
 pub struct Reply<T>(oneshot::Sender<Result<T, VaultError>>);
@@ -287,6 +310,12 @@ pub fn reply<T>() -> (Reply<T>, Waiting<T>) {
 }
 
 impl<T> Reply<T> {
+    /// Whether nobody waits any more.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Sends the answer. Where nobody waits any more it is dropped, and with it any plaintext.
     pub fn send(self, answer: Result<T, VaultError>) {
         let _unheard = self.0.send(answer);

@@ -17,13 +17,14 @@ use crate::{
         ids::PlatformId,
         time::Timestamp,
     },
-    policy::decide::Denial,
+    policy::decide::{Denial, require_role},
     store::{
-        ReadKeys, StoreError, StoredTree,
+        Damage, ReadKeys, StoreError, StoredTree,
         rows::{HeadRow, SecondHead},
     },
 };
 
+const HEAD: &str = "AuditService/GetHead";
 const EXPORT: &str = "AuditService/ExportLog";
 const HEADS_AT_ONCE: u32 = 1_000;
 const TILES_AT_ONCE: u32 = 64;
@@ -76,8 +77,13 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::PlatformNotFound`] also where the caller may not see the platform.
-    pub async fn head(&self, caller: &Caller, platform: PlatformId) -> Result<SignedHead, VaultError> {
-        may_audit(caller, platform)?;
+    pub async fn head(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: PlatformId,
+    ) -> Result<SignedHead, VaultError> {
+        self.authorise(caller, asker, platform, HEAD).await?;
         let head = self.stored_tree(platform).await?.head;
         Ok(signed(&head))
     }
@@ -92,13 +98,7 @@ impl Vault {
         asker: Asker,
         platform: PlatformId,
     ) -> Result<Pieces, VaultError> {
-        may_audit(caller, platform)?;
-        let (reply, waiting) = reply();
-        // An auditor of the vault is no caller of the platform; the platform's own log names it all the same.
-        let act = ExportAct { asker, caller: caller.clone(), reply };
-        self.lane(platform)?.submit(act)?;
-        waiting.answer().await?;
-
+        self.authorise(caller, asker, platform, EXPORT).await?;
         let stored = self.stored_tree(platform).await?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         let export = Export { shared: Arc::clone(&self.shared), platform, sender };
@@ -106,21 +106,36 @@ impl Vault {
         Ok(pieces)
     }
 
+    /// Auditors see the log of their own platform, and those of the vault see every log. A refusal is an entry of the
+    /// caller's own platform, an export one of the platform that is exported.
+    async fn authorise(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: PlatformId,
+        call: &'static str,
+    ) -> Result<(), VaultError> {
+        let own = caller.platform == platform || caller.platform == PlatformId::VAULT;
+        let refusal = match require_role(caller, Role::Auditor) {
+            Err(reason) if own => Some((reason, VaultError::Denied(reason))),
+            Ok(()) if own => None,
+            _ => Some((Denial::CallerNotAllowed, VaultError::PlatformNotFound)),
+        };
+        if refusal.is_none() && call == HEAD {
+            return Ok(());
+        }
+        let lane = self.lane(if refusal.is_some() { caller.platform } else { platform })?;
+        let (reply, waiting) = reply();
+        let (denial, answer) = refusal.map_or((None, Ok(())), |(reason, told)| (Some(reason), Err(told)));
+        // An auditor of the vault is no caller of the platform; the platform's own log names it all the same.
+        lane.submit(AuditAct { asker, caller: caller.clone(), call, denial, answer, reply })?;
+        waiting.answer().await
+    }
+
     async fn stored_tree(&self, platform: PlatformId) -> Result<StoredTree, VaultError> {
         self.lane(platform)?;
         self.shared.store.tree(platform).await.map_err(unreadable)
     }
-}
-
-fn may_audit(caller: &Caller, platform: PlatformId) -> Result<(), VaultError> {
-    let own = caller.platform == platform || caller.platform == PlatformId::VAULT;
-    if !own {
-        return Err(VaultError::PlatformNotFound);
-    }
-    if !caller.may_act_as(Role::Auditor) {
-        return Err(Denial::CallerNotAllowed.into());
-    }
-    Ok(())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
@@ -134,13 +149,17 @@ fn signed(head: &HeadRow) -> SignedHead {
     SignedHead { checkpoint: head.checkpoint.clone(), size: head.counters.size, updated_at: head.updated_at }
 }
 
-struct ExportAct {
+/// The entry of a question for the log.
+struct AuditAct {
     asker: Asker,
     caller: Caller,
+    call: &'static str,
+    denial: Option<Denial>,
+    answer: Result<(), VaultError>,
     reply: Reply<()>,
 }
 
-impl Act for ExportAct {
+impl Act for AuditAct {
     fn weight(&self) -> usize {
         1
     }
@@ -149,15 +168,23 @@ impl Act for ExportAct {
         false
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
     fn reads(&self, _context: &Context, _keys: &mut ReadKeys) {}
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
-        plan.entries.push(scene.entry(EXPORT, &self.asker, &self.caller, Verdict::Done)?);
+        plan.entries.push(match self.denial {
+            Some(reason) => scene.denial(self.call, &self.asker, &self.caller, reason)?,
+            None => scene.entry(self.call, &self.asker, &self.caller, Verdict::Done)?,
+        });
         Ok(Flow::Ready)
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
-        self.reply.send(outcome);
+        let Self { answer, reply, .. } = *self;
+        reply.send(outcome.and(answer));
     }
 }
 
@@ -211,7 +238,7 @@ impl Export {
             for row in &rows {
                 hashes.extend_from_slice(&row.leaf_hash);
                 push_to_bundle(&mut bundle, &row.entry)
-                    .ok_or(StoreError::Damaged { table: "audit_entries", column: "entry" })?;
+                    .ok_or(StoreError::Damaged(Damage { table: "audit_entries", column: "entry" }))?;
             }
             self.send(Piece::Tile { level: 0, index, hashes }).await?;
             self.send(Piece::Entries { index, bundle }).await?;
@@ -225,7 +252,7 @@ impl Export {
         while next < complete {
             let tiles = self.shared.store.tiles(self.platform, level, next, TILES_AT_ONCE).await?;
             if tiles.is_empty() {
-                return Err(StoreError::Damaged { table: "audit_tiles", column: "tile_index" }.into());
+                return Err(StoreError::Damaged(Damage { table: "audit_tiles", column: "tile_index" }).into());
             }
             for tile in tiles.into_iter().filter(|tile| tile.index < complete) {
                 next = tile.index + 1;

@@ -17,7 +17,7 @@ use crate::{
         time::Timestamp,
         token::{Token, TokenHash},
     },
-    policy::decide::{Denial, disclosed},
+    policy::decide::{Denial, disclosed, require_role},
     store::{FoundToken, ReadKeys},
 };
 
@@ -72,14 +72,19 @@ impl Act for DescribeAct {
         false
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
     fn reads(&self, _context: &Context, keys: &mut ReadKeys) {
         keys.tokens.insert(self.hash);
     }
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         let caller = scene.caller(&self.asker)?;
-        let found = scene.snapshot.tokens.get(&self.hash);
-        let described = describe(scene, &caller, found);
+        let looked_up = scene.found(scene.snapshot.tokens.get(&self.hash));
+        let found = looked_up.unwrap_or(None);
+        let described = looked_up.and_then(|found| describe(scene, &caller, found));
         let entry = match &described {
             Ok(_) => scene.entry(CALL, &self.asker, &caller, Verdict::Done)?,
             Err(reason) => scene.denial(CALL, &self.asker, &caller, *reason)?,
@@ -109,9 +114,7 @@ fn describe(
     caller: &Caller,
     found: Option<&FoundToken>,
 ) -> Result<TokenDescription, Denial> {
-    if !caller.may_act_as(Role::Service) {
-        return Err(Denial::CallerNotAllowed);
-    }
+    require_role(caller, Role::Service)?;
     let policy = scene.policy()?;
     let found = found.ok_or(Denial::TokenNotFound)?;
     scene.trust_token(&found.token)?;

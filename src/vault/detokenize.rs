@@ -90,6 +90,10 @@ impl Act for DetokenizeAct {
         false
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
     fn reads(&self, _context: &Context, keys: &mut ReadKeys) {
         keys.tokens.extend(self.hashes.iter().flatten());
     }
@@ -122,8 +126,14 @@ impl DetokenizeAct {
         caller: &Caller,
         hash: &TokenHash,
     ) -> Result<Result<Released, VaultError>, VaultError> {
-        let found = scene.snapshot.tokens.get(hash);
+        let (found, damage) = match scene.found(scene.snapshot.tokens.get(hash)) {
+            Ok(found) => (found, None),
+            Err(damage) => (None, Some(damage)),
+        };
         let decided = scene.policy().and_then(|policy| {
+            if let Some(damage) = damage {
+                return Err(damage);
+            }
             let permit = self.permit(scene, policy, caller, found)?;
             let value = open(scene, policy, &permit, found)?;
             Ok((permit, value))

@@ -1,6 +1,6 @@
 //! Policy and callers from files: what differs from the database is written, logged and binding at once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::{
     Vault,
@@ -134,6 +134,10 @@ impl Act for TakeOverAct {
         true
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
     fn reads(&self, _context: &Context, _keys: &mut ReadKeys) {}
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
@@ -144,6 +148,15 @@ impl Act for TakeOverAct {
         if let Some((version, text)) = &self.policy {
             apply_policy(scene, plan, *version, text)?;
             self.changes.policy_version = Some(*version);
+        }
+        // Names are freed before they are given: a name may pass from one certificate to another in one commit.
+        for caller in scene.context.callers().filter(|caller| caller.state == CallerState::Enabled) {
+            let declared = self.declared.get(&caller.spiffe_id);
+            if declared.is_none_or(|declared| declared.name != caller.name) {
+                let disabled = Caller { state: CallerState::Disabled, ..Caller::clone(caller) };
+                put_caller(scene, plan, disabled, "DisableCaller")?;
+                self.changes.disabled += usize::from(declared.is_none());
+            }
         }
         for declared in self.declared.values() {
             let known = scene.context.caller(&declared.spiffe_id);
@@ -162,14 +175,6 @@ impl Act for TakeOverAct {
                 put_caller(scene, plan, caller, "EnrolCaller")?;
                 self.changes.enrolled += 1;
             }
-        }
-        let gone = |caller: &&Arc<Caller>| {
-            caller.state == CallerState::Enabled && !self.declared.contains_key(&caller.spiffe_id)
-        };
-        for caller in scene.context.callers().filter(gone) {
-            let disabled = Caller { state: CallerState::Disabled, ..Caller::clone(caller) };
-            put_caller(scene, plan, disabled, "DisableCaller")?;
-            self.changes.disabled += 1;
         }
         plan.reconfigures = self.changes != Changes::default();
         Ok(Flow::Ready)

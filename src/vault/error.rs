@@ -2,6 +2,9 @@
 
 use crate::policy::decide::Denial;
 
+/// Violations told at once: they travel in trailers, which clients bound to some 8 KiB.
+pub const MAX_VIOLATIONS: usize = 16;
+
 /// A field of a request that is at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {

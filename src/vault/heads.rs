@@ -28,6 +28,10 @@ impl Signatory {
         &self.key
     }
 
+    pub(crate) fn installation(&self) -> &str {
+        &self.installation
+    }
+
     pub(crate) fn origin(&self, platform: &PlatformName) -> String {
         origin(&self.installation, platform)
     }

@@ -11,9 +11,9 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     audit::tree::{LogTree, leaf_hash},
     domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
     store::{
-        Commit, CommitOutcome, Counters, ReadKeys, Snapshot, StoreError,
+        Commit, CommitOutcome, Counters, Damage, ReadKeys, Snapshot, StoreError,
         rows::{EntryRow, TileRow},
     },
 };
@@ -38,15 +38,16 @@ pub const QUEUE_ITEMS: usize = 8_192;
 const BATCH_ITEMS: usize = 1_000;
 /// Batches that may be read ahead of the commit.
 const BATCHES_AHEAD: usize = 16;
-/// Times that a batch is read and decided again before its acts run one by one.
+/// Times that a batch is read and decided before its acts run one by one.
 const ATTEMPTS: u32 = 3;
 
 /// The pipeline of one platform.
 pub struct Lane {
-    queue: mpsc::Sender<Queued>,
+    /// None once the lane is closing.
+    queue: ArcSwapOption<mpsc::Sender<Queued>>,
     slots: Arc<Semaphore>,
     core: Arc<Core>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Mutex<Option<[JoinHandle<()>; 2]>>,
 }
 
 /// What reader and committer share.
@@ -116,7 +117,12 @@ impl Lane {
             tokio::spawn(read_batches(Arc::clone(&core), waiting, read)),
             tokio::spawn(committer.run(batches)),
         ];
-        Ok(Self { queue, slots: Arc::new(Semaphore::new(QUEUE_ITEMS)), core, tasks })
+        Ok(Self {
+            queue: ArcSwapOption::from_pointee(queue),
+            slots: Arc::new(Semaphore::new(QUEUE_ITEMS)),
+            core,
+            tasks: Mutex::new(Some(tasks)),
+        })
     }
 
     /// Policy, callers and keys as last loaded.
@@ -130,16 +136,17 @@ impl Lane {
         let slots = Arc::clone(&self.slots)
             .try_acquire_many_owned(weight.max(1))
             .map_err(|_| VaultError::Overloaded)?;
-        self.queue.try_send(Queued { act: Box::new(act), _slots: slots }).map_err(|e| match e {
+        let queue = self.queue.load_full().ok_or(VaultError::Unavailable)?;
+        queue.try_send(Queued { act: Box::new(act), _slots: slots }).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => VaultError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => VaultError::Unavailable,
         })
     }
 
     /// Lets what waits finish, then ends the tasks.
-    pub(crate) async fn close(self) {
-        drop(self.queue);
-        for task in self.tasks {
+    pub(crate) async fn close(&self) {
+        self.queue.store(None);
+        for task in self.tasks.lock().await.take().into_iter().flatten() {
             if let Err(error) = task.await {
                 tracing::error!(platform = %self.core.name, %error, "a lane's task ended badly");
             }
@@ -209,97 +216,108 @@ struct Committer {
     tip: Option<Tip>,
 }
 
-/// How one attempt at a batch ended.
+/// How one attempt at a commit ended.
 enum Attempt {
     Committed,
-    /// Read and decide again.
+    /// Nothing was written: read and decide again.
     Again,
-    /// The store failed, or does not hold what it should.
+    /// The store failed. Where the outcome is unknown the acts must not run again, and elsewhere it would not help.
     Failed,
+}
+
+/// How a round of batches ended.
+enum Round {
+    /// Done, but for acts that wait for the next round.
+    Done { later: Vec<Queued> },
+    /// Each attempt met a change by somebody else, or a row that does not fit.
+    Exhausted(Vec<Queued>),
 }
 
 impl Committer {
     async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
-        while let Some(first) = batches.recv().await {
-            let mut items = first.items();
-            let mut together = vec![first];
+        let mut later = Vec::new();
+        loop {
+            // Acts that had to wait for a row share the next commit with everybody else.
+            let mut together = vec![Batch::unread(std::mem::take(&mut later))];
+            if together.iter().all(|batch| batch.acts.is_empty()) {
+                match batches.recv().await {
+                    Some(first) => together.push(first),
+                    None => return,
+                }
+            }
+            let mut items: usize = together.iter().map(Batch::items).sum();
             while items < BATCH_ITEMS
                 && let Ok(next) = batches.try_recv()
             {
                 items += next.items();
                 together.push(next);
             }
-            let left = self.run_batches(together).await;
-            // What failed together runs alone, once, so that one bad item never fails its neighbours.
-            let alone = left.len() > 1;
-            for queued in left {
-                let left = if alone {
-                    self.run_batches(vec![Batch::unread(vec![queued])]).await
-                } else {
-                    vec![queued]
-                };
-                for queued in left {
-                    queued.finish(Err(VaultError::Unavailable));
-                }
-            }
+            later = self.run_round(together).await;
         }
     }
 
-    /// Runs batches to their end and answers the acts that could not be done, because the store failed under them.
-    async fn run_batches(&mut self, batches: Vec<Batch>) -> Vec<Queued> {
+    /// Runs batches, and answers the acts that wait for the next round. Where all together do not go through, each
+    /// runs alone, once, so that one bad item never fails its neighbours.
+    async fn run_round(&mut self, together: Vec<Batch>) -> Vec<Queued> {
+        let acts = match self.run_batches(together).await {
+            Round::Done { later } => return later,
+            Round::Exhausted(acts) => acts,
+        };
+        let alone = acts.len() > 1;
+        let mut later = Vec::new();
+        for queued in acts {
+            let round = if alone {
+                self.run_batches(vec![Batch::unread(vec![queued])]).await
+            } else {
+                Round::Exhausted(vec![queued])
+            };
+            match round {
+                Round::Done { later: more } => later.extend(more),
+                Round::Exhausted(acts) => finish_all(acts, &VaultError::Contended),
+            }
+        }
+        later
+    }
+
+    async fn run_batches(&mut self, batches: Vec<Batch>) -> Round {
         let mut todo = batches;
-        let mut attempts = 0;
-        loop {
+        for _ in 0..ATTEMPTS {
             todo.retain(|batch| !batch.acts.is_empty());
             if todo.is_empty() {
-                return Vec::new();
+                break;
             }
-            let Ok(tip) = self.take_tip().await else { return acts_of(todo) };
-            let groups = match self.look_again(todo, &tip).await {
-                Ok(groups) => groups,
-                Err(acts) => {
-                    self.tip = Some(tip);
-                    return acts;
-                }
+            let Ok(tip) = self.take_tip().await else {
+                finish_all(acts_of(todo), &VaultError::Unavailable);
+                return Round::Done { later: Vec::new() };
             };
-            if groups.iter().all(|(_, look)| is_current(look, &tip)) {
-                let (ready, later, attempt) = self.attempt(groups, tip).await;
-                match attempt {
-                    Attempt::Committed => {
-                        for queued in ready {
-                            queued.finish(Ok(()));
-                        }
-                        todo = vec![Batch::unread(later)];
-                        attempts = 0;
-                        continue;
-                    }
-                    Attempt::Again => todo = vec![Batch::unread(ready.into_iter().chain(later).collect())],
-                    Attempt::Failed => return ready.into_iter().chain(later).collect(),
-                }
-            } else {
+            let groups = self.look_again(todo, &tip).await;
+            if !groups.iter().all(|(_, look)| is_current(look, &tip)) {
                 // Another writer moved the head: it is read and checked anew, and then the rows are.
                 todo = vec![Batch::unread(groups.into_iter().flat_map(|(acts, _)| acts).collect())];
+                continue;
             }
-            attempts += 1;
-            if attempts == ATTEMPTS {
-                let acts = acts_of(todo);
-                if acts.len() > 1 {
-                    return acts;
+            let (ready, later, attempt) = self.attempt(groups, tip).await;
+            match attempt {
+                Attempt::Committed => {
+                    for queued in ready {
+                        queued.finish(Ok(()));
+                    }
+                    return Round::Done { later };
                 }
-                for queued in acts {
-                    queued.finish(Err(VaultError::Contended));
+                Attempt::Again => todo = vec![Batch::unread(ready.into_iter().chain(later).collect())],
+                Attempt::Failed => {
+                    finish_all(ready, &VaultError::Unavailable);
+                    return Round::Done { later };
                 }
-                return Vec::new();
             }
         }
+        let acts = acts_of(todo);
+        if acts.is_empty() { Round::Done { later: acts } } else { Round::Exhausted(acts) }
     }
 
-    /// Keeps looks that are still current, and reads the acts of all others again, together.
-    async fn look_again(
-        &self,
-        batches: Vec<Batch>,
-        tip: &Tip,
-    ) -> Result<Vec<(Vec<Queued>, Look)>, Vec<Queued>> {
+    /// Keeps looks that are still current, and reads the acts of all others again, together. Acts that cannot be read
+    /// are answered; the others go on.
+    async fn look_again(&self, batches: Vec<Batch>, tip: &Tip) -> Vec<(Vec<Queued>, Look)> {
         let (mut groups, mut unread) = (Vec::new(), Vec::new());
         for Batch { acts, look } in batches {
             match look {
@@ -312,11 +330,11 @@ impl Committer {
                 Ok(look) => groups.push((unread, look)),
                 Err(error) => {
                     self.report("a batch could not be read", &error);
-                    return Err(groups.into_iter().flat_map(|(acts, _)| acts).chain(unread).collect());
+                    finish_all(unread, &VaultError::Unavailable);
                 }
             }
         }
-        Ok(groups)
+        groups
     }
 
     async fn take_tip(&mut self) -> Result<Tip, ()> {
@@ -346,7 +364,9 @@ impl Committer {
         let (mut reading, mut writing) = (Vec::new(), Vec::new());
         for (acts, look) in groups {
             let look = Arc::new(look);
-            for queued in acts {
+            // Nobody waits for some of them any more: what changes nothing is then not decided, nor logged as given.
+            for queued in acts.into_iter().filter(|queued| queued.act.writes() || !queued.act.is_abandoned())
+            {
                 let kind = if queued.act.writes() { &mut writing } else { &mut reading };
                 kind.push((queued, Arc::clone(&look)));
             }
@@ -433,7 +453,7 @@ impl Committer {
         for entry in &plan.entries {
             let bytes = entry
                 .encode()
-                .map_err(|_| StoreError::Damaged { table: "audit_entries", column: "entry" })?;
+                .map_err(|_| StoreError::Damaged(Damage { table: "audit_entries", column: "entry" }))?;
             let leaf = leaf_hash(&bytes);
             tree.append(leaf, &mut complete);
             entries.push(EntryRow { entry: bytes, leaf_hash: leaf.0 });
@@ -461,6 +481,12 @@ impl Committer {
 
     fn report(&self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
         tracing::error!(platform = %self.core.name, error, "{what}");
+    }
+}
+
+fn finish_all(acts: Vec<Queued>, error: &VaultError) {
+    for queued in acts {
+        queued.finish(Err(error.clone()));
     }
 }
 

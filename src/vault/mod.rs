@@ -83,6 +83,17 @@ impl Vault {
         self.audit_key().verifier_key()
     }
 
+    /// Name of the installation.
+    #[must_use]
+    pub fn installation(&self) -> &str {
+        self.shared.signatory.installation()
+    }
+
+    /// Every platform of the installation, the vault's own among them.
+    pub fn platforms(&self) -> impl Iterator<Item = (PlatformId, &PlatformName)> {
+        self.platforms.iter().map(|(id, platform)| (*id, &platform.name))
+    }
+
     /// The vault's clock.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -121,8 +132,8 @@ impl Vault {
     }
 
     /// Ends the lanes after what waits in them, then the database's connections.
-    pub async fn close(self) {
-        for platform in self.platforms.into_values() {
+    pub async fn close(&self) {
+        for platform in self.platforms.values() {
             platform.lane.close().await;
         }
         self.shared.store.close().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Vault,
     act::{Act, Asker, Claim, Flow, Plan, Reply, Scene, reply},
-    consent::{NewConsent, consent_entry},
+    consent::{MAX_CONSENTS_OF_SUBJECT, NewConsent, consent_entry},
     context::Context,
     error::{VaultError, Violation},
 };
@@ -24,7 +24,10 @@ use crate::{
         secret::{Plaintext, Sealed},
         token::{Token, TokenMode, TokenState},
     },
-    policy::{decide::Denial, model::Policy},
+    policy::{
+        decide::{Denial, require_role},
+        model::Policy,
+    },
     store::{
         FoundSubject, ReadKeys, Write,
         rows::{RecordRow, RecordState, SubjectRow, TokenRow},
@@ -84,7 +87,7 @@ impl Vault {
         items: Vec<NewValues>,
     ) -> Result<Answers, VaultError> {
         let context = self.context(caller.platform)?;
-        let items = items.into_iter().map(|item| Checked::new(item, &context)).collect();
+        let items = items.into_iter().map(|item| Checked::new(item, &context, caller)).collect();
         let (reply, waiting) = reply();
         let act = TokenizeAct { asker, call, items, answers: Vec::new(), reply };
         self.lane(caller.platform)?.submit(act)?;
@@ -101,10 +104,13 @@ struct Checked {
 
 impl Checked {
     /// Checks form and types before the lane, where it can run beside other calls.
-    fn new(item: NewValues, context: &Context) -> Result<Self, VaultError> {
-        let Some(policy) = context.policy.as_deref() else {
+    /// A caller that the policy names for nothing of this kind is refused before anything is looked at.
+    fn new(item: NewValues, context: &Context, caller: &Caller) -> Result<Self, VaultError> {
+        let policy = context.policy.as_deref().ok_or(Denial::CallerNotAllowed)?;
+        require_role(caller, Role::Service)?;
+        if !policy.collects_anything(caller) && !policy.may_record_consents(caller) {
             return Err(Denial::CallerNotAllowed.into());
-        };
+        }
         let mut violations = Vec::new();
         let mut fields: Vec<(FieldName, FieldType, Plaintext)> = Vec::new();
         for (i, (name, value)) in item.fields.into_iter().enumerate() {
@@ -152,6 +158,10 @@ impl Act for TokenizeAct {
         true
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {
         let index = &context.keys.index;
         keys.subjects.extend(
@@ -170,6 +180,9 @@ impl Act for TokenizeAct {
             let item = match item {
                 Ok(item) => item,
                 Err(error) => {
+                    if let VaultError::Denied(reason) = error {
+                        plan.entries.push(scene.denial(self.call, &self.asker, &caller, *reason)?);
+                    }
                     self.answers.push(Err(error.clone()));
                     continue;
                 }
@@ -229,12 +242,11 @@ impl Storing<'_> {
             return Ok(Err(reason));
         }
         let version = self.scene.keys().index.version;
-        let subject = match self.scene.snapshot.subjects.get(&(version, reference_hash)) {
-            Some(found) => match self.open(found) {
-                Ok(subject) => subject,
-                Err(reason) => return Ok(Err(reason)),
-            },
-            None => self.create(plan, item, reference_hash)?,
+        let known = self.scene.found(self.scene.snapshot.subjects.get(&(version, reference_hash)));
+        let subject = match known.and_then(|found| found.map(|found| self.open(found)).transpose()) {
+            Ok(Some(subject)) => subject,
+            Ok(None) => self.create(plan, item, reference_hash)?,
+            Err(reason) => return Ok(Err(reason)),
         };
         let mut tokens = Vec::new();
         for (field, _, value) in &item.fields {
@@ -254,9 +266,10 @@ impl Storing<'_> {
             plan.writes.push(Write::InsertConsent(row));
         }
         if !item.consents.is_empty() {
-            let held = self.scene.snapshot.consents_of.get(&subject.id).map_or(0, Vec::len);
-            if held + item.consents.len() > super::consent::MAX_CONSENTS_OF_SUBJECT {
-                return Ok(Err(Denial::TooManyConsents));
+            match self.scene.consents_of(subject.id) {
+                Ok(held) if held.len() + item.consents.len() <= MAX_CONSENTS_OF_SUBJECT => {}
+                Ok(_) => return Ok(Err(Denial::TooManyConsents)),
+                Err(reason) => return Ok(Err(reason)),
             }
         }
         Ok(Ok(Tokenized { subject: subject.id, tokens, consents }))
@@ -265,9 +278,7 @@ impl Storing<'_> {
     /// Policy names who may store each field and who may record consents; types must still be those that the
     /// values were checked against.
     fn may_store(&self, item: &Checked) -> Result<(), Denial> {
-        if !self.caller.may_act_as(Role::Service) {
-            return Err(Denial::CallerNotAllowed);
-        }
+        require_role(self.caller, Role::Service)?;
         let policy: &Policy = self.scene.policy()?;
         for (name, field_type, _) in &item.fields {
             let field = policy.field(name).filter(|f| f.field_type == *field_type);

@@ -123,6 +123,24 @@ async fn edits_of_an_export_are_found() {
         let findings = report["findings"].to_string();
         assert!(findings.contains(expected), "edit {i}: {expected} not in {findings}");
     }
+    // A log cut back to an older head of its own verifies, but not against a checkpoint that was kept.
+    let log = export(&served, "cut");
+    let kept = served.dir.path().join("kept");
+    std::fs::copy(log.join("checkpoint"), &kept).unwrap();
+    let newer = export(&served, "newer");
+    let args = |dir: &Path, since: &Path| {
+        let (dir, since) = (dir.to_str().unwrap().to_owned(), since.to_str().unwrap().to_owned());
+        sandyq(&["audit", "verify", &dir, "--key", &key, "--since", &since]).status.code()
+    };
+    assert_eq!(args(&newer, &kept), Some(0), "the newer log extends what was kept");
+    assert_eq!(
+        args(&log, &newer.join("checkpoint")),
+        Some(3),
+        "the older log does not reach the newer checkpoint"
+    );
+    let origin =
+        sandyq(&["audit", "verify", newer.to_str().unwrap(), "--key", &key, "--origin", "other/lerna"]);
+    assert_eq!(origin.status.code(), Some(3));
     // Another installation's key.
     let other = "vault.example.kz+fd5320fe+ATnoatfBW0B8B7PXklgdZ50JxCCRZmq0gcGDfuSwU5Jy";
     assert_eq!(verify(&export(&served, "other"), other).0, Some(3));
@@ -164,6 +182,10 @@ async fn every_decision_is_an_entry() {
     let _answer = served.read("payments", "marketing_mail", person.token("iin")).await;
     let _answer = served.read("payments", "payments", person.token("phone")).await;
     let _answer = served.read("support", "payments", person.token("iin")).await;
+    let stranger = crate::common::people::tokenize_request(2);
+    let _refused = served.vault("payments").await.tokenize(stranger).await;
+    let _refused =
+        served.audit("payments").await.get_head(pb::GetHeadRequest { platform: "lerna".into() }).await;
     let database = served.file("sandyq.db");
     served.running.stop().await.unwrap();
 
@@ -180,6 +202,9 @@ async fn every_decision_is_an_entry() {
     assert_eq!(count("VaultService/Detokenize", "permit", None), 1);
     for denial in ["PURPOSE_NOT_DECLARED", "FIELD_NOT_ALLOWED", "CALLER_NOT_ALLOWED"] {
         assert_eq!(count("VaultService/Detokenize", "deny", Some(denial)), 1, "{denial}: the true reason");
+    }
+    for call in ["VaultService/Tokenize", "AuditService/GetHead"] {
+        assert_eq!(count(call, "deny", Some("CALLER_NOT_ALLOWED")), 1, "{call}");
     }
     let permit = entries.iter().find(|e| e.verdict == "permit").unwrap();
     assert_eq!(permit.purpose.as_deref(), Some("payments"));

@@ -32,7 +32,7 @@ fn the_demo_tells_its_story_and_ends_well() {
         "PURPOSE_NOT_DECLARED",
         "CALLER_NOT_ALLOWED",
         "CONSENT_WITHDRAWN",
-        "verified: nothing was changed, removed or added unseen",
+        "verified: up to this head nothing was changed, removed or added unseen",
     ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }

@@ -45,6 +45,23 @@ async fn a_withdrawal_binds_at_once_and_for_its_purpose_alone() {
     served.running.stop().await.unwrap();
 }
 
+/// A retry may have recorded a consent twice: the person's no ends both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_ends_twins_too() {
+    let served = Served::start().await;
+    let first = served.store(1).await;
+    let second = served.store(1).await;
+    let request = pb::WithdrawConsentRequest {
+        request_id: request_id(),
+        consent_id: first.consents["payments"].clone(),
+    };
+    served.consents("backend").await.withdraw_consent(request).await.unwrap();
+    for token in [first.token("iin"), second.token("iin")] {
+        assert_eq!(served.read("payments", "payments", token).await, Err("CONSENT_WITHDRAWN".into()));
+    }
+    served.running.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_term_ends() {
     let dir = tempfile::tempdir().unwrap();

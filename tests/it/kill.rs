@@ -41,7 +41,10 @@ pub struct Server {
 impl Server {
     /// Starts `sandyq serve` and waits until it says where it listens.
     pub fn start(dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sandyq"))
+        // A write past the limit on file sizes is to fail, as on a full disk, not to end the process.
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_sandyq"))
             .args(["--json", "serve", "--config"])
             .arg(dir.join("sandyq.toml"))
             .stderr(Stdio::piped())
@@ -68,6 +71,10 @@ impl Server {
             .domain_name("localhost");
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
         endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn kill(mut self) {

@@ -19,6 +19,7 @@ mod authentication;
 mod command;
 mod consents;
 mod contract;
+mod disk_full;
 mod kill;
 mod leaks;
 mod tampering;

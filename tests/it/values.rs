@@ -229,6 +229,34 @@ async fn bad_input_is_refused_field_by_field_and_changes_nothing() {
     served.running.stop().await.unwrap();
 }
 
+/// What it costs to refuse a request must not grow with the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_full_of_faults_gets_a_short_answer() {
+    use tonic_types::StatusExt as _;
+    let served = Served::start().await;
+    let mut client = served.vault("backend").await;
+    let mut requests = Vec::new();
+    let mut request = tokenize_request(1);
+    request.consents = vec![pb::ConsentGrant::default(); 500_000];
+    requests.push(request);
+    let mut request = tokenize_request(1);
+    request.fields = vec![pb::FieldValue::default(); 500_000];
+    requests.push(request);
+    let mut request = tokenize_request(1);
+    request.consents[0].fields = vec![String::new(); 500_000];
+    requests.push(request);
+    let mut request = tokenize_request(1);
+    request.consents = vec![pb::ConsentGrant::default(); 32];
+    requests.push(request);
+    for request in requests {
+        let status = client.tokenize(request).await.unwrap_err();
+        assert_eq!(reason(&status), "INVALID_FIELDS");
+        assert!(status.get_error_details().bad_request().unwrap().field_violations.len() <= 16);
+        assert!(status.details().len() < 4_096, "{}", status.details().len());
+    }
+    served.running.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn questions_of_bad_form_are_refused() {
     let served = Served::start().await;

@@ -46,7 +46,10 @@ impl LocalKms {
     pub fn create(root_file: &Path, unseal_file: &Path, rng: &dyn Rng) -> Result<Self, KmsError> {
         let (root, unseal) = (Key::random(rng)?, Key::random(rng)?);
         let sealed = aead::seal(&unseal, &place(1), root.expose(), rng)?;
-        let text = Zeroizing::new(format!("{UNSEAL_PREFIX}{}\n", BASE32_NOPAD.encode(unseal.expose())));
+        let mut text = Zeroizing::new(String::with_capacity(UNSEAL_PREFIX.len() + 64));
+        text.push_str(UNSEAL_PREFIX);
+        BASE32_NOPAD.encode_append(unseal.expose(), &mut text);
+        text.push('\n');
         let file = RootFile {
             format: ROOT_FORMAT.to_owned(),
             active: 1,
@@ -93,10 +96,6 @@ impl LocalKms {
 
 #[async_trait::async_trait]
 impl Kms for LocalKms {
-    fn active_version(&self) -> u32 {
-        self.active
-    }
-
     async fn wrap(&self, place: &Canonical, key: &Key, rng: &dyn Rng) -> Result<Sealed, KmsError> {
         Ok(aead::wrap(self.key(self.active)?, self.active, place, key, rng)?)
     }

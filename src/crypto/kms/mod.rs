@@ -52,9 +52,6 @@ pub enum KmsError {
 /// Keeps root keys, and wraps and unwraps the keys below them.
 #[async_trait::async_trait]
 pub trait Kms: Send + Sync {
-    /// Version of the root key that wraps new keys.
-    fn active_version(&self) -> u32;
-
     /// Wraps a key for a place under the active root version.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::{
 
 type Tx = Transaction<'static, Sqlite>;
 
-/// A statement failed: either a row did not meet what its write stated, or the database failed.
+/// A statement failed: either a row did not meet what its write stated (a constraint), or the database failed.
 enum Failed {
     Conflict,
     Database(sqlx::Error),
@@ -22,7 +22,7 @@ enum Failed {
 impl From<sqlx::Error> for Failed {
     fn from(error: sqlx::Error) -> Self {
         match error.as_database_error() {
-            Some(e) if e.is_unique_violation() || e.is_foreign_key_violation() => Self::Conflict,
+            Some(e) if !matches!(e.kind(), sqlx::error::ErrorKind::Other) => Self::Conflict,
             _ => Self::Database(error),
         }
     }
@@ -32,7 +32,7 @@ pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<Commi
     let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(database("begin a commit"))?;
     let written = match swap_head(&mut tx, commit).await {
         Ok(false) => {
-            tx.rollback().await.map_err(database("undo a commit"))?;
+            undo(tx).await;
             return Ok(CommitOutcome::HeadMoved);
         }
         Ok(true) => write_rows(&mut tx, commit).await,
@@ -44,13 +44,22 @@ pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<Commi
             Ok(CommitOutcome::Committed)
         }
         Err(Failed::Conflict) => {
-            tx.rollback().await.map_err(database("undo a commit"))?;
+            undo(tx).await;
             Ok(CommitOutcome::Conflict)
         }
         Err(Failed::Database(error)) => {
-            tx.rollback().await.map_err(database("undo a commit"))?;
+            undo(tx).await;
             Err(database("write a commit")(error))
         }
+    }
+}
+
+/// Rolls back. Where even that fails the transaction is gone or goes with its connection, which is closed then: see
+/// `after_release` of the writer.
+async fn undo(tx: Tx) {
+    if let Err(error) = tx.rollback().await {
+        let error: &(dyn std::error::Error + 'static) = &error;
+        tracing::warn!(error, "a transaction could not be rolled back; its connection is closed");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Stored columns to typed rows, by checked reads: a row that cannot be is [`StoreError::Damaged`], never a panic.
+//! Stored columns to typed rows, by checked reads: a row that cannot be is [`Damage`], never a panic.
 
 use sqlx::{Decode, Row as _, Sqlite, Type, sqlite::SqliteRow};
 
@@ -13,7 +13,7 @@ use crate::{
         token::TokenHash,
     },
     store::{
-        Counters, FoundToken, StoreError,
+        Counters, Damage, FoundToken,
         rows::{CallerRow, ConsentRow, HeadRow, KeyVersionRow, PolicyRow, RecordRow, SubjectRow, TokenRow},
     },
 };
@@ -30,73 +30,73 @@ impl<'r> Columns<'r> {
         Self { row, table, next: first }
     }
 
-    fn get<T: Decode<'r, Sqlite> + Type<Sqlite>>(&mut self, column: &'static str) -> Result<T, StoreError> {
+    fn get<T: Decode<'r, Sqlite> + Type<Sqlite>>(&mut self, column: &'static str) -> Result<T, Damage> {
         let at = self.next;
         self.next += 1;
         self.row.try_get(at).map_err(|_| self.damaged(column))
     }
 
-    const fn damaged(&self, column: &'static str) -> StoreError {
-        StoreError::Damaged { table: self.table, column }
+    const fn damaged(&self, column: &'static str) -> Damage {
+        Damage { table: self.table, column }
     }
 
-    pub(super) fn int(&mut self, column: &'static str) -> Result<i64, StoreError> {
+    pub(super) fn int(&mut self, column: &'static str) -> Result<i64, Damage> {
         self.get(column)
     }
 
     /// A number that cannot be negative, or too large for its type.
-    pub(super) fn number<T: TryFrom<i64>>(&mut self, column: &'static str) -> Result<T, StoreError> {
+    pub(super) fn number<T: TryFrom<i64>>(&mut self, column: &'static str) -> Result<T, Damage> {
         let value = self.int(column)?;
         T::try_from(value).map_err(|_| self.damaged(column))
     }
 
-    fn flag(&mut self, column: &'static str) -> Result<bool, StoreError> {
+    fn flag(&mut self, column: &'static str) -> Result<bool, Damage> {
         Ok(self.number::<u8>(column)? != 0)
     }
 
-    fn time(&mut self, column: &'static str) -> Result<Timestamp, StoreError> {
+    fn time(&mut self, column: &'static str) -> Result<Timestamp, Damage> {
         self.int(column).map(Timestamp::from_micros)
     }
 
-    fn optional_time(&mut self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
+    fn optional_time(&mut self, column: &'static str) -> Result<Option<Timestamp>, Damage> {
         Ok(self.get::<Option<i64>>(column)?.map(Timestamp::from_micros))
     }
 
-    pub(super) fn text(&mut self, column: &'static str) -> Result<String, StoreError> {
+    pub(super) fn text(&mut self, column: &'static str) -> Result<String, Damage> {
         self.get(column)
     }
 
     /// A text that parses: a name or a code.
-    pub(super) fn parse<T: std::str::FromStr>(&mut self, column: &'static str) -> Result<T, StoreError> {
+    pub(super) fn parse<T: std::str::FromStr>(&mut self, column: &'static str) -> Result<T, Damage> {
         let text: &str = self.get(column)?;
         text.parse().map_err(|_| self.damaged(column))
     }
 
     /// Names or codes, separated by commas.
-    fn list<T: std::str::FromStr>(&mut self, column: &'static str) -> Result<Vec<T>, StoreError> {
+    fn list<T: std::str::FromStr>(&mut self, column: &'static str) -> Result<Vec<T>, Damage> {
         let text: &str = self.get(column)?;
         text.split(',').map(|part| part.parse().map_err(|_| self.damaged(column))).collect()
     }
 
-    fn sealed(&mut self, column: &'static str) -> Result<Sealed, StoreError> {
+    fn sealed(&mut self, column: &'static str) -> Result<Sealed, Damage> {
         self.get::<Vec<u8>>(column).map(Sealed::from_bytes)
     }
 
-    fn optional_sealed(&mut self, column: &'static str) -> Result<Option<Sealed>, StoreError> {
+    fn optional_sealed(&mut self, column: &'static str) -> Result<Option<Sealed>, Damage> {
         Ok(self.get::<Option<Vec<u8>>>(column)?.map(Sealed::from_bytes))
     }
 
-    pub(super) fn bytes(&mut self, column: &'static str) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn bytes(&mut self, column: &'static str) -> Result<Vec<u8>, Damage> {
         self.get(column)
     }
 
-    pub(super) fn array<const N: usize>(&mut self, column: &'static str) -> Result<[u8; N], StoreError> {
+    pub(super) fn array<const N: usize>(&mut self, column: &'static str) -> Result<[u8; N], Damage> {
         let bytes: &[u8] = self.get(column)?;
         bytes.try_into().map_err(|_| self.damaged(column))
     }
 
     /// `size, config_epoch, tighten_seq, updated_at, root, right_edge, checkpoint, mac`
-    pub(super) fn head(&mut self, platform: PlatformId) -> Result<HeadRow, StoreError> {
+    pub(super) fn head(&mut self, platform: PlatformId) -> Result<HeadRow, Damage> {
         let counters = Counters {
             size: self.number("size")?,
             config_epoch: self.number("config_epoch")?,
@@ -114,14 +114,14 @@ impl<'r> Columns<'r> {
     }
 
     /// Hashes of 32 bytes, one after the other.
-    pub(super) fn hashes(&mut self, column: &'static str) -> Result<Vec<[u8; 32]>, StoreError> {
+    pub(super) fn hashes(&mut self, column: &'static str) -> Result<Vec<[u8; 32]>, Damage> {
         let bytes: &[u8] = self.get(column)?;
         let (hashes, rest) = bytes.as_chunks::<32>();
         if rest.is_empty() { Ok(hashes.to_vec()) } else { Err(self.damaged(column)) }
     }
 
     /// `token_hash, token_id, record_id, mode, state, created_at, mac`, the record, the subject
-    pub(super) fn found_token(&mut self, platform: PlatformId) -> Result<FoundToken, StoreError> {
+    pub(super) fn found_token(&mut self, platform: PlatformId) -> Result<FoundToken, Damage> {
         let token = TokenRow {
             platform,
             hash: TokenHash(self.array("token_hash")?),
@@ -141,7 +141,7 @@ impl<'r> Columns<'r> {
     }
 
     /// `record_id, version, subject_id, field, state, sealed_value, created_at, mac`
-    pub(super) fn record(&mut self, platform: PlatformId) -> Result<RecordRow, StoreError> {
+    pub(super) fn record(&mut self, platform: PlatformId) -> Result<RecordRow, Damage> {
         let record = RecordId::from_bytes(self.array("record_id")?);
         let version = self.number("version")?;
         let subject = SubjectId::from_bytes(self.array("subject_id")?);
@@ -156,7 +156,7 @@ impl<'r> Columns<'r> {
     }
 
     /// `index_version, reference_hash, wrapped_key, state, created_at, mac`
-    pub(super) fn subject(&mut self, platform: PlatformId, id: SubjectId) -> Result<SubjectRow, StoreError> {
+    pub(super) fn subject(&mut self, platform: PlatformId, id: SubjectId) -> Result<SubjectRow, Damage> {
         Ok(SubjectRow {
             platform,
             id,
@@ -172,7 +172,7 @@ impl<'r> Columns<'r> {
 
     /// `consent_id, subject_id, purpose, fields, state, act, given_at, expires_at, recorded_at, withdrawn_at,
     /// third_party_transfer, cross_border_transfer, publication, policy_version, language, text_sha256, site, mac`
-    pub(super) fn consent(&mut self, platform: PlatformId) -> Result<ConsentRow, StoreError> {
+    pub(super) fn consent(&mut self, platform: PlatformId) -> Result<ConsentRow, Damage> {
         let consent = Consent {
             id: ConsentId::from_bytes(self.array("consent_id")?),
             subject: SubjectId::from_bytes(self.array("subject_id")?),
@@ -201,7 +201,7 @@ impl<'r> Columns<'r> {
     }
 
     /// `version, text, sha256, created_at, mac`
-    pub(super) fn policy(&mut self, platform: PlatformId) -> Result<PolicyRow, StoreError> {
+    pub(super) fn policy(&mut self, platform: PlatformId) -> Result<PolicyRow, Damage> {
         Ok(PolicyRow {
             platform,
             version: self.number("version")?,
@@ -213,7 +213,7 @@ impl<'r> Columns<'r> {
     }
 
     /// `spiffe_id, caller_id, name, roles, state, updated_at, mac`
-    pub(super) fn caller(&mut self, platform: PlatformId) -> Result<CallerRow, StoreError> {
+    pub(super) fn caller(&mut self, platform: PlatformId) -> Result<CallerRow, Damage> {
         let spiffe_id = self.parse("spiffe_id")?;
         let id = CallerId::from_bytes(self.array("caller_id")?);
         let name = self.parse("name")?;
@@ -227,7 +227,7 @@ impl<'r> Columns<'r> {
     }
 
     /// `kind, version, state, wrapped, created_at, mac`
-    pub(super) fn key_version(&mut self, platform: PlatformId) -> Result<KeyVersionRow, StoreError> {
+    pub(super) fn key_version(&mut self, platform: PlatformId) -> Result<KeyVersionRow, Damage> {
         Ok(KeyVersionRow {
             platform,
             kind: self.text("kind")?,

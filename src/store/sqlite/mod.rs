@@ -9,7 +9,7 @@ mod tamper;
 use std::{fs::File, path::Path, time::Duration};
 
 use sqlx::{
-    SqlitePool,
+    Connection as _, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -77,6 +77,9 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
+            // SQLite undoes a transaction by itself when the disk is full or fails; the driver then believes in a
+            // transaction that is no more. Such a connection is closed, and the next commit gets a new one.
+            .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await
             .map_err(database("open the database"))?;

@@ -6,15 +6,21 @@ use sqlx::{SqlitePool, sqlite::SqliteRow};
 
 use super::{database, decode::Columns, signed};
 use crate::{
-    domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
+    domain::{
+        ids::{ConsentId, PlatformId, SubjectId},
+        names::PlatformName,
+        time::Timestamp,
+        token::TokenHash,
+    },
     store::{
-        FoundSubject, Installation, ReadKeys, Snapshot, StoreError, StoredConfig, StoredTree,
+        Damage, FoundSubject, Installation, ReadKeys, Snapshot, StoreError, StoredConfig, StoredTree,
         rows::{EntryRow, HeadRow, SecondHead, TileRow},
     },
 };
 
 /// Rows of different kinds under one list of columns; the first column says which kind. CROSS JOIN holds SQLite to
-/// the order written: from the few wanted keys to the rows, never through a table.
+/// the order written: from the few wanted keys to the rows, never through a table. A token without
+/// its record or subject still shows, as damage.
 const SNAPSHOT: &str = "/* read::snapshot */
 WITH found AS MATERIALIZED (
     SELECT t.token_hash, t.token_id, t.record_id AS token_record, t.mode, t.state AS token_state,
@@ -25,8 +31,8 @@ WITH found AS MATERIALIZED (
            s.created_at AS subject_created, s.mac AS subject_mac
     FROM json_each($2) AS wanted
     CROSS JOIN tokens t ON t.platform_id = $1 AND t.token_hash = unhex(wanted.value)
-    CROSS JOIN records r ON r.platform_id = $1 AND r.record_id = t.record_id AND r.state = 'current'
-    CROSS JOIN subjects s ON s.platform_id = $1 AND s.subject_id = r.subject_id
+    LEFT JOIN records r ON r.platform_id = $1 AND r.record_id = t.record_id AND r.state = 'current'
+    LEFT JOIN subjects s ON s.platform_id = $1 AND s.subject_id = r.subject_id
 ),
 named AS MATERIALIZED (
     SELECT s.subject_id, s.index_version, s.reference_hash, s.wrapped_key, s.state, s.created_at, s.mac
@@ -89,50 +95,66 @@ pub(super) async fn snapshot(
     for row in &rows {
         add_row(&mut snapshot, row, platform)?;
     }
-    for consents in snapshot.consents_of.values_mut() {
+    for consents in snapshot.consents_of.values_mut().flatten() {
         consents.sort_by_key(|row| (std::cmp::Reverse(row.consent.recorded_at), row.consent.id));
     }
     Ok(snapshot)
 }
 
 fn snapshot_head(rows: &[SqliteRow], platform: PlatformId) -> Result<(HeadRow, Timestamp), StoreError> {
-    const MISSING: StoreError = StoreError::Damaged { table: "heads", column: "platform_id" };
+    const MISSING: Damage = Damage { table: "heads", column: "platform_id" };
     let first = rows.first().ok_or(MISSING)?;
     let mut columns = Columns::new(first, "heads", 0);
     if columns.int("kind")? != 0 {
-        return Err(MISSING);
+        return Err(MISSING.into());
     }
     let now = Timestamp::from_micros(columns.int("now")?);
     Ok((columns.head(platform)?, now))
 }
 
-fn add_row(snapshot: &mut Snapshot, row: &SqliteRow, platform: PlatformId) -> Result<(), StoreError> {
-    match Columns::new(row, "snapshot", 0).int("kind")? {
+/// Adds one row under its key. The keys are those that were asked for, so they decode; where they do not, the whole
+/// read is damaged.
+fn add_row(snapshot: &mut Snapshot, row: &SqliteRow, platform: PlatformId) -> Result<(), Damage> {
+    let from = |table, first| Columns::new(row, table, first);
+    match from("snapshot", 0).int("kind")? {
         1 => {
-            let found = Columns::new(row, "tokens", 1).found_token(platform)?;
-            snapshot.tokens.insert(found.token.hash, found);
+            let hash = TokenHash(from("tokens", 1).array("token_hash")?);
+            snapshot.tokens.insert(hash, from("tokens", 1).found_token(platform));
         }
         2 => {
-            let mut columns = Columns::new(row, "subjects", 1);
-            let id = crate::domain::ids::SubjectId::from_bytes(columns.array("subject_id")?);
-            let subject = columns.subject(platform, id)?;
-            let key = (subject.index_version, subject.reference_hash);
-            snapshot.subjects.insert(key, FoundSubject { subject, records: Vec::new() });
+            let mut key = from("subjects", 2);
+            let key = (key.number("index_version")?, key.array("reference_hash")?);
+            let mut columns = from("subjects", 1);
+            let id = SubjectId::from_bytes(columns.array("subject_id")?);
+            let subject = columns.subject(platform, id);
+            let found = subject.map(|subject| FoundSubject { subject, records: Vec::new() });
+            snapshot.subjects.insert(key, found);
         }
         3 => {
-            let record = Columns::new(row, "records", 1).record(platform)?;
-            let subject = record.address.subject;
-            if let Some(found) = snapshot.subjects.values_mut().find(|found| found.subject.id == subject) {
-                found.records.push(record);
+            let subject = SubjectId::from_bytes(from("records", 3).array("subject_id")?);
+            let theirs = |found: &&mut Result<FoundSubject, Damage>| {
+                found.as_ref().is_ok_and(|found| found.subject.id == subject)
+            };
+            if let Some(found) = snapshot.subjects.values_mut().find(theirs) {
+                match (from("records", 1).record(platform), found.as_mut()) {
+                    (Ok(record), Ok(found)) => found.records.push(record),
+                    (Err(damage), _) => *found = Err(damage),
+                    (Ok(_), Err(_)) => {}
+                }
             }
         }
         4 => {
-            let consent = Columns::new(row, "consents", 1).consent(platform)?;
-            snapshot.consents_of.entry(consent.consent.subject).or_default().push(consent);
+            let subject = SubjectId::from_bytes(from("consents", 2).array("subject_id")?);
+            let theirs = snapshot.consents_of.entry(subject).or_insert_with(|| Ok(Vec::new()));
+            match (from("consents", 1).consent(platform), theirs.as_mut()) {
+                (Ok(consent), Ok(theirs)) => theirs.push(consent),
+                (Err(damage), _) => *theirs = Err(damage),
+                (Ok(_), Err(_)) => {}
+            }
         }
         5 => {
-            let consent = Columns::new(row, "consents", 1).consent(platform)?;
-            snapshot.consents.insert(consent.consent.id, consent);
+            let id = ConsentId::from_bytes(from("consents", 1).array("consent_id")?);
+            snapshot.consents.insert(id, from("consents", 1).consent(platform));
         }
         _ => {}
     }

@@ -5,7 +5,10 @@ use std::path::Path;
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::database;
-use crate::{domain::ids::PlatformId, store::StoreError};
+use crate::{
+    domain::ids::PlatformId,
+    store::{Damage, StoreError},
+};
 
 /// Changes one byte of a stored entry, behind the vault and past its lock.
 ///
@@ -29,6 +32,6 @@ pub async fn overwrite_entry(path: &Path, platform: PlatformId, position: u64) -
     if changed.rows_affected() == 1 {
         Ok(())
     } else {
-        Err(StoreError::Damaged { table: "audit_entries", column: "position" })
+        Err(StoreError::Damaged(Damage { table: "audit_entries", column: "position" }))
     }
 }

@@ -1,0 +1,56 @@
+//! A disk that is full for a while: nothing unaudited is answered, and the vault heals without a restart. The limit is
+//! the kernel's own on the size of a process's files, lowered and raised from outside with `prlimit`.
+
+use std::{net::SocketAddr, process::Command};
+
+use sandyq::{cli::local::LocalInstallation, grpc::pb::vault_service_client::VaultServiceClient};
+
+use crate::{
+    common::{
+        people::{iin, tokenize_request},
+        served::{detokenize_request, reason},
+    },
+    kill::Server,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_and_heals() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("vault");
+    let local = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let init = Command::new(env!("CARGO_BIN_EXE_sandyq"))
+        .args(["init", "--config"])
+        .arg(local.config_path())
+        .output();
+    assert!(init.unwrap().status.success());
+    let server = Server::start(&files);
+    let (backend, payments) =
+        (server.channel(&files, "backend").await, server.channel(&files, "payments").await);
+    let (mut backend, mut payments) = (VaultServiceClient::new(backend), VaultServiceClient::new(payments));
+    let stored = backend.tokenize(tokenize_request(1)).await.unwrap().into_inner();
+    let token = stored.tokens[2].token.clone();
+    assert!(payments.detokenize(detokenize_request(&token, "payments")).await.is_ok());
+
+    limit_file_size(&server, "1");
+    for round in 0..3 {
+        let refused = payments.detokenize(detokenize_request(&token, "payments")).await.unwrap_err();
+        assert_eq!(reason(&refused), "UNAVAILABLE", "round {round}: no entry, no value");
+        let refused = backend.tokenize(tokenize_request(2 + round)).await.unwrap_err();
+        assert_eq!(reason(&refused), "UNAVAILABLE", "round {round}");
+    }
+    limit_file_size(&server, "unlimited");
+    let healed = payments.detokenize(detokenize_request(&token, "payments")).await;
+    assert_eq!(healed.unwrap().into_inner().value, iin(1));
+    assert!(backend.tokenize(tokenize_request(2)).await.is_ok());
+    server.kill();
+}
+
+/// Sets the soft limit, in bytes; the hard one stays, so that it can be raised again.
+fn limit_file_size(server: &Server, limit: &str) {
+    let status = Command::new("prlimit")
+        .arg(format!("--pid={}", server.pid()))
+        .arg(format!("--fsize={limit}:"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
