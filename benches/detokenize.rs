@@ -22,8 +22,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 use sandyq::{
-    cli::local::LocalInstallation,
-    crypto::{digest::sha256, random::SystemRng},
+    cli::local::{LocalInstallation, synthetic_consent},
+    crypto::random::SystemRng,
     domain::{ids::RequestId, time::Clock},
     grpc::{
         pb::{self, vault_service_client::VaultServiceClient},
@@ -176,21 +176,7 @@ fn person(number: u32) -> pb::TokenizeItem {
     pb::TokenizeItem {
         subject_reference: format!("bench-{number}"),
         fields: vec![pb::FieldValue { field: "surname".to_owned(), value: "Сынақова".to_owned() }],
-        consents: vec![pb::ConsentGrant {
-            purpose: "payments".to_owned(),
-            fields: vec!["surname".to_owned()],
-            subject_name: "Сынақова Әлия".to_owned(),
-            act: pb::ConsentAct::Tick.into(),
-            give_time: Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 }),
-            expire_time: None,
-            third_party_transfer: Some(true),
-            cross_border_transfer: Some(false),
-            publication: Some(false),
-            policy_version: 1,
-            language: "ru".to_owned(),
-            text_sha256: sha256(b"synthetic consent text").to_vec(),
-            site: "skillbox.kz".to_owned(),
-        }],
+        consents: vec![synthetic_consent("payments", &["surname"])],
     }
 }
 

@@ -7,10 +7,10 @@ use tonic::{Status, transport::Channel};
 use super::{
     audit::{export, print_report, verify},
     client::{connect, consents, request_id, vault},
-    local::{LocalInstallation, Running},
+    local::{LocalInstallation, Running, synthetic_consent},
     output::{Failure, Out, describe, exit},
 };
-use crate::{domain::ids::PlatformId, domain::time::Clock, grpc::pb, store::sqlite::overwrite_entry};
+use crate::{domain::ids::PlatformId, grpc::pb, store::sqlite::overwrite_entry};
 
 const PLATFORM: &str = "lerna";
 /// Synthetic: born in 2099.
@@ -111,8 +111,8 @@ impl Story<'_> {
                 .map(|(field, value)| pb::FieldValue { field: (*field).into(), value: (*value).into() })
                 .collect(),
             consents: vec![
-                grant("payments", &["surname", "first_name", "iin"]),
-                grant("request_comms", &["surname", "first_name", "phone", "email"]),
+                synthetic_consent("payments", &["surname", "first_name", "iin"]),
+                synthetic_consent("request_comms", &["surname", "first_name", "phone", "email"]),
             ],
         };
         let answer = vault(callers.backend.clone()).tokenize(request).await.map_err(refused)?.into_inner();
@@ -271,27 +271,4 @@ async fn detokenize(
         reference: "ORDER-2026/000117".to_owned(),
     };
     Ok(vault(channel.clone()).detokenize(request).await?.into_inner())
-}
-
-/// A consent by tick, with everything that Article 8(4) asks for.
-pub(super) fn grant(purpose: &str, fields: &[&str]) -> pb::ConsentGrant {
-    let seconds = Clock::default().now().second();
-    pb::ConsentGrant {
-        purpose: purpose.to_owned(),
-        fields: fields.iter().map(|f| (*f).to_owned()).collect(),
-        subject_name: "Сынақова Әлия".to_owned(),
-        act: pb::ConsentAct::Tick.into(),
-        give_time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
-        expire_time: None,
-        third_party_transfer: Some(true),
-        cross_border_transfer: Some(false),
-        publication: Some(false),
-        policy_version: 1,
-        language: "ru".to_owned(),
-        text_sha256: crate::crypto::digest::sha256(
-            "«Я даю согласие на обработку персональных данных»".as_bytes(),
-        )
-        .to_vec(),
-        site: "skillbox.kz".to_owned(),
-    }
 }

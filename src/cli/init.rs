@@ -1,10 +1,13 @@
 //! `sandyq init`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use serde_json::json;
 
-use super::output::{Failure, Out, exit};
+use super::{
+    output::{Failure, Out, exit},
+    serve,
+};
 use crate::{
     config::Config,
     crypto::{
@@ -20,14 +23,7 @@ use crate::{
     },
 };
 
-#[derive(clap::Args, Debug)]
-pub(super) struct Args {
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "sandyq.toml")]
-    config: PathBuf,
-}
-
-pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
+pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     let done = init(&config).await?;
     let mut lines = Vec::new();

@@ -15,7 +15,11 @@ use super::{
     pki::Authority,
     serve::{open, serve_until, tls},
 };
-use crate::config::{Config, Connection};
+use crate::{
+    config::{Config, Connection},
+    crypto::digest::sha256,
+    grpc::pb,
+};
 
 /// The policy that the demo and development run.
 const POLICY: &str = include_str!("../../policies/lerna.toml");
@@ -176,6 +180,26 @@ policy = "lerna.toml"
 callers = "callers.toml"
 "#
     )
+}
+
+/// A synthetic person's consent by tick, given in September 2026, with everything that Law 94-V, Article 8(4) asks for.
+#[must_use]
+pub fn synthetic_consent(purpose: &str, fields: &[&str]) -> pb::ConsentGrant {
+    pb::ConsentGrant {
+        purpose: purpose.to_owned(),
+        fields: fields.iter().map(|f| (*f).to_owned()).collect(),
+        subject_name: "Сынақова Әлия".to_owned(),
+        act: pb::ConsentAct::Tick.into(),
+        give_time: Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 }),
+        expire_time: None,
+        third_party_transfer: Some(true),
+        cross_border_transfer: Some(false),
+        publication: Some(false),
+        policy_version: 1,
+        language: "ru".to_owned(),
+        text_sha256: sha256(b"synthetic consent text").to_vec(),
+        site: "skillbox.kz".to_owned(),
+    }
 }
 
 /// A local installation that is being served.

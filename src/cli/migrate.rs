@@ -1,23 +1,17 @@
 //! `sandyq migrate`.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
-use super::output::{Failure, Out, exit};
+use super::{
+    output::{Failure, Out, exit},
+    serve,
+};
 use crate::{
     config::Config,
     store::{SCHEMA_VERSION, Store as _, sqlite::SqliteStore},
 };
 
-#[derive(clap::Args, Debug)]
-pub(super) struct Args {
-    /// The server's configuration.
-    #[arg(long, value_name = "FILE", default_value = "sandyq.toml")]
-    config: PathBuf,
-}
-
-pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
+pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     let database = config.resolve(&config.database.sqlite);
     if !database.exists() {

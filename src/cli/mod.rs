@@ -43,9 +43,9 @@ enum Command {
     /// Start a vault for development: loopback, throw-away keys, synthetic people.
     Dev(dev::Args),
     /// Make a new installation, or add the platforms that its configuration names anew.
-    Init(init::Args),
+    Init(serve::Args),
     /// Bring the database's schema to this binary's version.
-    Migrate(migrate::Args),
+    Migrate(serve::Args),
     /// Serve.
     Serve(serve::Args),
     /// Say who the vault takes the caller to be.

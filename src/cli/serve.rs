@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct Args {
     /// The server's configuration.
     #[arg(long, value_name = "FILE", default_value = "sandyq.toml")]
-    config: PathBuf,
+    pub(super) config: PathBuf,
 }
 
 pub(super) async fn run(args: &Args, _out: &mut Out) -> Result<(), Failure> {

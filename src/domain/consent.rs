@@ -70,29 +70,19 @@ pub struct RecordAddress {
     pub version: u32,
 }
 
-/// A consent without its sealed evidence (the subject's name and the operator as it was named).
+/// What a subject agreed to, when, how and where: the contents of Law 94-V, Article 8(4) that name nobody.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Consent {
-    /// Id.
-    pub id: ConsentId,
-    /// Who consented.
-    pub subject: SubjectId,
+pub struct ConsentTerms {
     /// To what.
     pub purpose: PurposeName,
-    /// The list of data, sorted.
+    /// The list of data.
     pub fields: Vec<FieldName>,
-    /// State.
-    pub state: ConsentState,
     /// How.
     pub act: ConsentAct,
     /// When the subject acted.
     pub given_at: Timestamp,
     /// End of the term; `None` until the purpose is reached (Article 8(6)).
     pub expires_at: Option<Timestamp>,
-    /// When the vault recorded it.
-    pub recorded_at: Timestamp,
-    /// When it was withdrawn.
-    pub withdrawn_at: Option<Timestamp>,
     /// Transfer to third parties.
     pub third_party_transfer: bool,
     /// Transfer abroad.
@@ -107,4 +97,21 @@ pub struct Consent {
     pub text_sha256: [u8; 32],
     /// Where.
     pub site: SiteName,
+}
+
+/// A consent on record, without its sealed evidence (the subject's name and the operator as it was named).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Consent {
+    /// Id.
+    pub id: ConsentId,
+    /// Who consented.
+    pub subject: SubjectId,
+    /// To what; fields are sorted.
+    pub terms: ConsentTerms,
+    /// State.
+    pub state: ConsentState,
+    /// When the vault recorded it.
+    pub recorded_at: Timestamp,
+    /// When it was withdrawn.
+    pub withdrawn_at: Option<Timestamp>,
 }

@@ -9,8 +9,8 @@ use tonic::{Request, Response, Status};
 use super::{
     authn::{Call, RequestIdRule, authenticate},
     convert::time,
+    limits::within_limit,
     pb::{self, audit_service_server},
-    server::within_limit,
     status::status,
 };
 use crate::{

@@ -7,8 +7,8 @@ use tonic::{Request, Response, Status};
 use super::{
     authn::{Call, RequestIdRule, authenticate},
     convert::{Checker, consent, new_consent},
+    limits::within_limit,
     pb::{self, consent_service_server},
-    server::within_limit,
     status::status,
 };
 use crate::{

@@ -5,7 +5,7 @@ use prost_types::Timestamp as PbTimestamp;
 use super::pb;
 use crate::{
     domain::{
-        consent::{Consent, ConsentAct, ConsentState},
+        consent::{Consent, ConsentAct, ConsentState, ConsentTerms},
         names::FieldName,
         reference::Reference,
         secret::Plaintext,
@@ -182,11 +182,10 @@ pub(super) fn new_consent(
         check.refuse("text_sha256", "must have 32 bytes");
     }
     let subject_name = Plaintext::new(grant.subject_name);
-    let consent = (|| {
-        Some(NewConsent {
+    let terms = (|| {
+        Some(ConsentTerms {
             purpose: purpose?,
             fields,
-            subject_name,
             act: act?,
             given_at: given_at?,
             expires_at,
@@ -199,7 +198,8 @@ pub(super) fn new_consent(
             site: site?,
         })
     })();
-    check.finish(consent)
+    let terms = check.finish(terms)?;
+    Ok(NewConsent { terms, subject_name })
 }
 
 /// A consent for an answer.
@@ -210,13 +210,13 @@ pub(super) fn consent(consent: &Consent) -> pb::Consent {
     };
     pb::Consent {
         consent_id: consent.id.to_string(),
-        purpose: consent.purpose.to_string(),
-        fields: consent.fields.iter().map(ToString::to_string).collect(),
+        purpose: consent.terms.purpose.to_string(),
+        fields: consent.terms.fields.iter().map(ToString::to_string).collect(),
         state: state.into(),
-        give_time: Some(time(consent.given_at)),
-        expire_time: consent.expires_at.map(time),
+        give_time: Some(time(consent.terms.given_at)),
+        expire_time: consent.terms.expires_at.map(time),
         withdraw_time: consent.withdrawn_at.map(time),
-        policy_version: consent.policy_version,
+        policy_version: consent.terms.policy_version,
     }
 }
 

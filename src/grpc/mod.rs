@@ -4,6 +4,7 @@ pub mod audit_service;
 pub mod authn;
 pub mod consent_service;
 mod convert;
+mod limits;
 pub mod pb;
 pub mod server;
 pub mod status;

@@ -3,32 +3,24 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use tonic::{Status, transport::Server};
+use tonic::transport::Server;
 use tonic_health::server::HealthReporter;
 
 use super::{
     audit_service::AuditService,
     consent_service::ConsentService,
+    limits::{
+        KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
+        MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STREAMS_PER_CONNECTION,
+    },
     pb::{
         DESCRIPTORS, audit_service_server::AuditServiceServer, consent_service_server::ConsentServiceServer,
         vault_service_server::VaultServiceServer,
     },
-    status::deadline_exceeded,
     tls::{ServerTls, incoming},
     vault_service::VaultService,
 };
 use crate::vault::Vault;
-
-/// Longest time of a unary call in the vault, whatever the client's own deadline.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
-const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
-const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
-const MAX_STREAMS_PER_CONNECTION: u32 = 256;
-const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_CONNECTION_AGE: Duration = Duration::from_hours(1);
-const MAX_CONNECTION_AGE_GRACE: Duration = Duration::from_mins(1);
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// How a server runs.
 #[derive(Debug, Clone, Copy)]
@@ -50,11 +42,6 @@ pub enum ServeError {
     /// The reflection descriptors do not load.
     #[error("reflection could not be set up")]
     Reflection(#[from] tonic_reflection::server::Error),
-}
-
-/// Ends a call that takes longer than the vault allows. What was sent to the lane still runs to its end there.
-pub(super) async fn within_limit<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    tokio::time::timeout(CALL_LIMIT, call).await.unwrap_or_else(|_| Err(deadline_exceeded()))
 }
 
 /// Serves until `shutdown` is ready, then drains: health says `NOT_SERVING`, new work stops, running calls end, and

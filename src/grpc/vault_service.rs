@@ -7,8 +7,8 @@ use tonic::{Request, Response, Status};
 use super::{
     authn::{Call, RequestIdRule, authenticate},
     convert::{Checker, MAX_BATCH, new_values, time, view},
+    limits::within_limit,
     pb::{self, vault_service_server},
-    server::within_limit,
     status::{item_status, status},
 };
 use crate::{

@@ -191,7 +191,9 @@ fn may_ask<'a>(policy: &'a Policy, ask: Ask<'_>) -> Result<&'a Purpose, Denial> 
 /// was recorded before it and covers the field, also a twin that a retry recorded: the person said no.
 fn live_consent(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> Result<ConsentId, Denial> {
     let covers = |c: &&Consent| {
-        c.subject == facts.address.subject && c.purpose == *purpose && c.fields.contains(&facts.address.field)
+        c.subject == facts.address.subject
+            && c.terms.purpose == *purpose
+            && c.terms.fields.contains(&facts.address.field)
     };
     let withdrawn_at = facts.consents.iter().filter(covers).filter_map(|c| c.withdrawn_at).max();
     let mut reason = Denial::ConsentMissing;
@@ -201,8 +203,8 @@ fn live_consent(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> Resu
             ConsentState::Granted if withdrawn_at.is_some_and(|end| consent.recorded_at <= end) => {
                 reason = Denial::ConsentWithdrawn;
             }
-            ConsentState::Granted if consent.given_at > now => {}
-            ConsentState::Granted if consent.expires_at.is_some_and(|end| end <= now) => {
+            ConsentState::Granted if consent.terms.given_at > now => {}
+            ConsentState::Granted if consent.terms.expires_at.is_some_and(|end| end <= now) => {
                 if reason == Denial::ConsentMissing {
                     reason = Denial::ConsentExpired;
                 }
@@ -217,7 +219,7 @@ fn live_consent(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> Resu
 mod tests {
     use super::*;
     use crate::domain::{
-        consent::{ConsentAct, Language},
+        consent::{ConsentAct, ConsentTerms, Language},
         ids::{CallerId, PlatformId, RecordId, SubjectId},
     };
 
@@ -253,21 +255,23 @@ mod tests {
         Consent {
             id: ConsentId::from_bytes([4; 16]),
             subject: SUBJECT,
-            purpose: purpose.parse().unwrap(),
-            fields: fields.iter().map(|f| f.parse().unwrap()).collect(),
+            terms: ConsentTerms {
+                purpose: purpose.parse().unwrap(),
+                fields: fields.iter().map(|f| f.parse().unwrap()).collect(),
+                act: ConsentAct::Tick,
+                given_at: NOW.plus_micros(-10),
+                expires_at: None,
+                third_party_transfer: true,
+                cross_border_transfer: false,
+                publication: false,
+                policy_version: 1,
+                language: Language::Ru,
+                text_sha256: [5; 32],
+                site: "skillbox.kz".parse().unwrap(),
+            },
             state: ConsentState::Granted,
-            act: ConsentAct::Tick,
-            given_at: NOW.plus_micros(-10),
-            expires_at: None,
             recorded_at: NOW.plus_micros(-5),
             withdrawn_at: None,
-            third_party_transfer: true,
-            cross_border_transfer: false,
-            publication: false,
-            policy_version: 1,
-            language: Language::Ru,
-            text_sha256: [5; 32],
-            site: "skillbox.kz".parse().unwrap(),
         }
     }
 
@@ -328,10 +332,10 @@ mod tests {
             (Denial::ConsentMissing, |c| c.consents.clear()),
             (Denial::ConsentMissing, |c| c.consents = vec![consent("request_comms", &["iin"])]),
             (Denial::ConsentMissing, |c| c.consents = vec![consent("payments", &["surname"])]),
-            (Denial::ConsentMissing, |c| c.consents[0].given_at = NOW.plus_micros(1)),
+            (Denial::ConsentMissing, |c| c.consents[0].terms.given_at = NOW.plus_micros(1)),
             (Denial::ConsentMissing, |c| c.consents[0].subject = SubjectId::from_bytes([9; 16])),
             (Denial::ConsentWithdrawn, |c| c.consents[0].state = ConsentState::Withdrawn),
-            (Denial::ConsentExpired, |c| c.consents[0].expires_at = Some(NOW)),
+            (Denial::ConsentExpired, |c| c.consents[0].terms.expires_at = Some(NOW)),
         ];
         for (i, (denial, change)) in table.into_iter().enumerate() {
             let mut case = Case::good();
@@ -350,9 +354,9 @@ mod tests {
         assert!(case.decide().is_ok());
         case.consents[1].recorded_at = NOW.plus_micros(-6);
         assert_eq!(case.decide().err(), Some(Denial::ConsentWithdrawn), "recorded before the withdrawal");
-        case.consents[0].fields = vec!["surname".parse().unwrap()];
+        case.consents[0].terms.fields = vec!["surname".parse().unwrap()];
         assert!(case.decide().is_ok(), "the withdrawal of another field");
-        case.consents[1].expires_at = Some(NOW.plus_micros(1));
+        case.consents[1].terms.expires_at = Some(NOW.plus_micros(1));
         assert!(case.decide().is_ok(), "a term ends at its instant, not before");
     }
 

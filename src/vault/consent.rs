@@ -15,12 +15,10 @@ use crate::{
     crypto::envelope::{SubjectKey, SubjectPlace},
     domain::{
         caller::{Caller, Role},
-        consent::{Consent, ConsentAct, ConsentState, Language, SubjectState},
+        consent::{Consent, ConsentState, ConsentTerms, SubjectState},
         field::FieldType,
         ids::{ConsentId, SubjectId},
-        names::{FieldName, PurposeName, SiteName},
         secret::Plaintext,
-        time::Timestamp,
     },
     policy::{
         decide::{Denial, require_role},
@@ -40,32 +38,10 @@ const LIST: &str = "ConsentService/ListConsents";
 
 /// A consent as it was given.
 pub struct NewConsent {
-    /// To what.
-    pub purpose: PurposeName,
-    /// The list of data.
-    pub fields: Vec<FieldName>,
+    /// To what, when, how and where.
+    pub terms: ConsentTerms,
     /// The subject's name as it stands in the consent.
     pub subject_name: Plaintext,
-    /// How.
-    pub act: ConsentAct,
-    /// When.
-    pub given_at: Timestamp,
-    /// End of the term.
-    pub expires_at: Option<Timestamp>,
-    /// Transfer to third parties.
-    pub third_party_transfer: bool,
-    /// Transfer abroad.
-    pub cross_border_transfer: bool,
-    /// Publication.
-    pub publication: bool,
-    /// Policy version shown.
-    pub policy_version: u32,
-    /// Language shown.
-    pub language: Language,
-    /// SHA-256 of the text shown.
-    pub text_sha256: [u8; 32],
-    /// Where.
-    pub site: SiteName,
 }
 
 /// What is sealed with a consent: the parts of Article 8(4) that name people.
@@ -82,29 +58,29 @@ impl NewConsent {
         let mut found = Vec::new();
         let mut refuse =
             |field: &str, rule: &str| found.push(Violation::new(format!("{prefix}{field}"), rule));
-        match policy.purpose(&self.purpose) {
+        match policy.purpose(&self.terms.purpose) {
             None => refuse("purpose", "the policy does not declare this purpose"),
-            Some(purpose) if !self.fields.iter().all(|field| purpose.covers(field)) => {
+            Some(purpose) if !self.terms.fields.iter().all(|field| purpose.covers(field)) => {
                 refuse("fields", "the purpose does not cover each of these fields");
             }
             Some(_) => {}
         }
-        if self.fields.is_empty() {
+        if self.terms.fields.is_empty() {
             refuse("fields", "a consent lists its data (Article 8(4))");
         }
-        if !policy.accepts_act(self.act) {
+        if !policy.accepts_act(self.terms.act) {
             refuse("act", "the policy does not take this act for a consent");
         }
-        if !policy.speaks(self.language) {
+        if !policy.speaks(self.terms.language) {
             refuse("language", "the policy has no text in this language");
         }
-        if !policy.governs(&self.site) {
+        if !policy.governs(&self.terms.site) {
             refuse("site", "the policy does not govern this site");
         }
-        if self.policy_version == 0 || self.policy_version > policy.version {
+        if self.terms.policy_version == 0 || self.terms.policy_version > policy.version {
             refuse("policy_version", "the policy has no such version");
         }
-        if self.expires_at.is_some_and(|end| end <= self.given_at) {
+        if self.terms.expires_at.is_some_and(|end| end <= self.terms.given_at) {
             refuse("expire_time", "a term ends after it begins");
         }
         if let Err(rule) = FieldType::PersonName.normalise(&self.subject_name) {
@@ -129,27 +105,16 @@ impl NewConsent {
             subject_name: self.subject_name.expose().trim(),
         };
         let evidence = Zeroizing::new(serde_json::to_vec(&evidence).map_err(unavailable)?);
-        let mut fields = self.fields.clone();
-        fields.sort();
-        fields.dedup();
+        let mut terms = self.terms.clone();
+        terms.fields.sort();
+        terms.fields.dedup();
         let consent = Consent {
             id,
             subject,
-            purpose: self.purpose.clone(),
-            fields,
+            terms,
             state: ConsentState::Granted,
-            act: self.act,
-            given_at: self.given_at,
-            expires_at: self.expires_at,
             recorded_at: scene.now,
             withdrawn_at: None,
-            third_party_transfer: self.third_party_transfer,
-            cross_border_transfer: self.cross_border_transfer,
-            publication: self.publication,
-            policy_version: self.policy_version,
-            language: self.language,
-            text_sha256: self.text_sha256,
-            site: self.site.clone(),
         };
         let place = SubjectPlace::consent(platform, subject, id);
         let sealed_evidence = key.seal_at(&place, &evidence, scene.rng()).map_err(unavailable)?;
@@ -162,12 +127,12 @@ impl NewConsent {
 /// What the log says of a consent.
 pub(super) fn consent_entry(entry: Entry, row: &ConsentRow) -> Entry {
     Entry {
-        purpose: Some(row.consent.purpose.to_string()),
+        purpose: Some(row.consent.terms.purpose.to_string()),
         subject: Some((*row.consent.subject.as_bytes()).into()),
         consent: Some((*row.consent.id.as_bytes()).into()),
         object_kind: Some("consent".to_owned()),
         row_mac: Some(row.mac.into()),
-        detail_sha256: Some(row.consent.text_sha256.into()),
+        detail_sha256: Some(row.consent.terms.text_sha256.into()),
         ..entry
     }
 }

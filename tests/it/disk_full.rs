@@ -1,14 +1,14 @@
 //! A disk that is full for a while: nothing unaudited is answered, and the vault heals without a restart. The limit is
 //! the kernel's own on the size of a process's files, lowered and raised from outside with `prlimit`.
 
-use std::{net::SocketAddr, process::Command};
+use std::process::Command;
 
-use sandyq::{cli::local::LocalInstallation, grpc::pb::vault_service_client::VaultServiceClient};
+use sandyq::grpc::pb::vault_service_client::VaultServiceClient;
 
 use crate::{
     common::{
         people::{iin, tokenize_request},
-        served::{detokenize_request, reason},
+        served::{detokenize_request, initialised, reason},
     },
     kill::Server,
 };
@@ -17,12 +17,7 @@ use crate::{
 async fn a_full_disk_refuses_and_heals() {
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
-    let local = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let init = Command::new(env!("CARGO_BIN_EXE_sandyq"))
-        .args(["init", "--config"])
-        .arg(local.config_path())
-        .output();
-    assert!(init.unwrap().status.success());
+    initialised(&files);
     let server = Server::start(&files);
     let (backend, payments) =
         (server.channel(&files, "backend").await, server.channel(&files, "payments").await);

@@ -25,7 +25,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use crate::common::{
     people::{iin, tokenize_request},
-    served::{detokenize_request, request_id},
+    served::{detokenize_request, initialised, request_id},
 };
 
 const ROUNDS: u64 = 5;
@@ -99,14 +99,7 @@ async fn what_was_answered_is_durable() {
     let seed: u64 = 20_261_122;
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
-    let init = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let status = Command::new(env!("CARGO_BIN_EXE_sandyq"))
-        .args(["init", "--config"])
-        .arg(init.config_path())
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
+    initialised(&files);
 
     let acknowledged = Arc::new(Acknowledged::default());
     for round in 0..ROUNDS {

@@ -2,14 +2,14 @@
 //! behind, in several encodings. Each search also finds something that must be there, so that it cannot pass by
 //! searching nothing.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command, process::Stdio};
+use std::{fs, path::Path, process::Command, process::Stdio};
 
 use data_encoding::{BASE32_NOPAD, BASE64, HEXLOWER};
-use sandyq::{cli::local::LocalInstallation, grpc::pb};
+use sandyq::grpc::pb;
 
 use crate::common::{
     people::{iin, tokenize_request},
-    served::{Served, detokenize_request, request_id},
+    served::{Served, detokenize_request, initialised, request_id},
 };
 
 /// Every form in which a text might lie about.
@@ -93,13 +93,7 @@ async fn no_value_token_or_reference_on_disk_or_in_an_export() {
 async fn no_value_token_or_reference_in_logs_or_errors() {
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
-    let local = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let init = Command::new(env!("CARGO_BIN_EXE_sandyq"))
-        .args(["init", "--config"])
-        .arg(local.config_path())
-        .output()
-        .unwrap();
-    assert!(init.status.success());
+    let local = initialised(&files);
     let log = fs::File::create(dir.path().join("log")).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_sandyq"))
         .args(["--json", "serve", "--config"])

@@ -5,7 +5,7 @@ use sqlx::{Decode, Row as _, Sqlite, Type, sqlite::SqliteRow};
 use crate::{
     domain::{
         caller::{Caller, Role},
-        consent::{Consent, RecordAddress},
+        consent::{Consent, ConsentTerms, RecordAddress},
         ids::{CallerId, ConsentId, PlatformId, RecordId, SubjectId, TokenRowId},
         names::FieldName,
         secret::Sealed,
@@ -173,17 +173,22 @@ impl<'r> Columns<'r> {
     /// `consent_id, subject_id, purpose, fields, state, act, given_at, expires_at, recorded_at, withdrawn_at,
     /// third_party_transfer, cross_border_transfer, publication, policy_version, language, text_sha256, site, mac`
     pub(super) fn consent(&mut self, platform: PlatformId) -> Result<ConsentRow, Damage> {
-        let consent = Consent {
-            id: ConsentId::from_bytes(self.array("consent_id")?),
-            subject: SubjectId::from_bytes(self.array("subject_id")?),
-            purpose: self.parse("purpose")?,
-            fields: self.list::<FieldName>("fields")?,
-            state: self.parse("state")?,
-            act: self.parse("act")?,
-            given_at: self.time("given_at")?,
-            expires_at: self.optional_time("expires_at")?,
-            recorded_at: self.time("recorded_at")?,
-            withdrawn_at: self.optional_time("withdrawn_at")?,
+        let id = ConsentId::from_bytes(self.array("consent_id")?);
+        let subject = SubjectId::from_bytes(self.array("subject_id")?);
+        let purpose = self.parse("purpose")?;
+        let fields = self.list::<FieldName>("fields")?;
+        let state = self.parse("state")?;
+        let act = self.parse("act")?;
+        let given_at = self.time("given_at")?;
+        let expires_at = self.optional_time("expires_at")?;
+        let recorded_at = self.time("recorded_at")?;
+        let withdrawn_at = self.optional_time("withdrawn_at")?;
+        let terms = ConsentTerms {
+            purpose,
+            fields,
+            act,
+            given_at,
+            expires_at,
             third_party_transfer: self.flag("third_party_transfer")?,
             cross_border_transfer: self.flag("cross_border_transfer")?,
             publication: self.flag("publication")?,
@@ -192,6 +197,7 @@ impl<'r> Columns<'r> {
             text_sha256: self.array("text_sha256")?,
             site: self.parse("site")?,
         };
+        let consent = Consent { id, subject, terms, state, recorded_at, withdrawn_at };
         Ok(ConsentRow {
             platform,
             consent,

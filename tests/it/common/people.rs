@@ -1,6 +1,9 @@
 //! Synthetic people: born on 31 December 2099, so that nobody real is meant.
 
-use sandyq::{crypto::digest::sha256, domain::iin, grpc::pb};
+use sandyq::{domain::iin, grpc::pb};
+
+/// A consent by tick with everything that Article 8(4) asks for.
+pub use sandyq::cli::local::synthetic_consent as grant;
 
 /// A synthetic IIN; the same number gives the same IIN.
 pub fn iin(number: u32) -> String {
@@ -32,24 +35,5 @@ pub fn tokenize_request(number: u32) -> pb::TokenizeRequest {
             grant("payments", &["surname", "first_name", "iin"]),
             grant("request_comms", &["surname", "first_name", "phone", "email"]),
         ],
-    }
-}
-
-/// A consent by tick with everything that Article 8(4) asks for.
-pub fn grant(purpose: &str, fields: &[&str]) -> pb::ConsentGrant {
-    pb::ConsentGrant {
-        purpose: purpose.into(),
-        fields: fields.iter().map(|f| (*f).to_owned()).collect(),
-        subject_name: "Сынақова Әлия".into(),
-        act: pb::ConsentAct::Tick.into(),
-        give_time: Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 }),
-        expire_time: None,
-        third_party_transfer: Some(true),
-        cross_border_transfer: Some(false),
-        publication: Some(false),
-        policy_version: 1,
-        language: "ru".into(),
-        text_sha256: sha256(b"synthetic consent text").to_vec(),
-        site: "skillbox.kz".into(),
     }
 }

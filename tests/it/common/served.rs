@@ -1,6 +1,11 @@
 //! An installation in a temporary directory, served over mutual TLS in this process.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use sandyq::{
     cli::{
@@ -118,6 +123,17 @@ impl Served {
         connection.close().await.unwrap();
         changed
     }
+}
+
+/// An installation in `files`, initialised by the command and served by nobody.
+pub fn initialised(files: &Path) -> LocalInstallation {
+    let local = LocalInstallation::create(files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let init = Command::new(env!("CARGO_BIN_EXE_sandyq"))
+        .args(["init", "--config"])
+        .arg(local.config_path())
+        .output();
+    assert!(init.unwrap().status.success());
+    local
 }
 
 /// What a stored person got.

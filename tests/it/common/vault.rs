@@ -6,6 +6,7 @@ use sandyq::{
     crypto::{kms::local::LocalKms, random::SystemRng},
     domain::{
         caller::{Caller, Role},
+        consent::ConsentTerms,
         ids::PlatformId,
         names::SpiffeId,
         secret::Plaintext,
@@ -109,10 +110,9 @@ pub fn person(number: u32, expires_at: Option<Timestamp>) -> NewValues {
 }
 
 pub fn consent(expires_at: Option<Timestamp>) -> NewConsent {
-    NewConsent {
+    let terms = ConsentTerms {
         purpose: "payments".parse().unwrap(),
         fields: vec!["iin".parse().unwrap()],
-        subject_name: Plaintext::new("Сынақова Әлия".into()),
         act: "tick".parse().unwrap(),
         given_at: Timestamp::from_micros(1_790_000_000_000_000),
         expires_at,
@@ -123,5 +123,6 @@ pub fn consent(expires_at: Option<Timestamp>) -> NewConsent {
         language: "ru".parse().unwrap(),
         text_sha256: [7; 32],
         site: "skillbox.kz".parse().unwrap(),
-    }
+    };
+    NewConsent { terms, subject_name: Plaintext::new("Сынақова Әлия".into()) }
 }
