@@ -59,9 +59,11 @@ async fn serve(dir: &Path) {
     let listener = tokio::net::TcpListener::bind(loopback).await.unwrap();
     let echo = listener.local_addr().unwrap();
     let (_health, service) = tonic_health::server::health_reporter();
-    tokio::spawn(
-        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming(listener, tls)),
-    );
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming(
+        listener,
+        tls,
+        || {},
+    )));
     println!("{} {}", running.address, echo);
     tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await.unwrap();
     running.stop().await.unwrap();

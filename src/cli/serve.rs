@@ -90,10 +90,23 @@ pub(super) async fn serve_until(
         lame_duck: Duration::from_secs(config.server.lame_duck_seconds),
         drain: Duration::from_secs(config.server.drain_seconds),
     };
-    serve(listener, tls, Arc::clone(&vault), options, shutdown).await?;
+    let summaries = tokio::spawn(log_refusals(Arc::clone(&vault)));
+    let served = serve(listener, tls, Arc::clone(&vault), options, shutdown).await;
+    summaries.abort();
     // What calls sent to the lanes commits before the end, also where the calls themselves were cut off.
     vault.close().await;
-    Ok(())
+    Ok(served?)
+}
+
+/// Sums up each minute's refusals in the logs.
+async fn log_refusals(vault: Arc<Vault>) {
+    let mut minutes = tokio::time::interval(Duration::from_mins(1));
+    loop {
+        minutes.tick().await;
+        if let Err(error) = vault.log_refusals().await {
+            tracing::warn!(%error, "refusals that were counted could not be logged yet");
+        }
+    }
 }
 
 /// Watches for SIGTERM and SIGINT from now on, and is ready at the first of either.

@@ -12,6 +12,7 @@ use crate::{
         Vault,
         act::Asker,
         error::{VaultError, Violation},
+        refusals::Refusal,
     },
 };
 
@@ -56,7 +57,7 @@ pub(super) fn authenticate<T>(
     rule: RequestIdRule,
 ) -> Result<Call, VaultError> {
     let Peer(spiffe_id) = request.extensions().get::<Peer>().ok_or(VaultError::UnknownCaller)?;
-    let caller = vault.caller(spiffe_id)?;
+    let caller = vault.caller(spiffe_id).inspect_err(|_| vault.count_stranger(Refusal::CallerUnknown))?;
     let request = if request_id.is_empty() && rule == RequestIdRule::Optional {
         None
     } else {

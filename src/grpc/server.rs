@@ -20,7 +20,7 @@ use super::{
     tls::{ServerTls, incoming},
     vault_service::VaultService,
 };
-use crate::vault::Vault;
+use crate::vault::{Vault, refusals::Refusal};
 
 /// How a server runs.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,8 @@ pub async fn serve(
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     let consents = ConsentServiceServer::new(ConsentService::new(Arc::clone(&vault)))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let refusing = Arc::clone(&vault);
+    let refused = move || refusing.count_stranger(Refusal::Handshake);
     let audit =
         AuditServiceServer::new(AuditService::new(vault)).max_decoding_message_size(MAX_REQUEST_BYTES);
 
@@ -96,7 +98,7 @@ pub async fn serve(
         .add_service(values)
         .add_service(consents)
         .add_service(audit)
-        .serve_with_incoming_shutdown(incoming(listener, tls), signal);
+        .serve_with_incoming_shutdown(incoming(listener, tls, refused), signal);
     let hard_cap = async move {
         if draining.await.is_ok() {
             tokio::time::sleep(options.drain).await;

@@ -259,10 +259,14 @@ impl AsyncWrite for PeerStream {
     }
 }
 
-/// Accepts connections and finishes their handshakes, each in a task of its own and within a time limit. Ends when
-/// the stream is dropped.
+/// Accepts connections and finishes their handshakes, each in a task of its own and within a time limit; `refused` is
+/// told of each that fails. Ends when the stream is dropped.
 #[must_use]
-pub fn incoming(listener: TcpListener, tls: ServerTls) -> ReceiverStream<io::Result<PeerStream>> {
+pub fn incoming(
+    listener: TcpListener,
+    tls: ServerTls,
+    refused: impl Fn() + Clone + Send + Sync + 'static,
+) -> ReceiverStream<io::Result<PeerStream>> {
     let (ready, connections) = mpsc::channel(64);
     let acceptor = TlsAcceptor::from(Arc::new(tls.0));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -278,7 +282,7 @@ pub fn incoming(listener: TcpListener, tls: ServerTls) -> ReceiverStream<io::Res
                 tokio::time::sleep(PAUSE_AFTER_FAILED_ACCEPT).await;
                 continue;
             };
-            tokio::spawn(handshake(acceptor.clone(), stream, slot, ready.clone()));
+            tokio::spawn(handshake(acceptor.clone(), stream, slot, ready.clone(), refused.clone()));
         }
     });
     ReceiverStream::new(connections)
@@ -289,17 +293,27 @@ async fn handshake(
     stream: TcpStream,
     slot: OwnedSemaphorePermit,
     ready: mpsc::Sender<io::Result<PeerStream>>,
+    refused: impl Fn(),
 ) {
     // A socket that refuses the option works all the same, a little slower.
     let _delayed = stream.set_nodelay(true);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            if let Some(id) = leaf.and_then(|leaf| spiffe_id_of(leaf)) {
-                let _ended = ready.send(Ok(PeerStream { stream, peer: Peer(id), _slot: slot })).await;
+            match leaf.and_then(|leaf| spiffe_id_of(leaf)) {
+                Some(id) => {
+                    let _ended = ready.send(Ok(PeerStream { stream, peer: Peer(id), _slot: slot })).await;
+                }
+                None => refused(),
             }
         }
-        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => tracing::debug!("a TLS handshake took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            refused();
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake took too long");
+            refused();
+        }
     }
 }

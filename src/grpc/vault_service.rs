@@ -18,6 +18,7 @@ use crate::{
         Vault,
         detokenize::{Detokenize, Released},
         error::VaultError,
+        refusals::Refusal,
         tokenize::{NewValues, Tokenized},
     },
 };
@@ -202,7 +203,10 @@ impl vault_service_server::VaultService for VaultService {
     ) -> Result<Response<pb::DescribeTokenResponse>, Status> {
         let call = self.call(&request, "", RequestIdRule::Optional)?;
         let text = Plaintext::new(request.into_inner().token);
-        let token = Token::parse(text.expose()).map_err(|_| status(&VaultError::MistypedToken))?;
+        let token = Token::parse(text.expose()).map_err(|_| {
+            self.vault.count_refusals(&call.caller, Refusal::TokenMalformed, 1);
+            status(&VaultError::MistypedToken)
+        })?;
         let described = within_limit(async {
             self.vault.describe_token(&call.caller, call.asker, &token).await.map_err(|e| status(&e))
         })

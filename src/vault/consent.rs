@@ -181,7 +181,7 @@ impl Vault {
     ) -> Result<Consent, VaultError> {
         let (reply, waiting) = reply();
         let act = ConsentActOf { asker, question, answer: Err(VaultError::Unavailable), reply };
-        self.lane(caller.platform)?.submit(act)?;
+        self.submit(caller, act)?;
         waiting.answer().await
     }
 
@@ -206,7 +206,7 @@ impl Vault {
             answer: Err(VaultError::Unavailable),
             reply,
         };
-        self.lane(caller.platform)?.submit(act)?;
+        self.submit(caller, act)?;
         waiting.answer().await
     }
 }

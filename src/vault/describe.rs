@@ -51,7 +51,7 @@ impl Vault {
     ) -> Result<TokenDescription, VaultError> {
         let (reply, waiting) = reply();
         let act = DescribeAct { asker, hash: token_hash(token), answer: Err(VaultError::Unavailable), reply };
-        self.lane(caller.platform)?.submit(act)?;
+        self.submit(caller, act)?;
         waiting.answer().await
     }
 }

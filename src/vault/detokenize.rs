@@ -5,6 +5,7 @@ use super::{
     act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
     context::Context,
     error::VaultError,
+    refusals::Refusal,
 };
 use crate::{
     audit::entry::{Entry, Verdict},
@@ -66,9 +67,11 @@ impl Vault {
         question: Detokenize,
     ) -> Result<Answers, VaultError> {
         let hashes: Vec<_> = question.tokens.iter().map(|t| t.as_ref().ok().map(token_hash)).collect();
+        let mistyped = hashes.iter().filter(|hash| hash.is_none()).count();
+        self.count_refusals(caller, Refusal::TokenMalformed, u64::try_from(mistyped).unwrap_or(u64::MAX));
         let (reply, waiting) = reply();
         let act = DetokenizeAct { asker, question, hashes, answers: Vec::new(), reply };
-        self.lane(caller.platform)?.submit(act)?;
+        self.submit(caller, act)?;
         waiting.answer().await
     }
 }

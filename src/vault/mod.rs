@@ -14,6 +14,7 @@ pub mod error;
 mod heads;
 pub mod install;
 pub mod lane;
+pub mod refusals;
 pub mod tokenize;
 
 use std::{collections::HashMap, sync::Arc};
@@ -33,6 +34,7 @@ use context::{Context, LoadError};
 use error::VaultError;
 use heads::Signatory;
 use lane::Lane;
+use refusals::{Refusal, Refusals};
 
 /// What every part of the vault shares.
 pub(crate) struct Shared {
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
 pub struct Vault {
     shared: Arc<Shared>,
     platforms: HashMap<PlatformId, Platform>,
+    refusals: Refusals,
 }
 
 struct Platform {
@@ -74,7 +77,7 @@ impl Vault {
             let lane = Lane::start(Arc::clone(&shared), id, name.clone()).await?;
             platforms.insert(id, Platform { name, lane });
         }
-        Ok(Self { shared, platforms })
+        Ok(Self { shared, platforms, refusals: Refusals::default() })
     }
 
     /// The audit key's public half, to be kept outside the installation.
@@ -133,10 +136,22 @@ impl Vault {
 
     /// Ends the lanes after what waits in them, then the database's connections.
     pub async fn close(&self) {
+        if let Err(error) = self.log_refusals().await {
+            tracing::warn!(%error, "refusals that were counted could not be logged");
+        }
         for platform in self.platforms.values() {
             platform.lane.close().await;
         }
         self.shared.store.close().await;
+    }
+
+    /// Puts a caller's act into its platform's lane. A lane that is full is counted as a refusal.
+    fn submit(&self, caller: &Caller, act: impl act::Act + 'static) -> Result<(), VaultError> {
+        let submitted = self.lane(caller.platform)?.submit(act);
+        if submitted == Err(VaultError::Overloaded) {
+            self.count_refusals(caller, Refusal::Overloaded, 1);
+        }
+        submitted
     }
 
     fn lane(&self, platform: PlatformId) -> Result<&Lane, VaultError> {

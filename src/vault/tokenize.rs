@@ -90,7 +90,7 @@ impl Vault {
         let items = items.into_iter().map(|item| Checked::new(item, &context, caller)).collect();
         let (reply, waiting) = reply();
         let act = TokenizeAct { asker, call, items, answers: Vec::new(), reply };
-        self.lane(caller.platform)?.submit(act)?;
+        self.submit(caller, act)?;
         waiting.answer().await
     }
 }

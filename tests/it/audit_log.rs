@@ -169,6 +169,44 @@ async fn only_auditors_see_a_log() {
     served.running.stop().await.unwrap();
 }
 
+/// Refusals before a decision: summed, not written one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_before_a_decision_are_summed() {
+    use sandyq::{
+        audit::entry::Entry,
+        domain::ids::PlatformId,
+        store::{Store as _, sqlite::SqliteStore},
+    };
+    let served = Served::start().await;
+    for _ in 0..7 {
+        let refused = served.read("payments", "payments", "sq1_mistyped").await;
+        assert_eq!(refused, Err("TOKEN_MALFORMED".into()));
+    }
+    for _ in 0..3 {
+        // Without a certificate there is no connection, or no call on it.
+        if let Ok(channel) = served.connect(None).await {
+            let mut client = pb::vault_service_client::VaultServiceClient::new(channel);
+            assert!(client.who_am_i(pb::WhoAmIRequest {}).await.is_err());
+        }
+    }
+    let database = served.file("sandyq.db");
+    served.running.stop().await.unwrap();
+    let store = SqliteStore::open(&database).await.unwrap();
+    let mut summaries = Vec::new();
+    for platform in [PlatformId::VAULT, PlatformId::new(1)] {
+        let rows = store.entries(platform, 0, 1000).await.unwrap();
+        let entries = rows.iter().map(|row| Entry::decode(&row.entry).unwrap());
+        summaries.extend(entries.filter(|e| e.call == "Refusals/Summary"));
+    }
+    let count = |reason: &str, known: bool| {
+        let of = |e: &&Entry| e.reason.as_deref() == Some(reason) && e.caller.is_some() == known;
+        summaries.iter().filter(of).filter_map(|e| e.count).sum::<u64>()
+    };
+    assert_eq!(count("TOKEN_MALFORMED", true), 7);
+    assert!(count("HANDSHAKE", false) >= 3);
+    assert!(summaries.len() <= 4, "summed: {}", summaries.len());
+}
+
 /// What the log says of one person's story.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_decision_is_an_entry() {
