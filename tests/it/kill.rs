@@ -83,6 +83,13 @@ impl Server {
     }
 }
 
+/// A test that fails leaves no server behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+    }
+}
+
 /// What clients were told.
 #[derive(Default)]
 struct Acknowledged {
