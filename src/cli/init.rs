@@ -34,6 +34,14 @@ pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure
     if !done.created && done.added.is_empty() {
         lines.push("Nothing to do: installation and platforms exist.".to_owned());
     }
+    if done.created {
+        lines.push(format!(
+            "Root key: {} and {}. Losing either loses every value: back both up, apart from each other, and move the \
+             unseal key to another medium (SECURITY.md).",
+            config.resolve(&config.root_key.file).display(),
+            config.resolve(&config.root_key.unseal_key).display()
+        ));
+    }
     lines.push(String::new());
     lines.push(
         "Audit key (keep it outside the installation; `sandyq audit verify` starts from it):".to_owned(),

@@ -40,7 +40,20 @@ impl Failure {
     /// A refusal by the vault: its reason, its text, and the fields at fault.
     #[must_use]
     pub fn refused(status: &tonic::Status) -> Self {
-        Self::new(exit::REFUSED, describe(status))
+        if status.get_error_details().error_info().is_some() {
+            return Self::new(exit::REFUSED, describe(status));
+        }
+        // Not the vault's word, but the connection's.
+        let mut message = format!("no answer from the vault: {}", status.message());
+        let mut source = status.source();
+        while let Some(cause) = source {
+            // Writing to a String cannot fail.
+            let _written = write!(message, ": {cause}");
+            source = cause.source();
+        }
+        message
+            .push_str("; where the connection was closed, the server did not accept the client certificate");
+        Self::new(exit::FAILED, message)
     }
 
     /// What is wrong.

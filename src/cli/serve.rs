@@ -8,14 +8,14 @@ use super::output::{Failure, Out, exit};
 use crate::{
     config::Config,
     crypto::{kms::local::LocalKms, random::SystemRng},
-    domain::{ids::PlatformId, time::Clock},
+    domain::{caller::Role, ids::PlatformId, time::Clock},
     grpc::{
         server::{ServeOptions, serve},
         tls::{ServerTls, server_tls},
     },
     policy::model::Policy,
     store::sqlite::SqliteStore,
-    vault::Vault,
+    vault::{Vault, enrol::DeclaredCaller},
 };
 
 #[derive(clap::Args, Debug)]
@@ -37,10 +37,16 @@ pub(super) async fn run(args: &Args, _out: &mut Out) -> Result<(), Failure> {
 
 /// Opens the vault of a configuration, and takes policies and callers over from its files.
 pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
+    let database = config.resolve(&config.database.sqlite);
+    if !database.exists() {
+        let message =
+            format!("{} does not exist; `sandyq init` makes a new installation", database.display());
+        return Err(Failure::new(exit::FAILED, message));
+    }
     config.check_root_key_files()?;
     let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
     let kms = Arc::new(LocalKms::open(&root, &unseal)?);
-    let store = Arc::new(SqliteStore::open(&config.resolve(&config.database.sqlite)).await?);
+    let store = Arc::new(SqliteStore::open(&database).await?);
     let vault = Vault::open(store, kms, Arc::new(Clock::default()), Arc::new(SystemRng::new())).await?;
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
@@ -51,16 +57,18 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     let changes = vault.take_over(PlatformId::VAULT, None, &staff.unwrap_or_default()).await?;
     tracing::info!(?changes, "staff taken over");
     for platform in &config.platform {
-        let policy = config.read(&platform.policy)?;
-        let name = Policy::parse(&policy)?.operator.name;
+        let text = config.read(&platform.policy)?;
+        let policy = Policy::parse(&text)?;
+        let name = policy.operator.name.clone();
         let id = vault.platform_named(name.as_str()).ok_or_else(|| {
             let message = format!("platform {name} is not in the database; `sandyq init` adds it");
             Failure::new(exit::FAILED, message)
         })?;
         declared.push(id);
         let callers = config.callers(&platform.callers)?;
-        let changes = vault.take_over(id, Some(&policy), &callers).await?;
+        let changes = vault.take_over(id, Some(&text), &callers).await?;
         tracing::info!(platform = %name, ?changes, "policy and callers taken over");
+        warn_of_strange_names(&policy, &callers);
     }
     // What the configuration no longer names has no callers any more.
     for (id, name) in vault.platforms().filter(|(id, _)| !declared.contains(id)) {
@@ -68,6 +76,18 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
         tracing::warn!(platform = %name, ?changes, "the configuration does not name this platform; nobody may call");
     }
     Ok(Arc::new(vault))
+}
+
+/// A name that stands on one side only is most likely mistyped.
+fn warn_of_strange_names(policy: &Policy, callers: &[DeclaredCaller]) {
+    let platform = &policy.operator.name;
+    let named = policy.caller_names();
+    for caller in callers.iter().filter(|c| c.roles.contains(&Role::Service) && !named.contains(&c.name)) {
+        tracing::warn!(%platform, caller = %caller.name, "the policy does not name this caller: it may do nothing");
+    }
+    for name in named.into_iter().filter(|name| callers.iter().all(|caller| caller.name != **name)) {
+        tracing::warn!(%platform, caller = %name, "the policy names a caller that is not declared");
+    }
 }
 
 /// Certificate, key and client authorities of a configuration.

@@ -111,7 +111,8 @@ impl InputConsent {
 }
 
 fn timestamp(text: &str) -> Result<prost_types::Timestamp, Failure> {
-    let time: jiff::Timestamp = text.parse()?;
+    let time: jiff::Timestamp =
+        text.parse().map_err(|_| Failure::new(exit::FAILED, "given_at and expires_at are RFC 3339 times"))?;
     Ok(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
 }
 
@@ -120,9 +121,18 @@ pub(super) async fn tokenize(args: &TokenizeArgs, out: &mut Out) -> Result<(), F
     if args.input.as_os_str() == "-" {
         io::stdin().lock().read_to_string(&mut text)?;
     } else {
-        fs::File::open(&args.input)?.read_to_string(&mut text)?;
+        let read = fs::File::open(&args.input).and_then(|mut file| file.read_to_string(&mut text));
+        read.map_err(|e| Failure::new(exit::FAILED, format!("cannot read {}: {e}", args.input.display())))?;
     }
-    let input: Input = serde_json::from_str(&text)?;
+    // The parser's own message would repeat what stood there, which may be a value.
+    let input: Input = serde_json::from_str(&text).map_err(|e| {
+        let message = format!(
+            "the input is not as docs/commands.md describes, at line {} column {}; every value is a string",
+            e.line(),
+            e.column()
+        );
+        Failure::new(exit::FAILED, message)
+    })?;
     let request = pb::TokenizeRequest {
         request_id: request_id()?,
         subject_reference: input.subject,

@@ -308,11 +308,11 @@ async fn handshake(
             }
         }
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
+            tracing::info!(%error, "a TLS handshake failed");
             refused();
         }
         Err(_) => {
-            tracing::debug!("a TLS handshake took too long");
+            tracing::info!("a TLS handshake took too long");
             refused();
         }
     }

@@ -188,7 +188,8 @@ fn may_ask<'a>(policy: &'a Policy, ask: Ask<'_>) -> Result<&'a Purpose, Denial> 
 
 /// A consent of this subject that covers purpose and field now; or why there is none. A consent's own list of
 /// fields binds: one given under an older policy keeps its scope. A withdrawal ends every consent to the purpose that
-/// was recorded before it and covers the field, also a twin that a retry recorded: the person said no.
+/// was given or recorded before it and covers the field, also a twin that a retry recorded, before or after: the
+/// person's last word was no.
 fn live_consent(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> Result<ConsentId, Denial> {
     let covers = |c: &&Consent| {
         c.subject == facts.address.subject
@@ -200,7 +201,9 @@ fn live_consent(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> Resu
     for consent in facts.consents.iter().filter(covers) {
         match consent.state {
             ConsentState::Withdrawn => reason = Denial::ConsentWithdrawn,
-            ConsentState::Granted if withdrawn_at.is_some_and(|end| consent.recorded_at <= end) => {
+            ConsentState::Granted
+                if withdrawn_at.is_some_and(|end| consent.recorded_at.min(consent.terms.given_at) <= end) =>
+            {
                 reason = Denial::ConsentWithdrawn;
             }
             ConsentState::Granted if consent.terms.given_at > now => {}
@@ -351,6 +354,8 @@ mod tests {
         let withdrawn =
             Consent { state: ConsentState::Withdrawn, withdrawn_at, ..consent("payments", &["iin"]) };
         case.consents.insert(0, withdrawn);
+        assert_eq!(case.decide().err(), Some(Denial::ConsentWithdrawn), "given before, recorded after");
+        case.consents[1].terms.given_at = NOW.plus_micros(-5);
         assert!(case.decide().is_ok());
         case.consents[1].recorded_at = NOW.plus_micros(-6);
         assert_eq!(case.decide().err(), Some(Denial::ConsentWithdrawn), "recorded before the withdrawal");

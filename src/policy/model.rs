@@ -156,6 +156,14 @@ impl Policy {
         field.collected_by.contains(&caller.name)
     }
 
+    /// Every caller that the policy names.
+    #[must_use]
+    pub fn caller_names(&self) -> BTreeSet<&CallerName> {
+        let collectors = self.fields.values().flat_map(|field| &field.collected_by);
+        let readers = self.purposes.values().flat_map(|purpose| &purpose.callers);
+        collectors.chain(readers).chain(&self.consent_recorders).collect()
+    }
+
     /// Whether this caller may store any field at all.
     #[must_use]
     pub fn collects_anything(&self, caller: &Caller) -> bool {

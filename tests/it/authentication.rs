@@ -98,6 +98,40 @@ async fn a_caller_that_is_no_longer_declared_is_disabled() {
     served.running.stop().await.unwrap();
 }
 
+/// The recipe of docs/certificates.md, run as it stands, makes certificates that the server takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_recipe_makes_good_certificates() {
+    let recipe = include_str!("../../docs/certificates.md").split("```sh").nth(1).unwrap();
+    let recipe = recipe.split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let output =
+        std::process::Command::new("sh").args(["-c", recipe]).current_dir(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let files = dir.path().join("vault");
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let installation = sandyq::cli::local::LocalInstallation::create(&files, loopback).unwrap();
+    for name in [
+        "server-authority",
+        "platform-authority",
+        "staff-authority",
+        "server",
+        "backend",
+        "payments",
+        "auditor",
+    ] {
+        for kind in ["pem", "key"] {
+            let file = format!("{name}.{kind}");
+            std::fs::copy(dir.path().join(&file), files.join(&file)).unwrap();
+        }
+    }
+    let served = Served { running: installation.start(false).await.unwrap(), dir };
+    for caller in ["backend", "payments", "auditor"] {
+        let me = served.vault(caller).await.who_am_i(pb::WhoAmIRequest {}).await.unwrap().into_inner();
+        assert_eq!(me.caller, caller);
+    }
+    served.running.stop().await.unwrap();
+}
+
 /// A name passes from one certificate to another, two callers swap names, and sections go: each takes effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_callers_are_taken_over() {

@@ -115,7 +115,7 @@ fn unsafe_or_broken_installations_do_not_serve() {
             fs::rename(root, d.join("root.json")).unwrap();
             fs::rename(unseal, d.join("unseal.key")).unwrap();
         }),
-        ("sandyq.db does not exist", |d| fs::remove_file(d.join("sandyq.db")).unwrap()),
+        ("sandyq init` makes a new installation", |d| fs::remove_file(d.join("sandyq.db")).unwrap()),
         ("needs a higher version number", |d| edit(&d.join("lerna.toml"), "5.3(а)", "5.3")),
         ("no [[client_authority]] for trust domain", |d| {
             edit(&d.join("callers.toml"), "spiffe://lerna.example.kz/backend", "spiffe://other.kz/backend");
@@ -214,6 +214,22 @@ fn development_mode_and_its_three_commands() {
     read.push(&token);
     assert_eq!(stdout(&sandyq(&read)), "iin          991231600002\n");
     assert!(stdout(&sandyq(&commands[2])).starts_with("vault.example.kz/lerna\n"));
+
+    // Bad input is told by its place, never by its content.
+    for bad in [
+        "{\"subject\":\"u\",\"fields\":{\"iin\":991231600002}}",
+        "{\"subject\":\"u\",\"fields\":\"Сынақова\"}",
+    ] {
+        let input = dir.path().join("bad.json");
+        fs::write(&input, bad).unwrap();
+        let backend = files.join("client-backend.toml");
+        let args =
+            ["tokenize", "--connection", backend.to_str().unwrap(), "--input", input.to_str().unwrap()];
+        let output = sandyq(&args);
+        assert_eq!(output.status.code(), Some(1));
+        let said = stdout(&output) + &stderr(&output);
+        assert!(said.contains("line 1 column") && !said.contains("9912") && !said.contains("Сын"), "{said}");
+    }
 
     // Refused: exit code 4, and the reason.
     let mut masked_for_another = read.clone();

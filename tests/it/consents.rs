@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandyq::{grpc::pb, policy::decide::Denial, vault::error::VaultError};
+use sandyq::{domain::time::Clock, grpc::pb, policy::decide::Denial, vault::error::VaultError};
 
 use crate::common::{
     people::grant,
@@ -32,12 +32,20 @@ async fn a_withdrawal_binds_at_once_and_for_its_purpose_alone() {
     let again = consents.withdraw_consent(withdraw()).await.unwrap().into_inner().consent.unwrap();
     assert_eq!(again.withdraw_time, withdrawn.withdraw_time);
 
-    // A fresh consent opens the purpose again.
-    let fresh = pb::GrantConsentRequest {
+    // The old act, sent once more, opens nothing; a fresh one opens the purpose again.
+    let mut fresh = pb::GrantConsentRequest {
         request_id: request_id(),
         subject_reference: "user-1".into(),
         consent: Some(grant("payments", &["iin"])),
     };
+    consents.grant_consent(fresh.clone()).await.unwrap();
+    let refused = served.read("payments", "payments", person.token("iin")).await;
+    assert_eq!(refused, Err("CONSENT_WITHDRAWN".into()), "given before the withdrawal");
+    let now = Clock::default().now().as_micros();
+    fresh.consent.as_mut().unwrap().give_time = Some(prost_types::Timestamp {
+        seconds: now / 1_000_000,
+        nanos: i32::try_from(now % 1_000_000).unwrap() * 1_000,
+    });
     consents.grant_consent(fresh).await.unwrap();
     assert!(served.read("payments", "payments", person.token("iin")).await.is_ok());
     let refused = served.read("payments", "payments", person.token("surname")).await;

@@ -62,6 +62,9 @@ impl SqliteStore {
 
     async fn connect(path: &Path, create: bool) -> Result<Self, StoreError> {
         let lock = lock(path)?;
+        if create {
+            private(path)?;
+        }
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(create)
@@ -94,6 +97,16 @@ impl SqliteStore {
             .map_err(database("open the database for reading"))?;
         Ok(Self { writer, readers, _lock: lock })
     }
+}
+
+/// Makes the file for its owner's eyes only; SQLite gives its side files the same mode.
+fn private(path: &Path) -> Result<(), StoreError> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let made = options.open(path);
+    made.map(drop).map_err(|e| StoreError::Schema(format!("cannot create {}: {e}", path.display())))
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {
