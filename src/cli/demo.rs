@@ -199,10 +199,8 @@ impl Story<'_> {
             return Err(Failure::new(exit::FAILED, "verification did not see what was done to the log"));
         }
         verified?;
-        self.say(
-            "Every answer and every refusal above is an entry, written before the answer left; none holds",
-        )?;
-        self.say("a personal value.")
+        self.say("Every decision above is an entry, written before its answer left; the mistyped token is")?;
+        self.say("counted in a summary by the minute. No entry holds a personal value.")
     }
 
     fn next(&mut self, title: &str) -> Result<(), Failure> {
