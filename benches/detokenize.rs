@@ -62,7 +62,7 @@ async fn serve(dir: &Path) {
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming(
         listener,
         tls,
-        || {},
+        || false,
     )));
     println!("{} {}", running.address, echo);
     tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await.unwrap();

@@ -44,13 +44,8 @@ impl Failure {
             return Self::new(exit::REFUSED, describe(status));
         }
         // Not the vault's word, but the connection's.
-        let mut message = format!("no answer from the vault: {}", status.message());
-        let mut source = status.source();
-        while let Some(cause) = source {
-            // Writing to a String cannot fail.
-            let _written = write!(message, ": {cause}");
-            source = cause.source();
-        }
+        let mut message =
+            with_causes(format!("no answer from the vault: {}", status.message()), status.source());
         message
             .push_str("; where the connection was closed, the server did not accept the client certificate");
         Self::new(exit::FAILED, message)
@@ -65,15 +60,17 @@ impl Failure {
 
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            // Writing to a String cannot fail.
-            let _written = write!(message, ": {cause}");
-            source = cause.source();
-        }
-        Self::new(exit::FAILED, message)
+        Self::new(exit::FAILED, with_causes(error.to_string(), error.source()))
     }
+}
+
+fn with_causes(mut message: String, mut source: Option<&(dyn Error + 'static)>) -> String {
+    while let Some(cause) = source {
+        // Writing to a String cannot fail.
+        let _written = write!(message, ": {cause}");
+        source = cause.source();
+    }
+    message
 }
 
 /// A status as people read it: `REASON: text (field: rule; …)`.

@@ -37,16 +37,10 @@ pub(super) async fn run(args: &Args, _out: &mut Out) -> Result<(), Failure> {
 
 /// Opens the vault of a configuration, and takes policies and callers over from its files.
 pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
-    let database = config.resolve(&config.database.sqlite);
-    if !database.exists() {
-        let message =
-            format!("{} does not exist; `sandyq init` makes a new installation", database.display());
-        return Err(Failure::new(exit::FAILED, message));
-    }
+    let store = Arc::new(SqliteStore::open(&config.resolve(&config.database.sqlite)).await?);
     config.check_root_key_files()?;
     let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
     let kms = Arc::new(LocalKms::open(&root, &unseal)?);
-    let store = Arc::new(SqliteStore::open(&database).await?);
     let vault = Vault::open(store, kms, Arc::new(Clock::default()), Arc::new(SystemRng::new())).await?;
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());

@@ -57,7 +57,11 @@ pub(super) fn authenticate<T>(
     rule: RequestIdRule,
 ) -> Result<Call, VaultError> {
     let Peer(spiffe_id) = request.extensions().get::<Peer>().ok_or(VaultError::UnknownCaller)?;
-    let caller = vault.caller(spiffe_id).inspect_err(|_| vault.count_stranger(Refusal::CallerUnknown))?;
+    let caller = vault.caller(spiffe_id).inspect_err(|_| {
+        if vault.count_stranger(Refusal::CallerUnknown) {
+            tracing::info!(%spiffe_id, "an unknown caller; further ones are counted until the next summary");
+        }
+    })?;
     let request = if request_id.is_empty() && rule == RequestIdRule::Optional {
         None
     } else {

@@ -260,12 +260,12 @@ impl AsyncWrite for PeerStream {
 }
 
 /// Accepts connections and finishes their handshakes, each in a task of its own and within a time limit; `refused` is
-/// told of each that fails. Ends when the stream is dropped.
+/// told of each that fails, and answers whether it is worth a line in the log. Ends when the stream is dropped.
 #[must_use]
 pub fn incoming(
     listener: TcpListener,
     tls: ServerTls,
-    refused: impl Fn() + Clone + Send + Sync + 'static,
+    refused: impl Fn() -> bool + Clone + Send + Sync + 'static,
 ) -> ReceiverStream<io::Result<PeerStream>> {
     let (ready, connections) = mpsc::channel(64);
     let acceptor = TlsAcceptor::from(Arc::new(tls.0));
@@ -293,27 +293,23 @@ async fn handshake(
     stream: TcpStream,
     slot: OwnedSemaphorePermit,
     ready: mpsc::Sender<io::Result<PeerStream>>,
-    refused: impl Fn(),
+    refused: impl Fn() -> bool,
 ) {
     // A socket that refuses the option works all the same, a little slower.
     let _delayed = stream.set_nodelay(true);
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let problem = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            match leaf.and_then(|leaf| spiffe_id_of(leaf)) {
-                Some(id) => {
-                    let _ended = ready.send(Ok(PeerStream { stream, peer: Peer(id), _slot: slot })).await;
-                }
-                None => refused(),
+            if let Some(id) = leaf.and_then(|leaf| spiffe_id_of(leaf)) {
+                let _ended = ready.send(Ok(PeerStream { stream, peer: Peer(id), _slot: slot })).await;
+                return;
             }
+            "the certificate has no single SPIFFE ID".to_owned()
         }
-        Ok(Err(error)) => {
-            tracing::info!(%error, "a TLS handshake failed");
-            refused();
-        }
-        Err(_) => {
-            tracing::info!("a TLS handshake took too long");
-            refused();
-        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it took too long".to_owned(),
+    };
+    if refused() {
+        tracing::info!(problem, "a TLS handshake failed; further ones are counted until the next summary");
     }
 }

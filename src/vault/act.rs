@@ -44,7 +44,9 @@ pub enum Flow {
 /// A use case on its way through the lane.
 pub trait Act: Send + Sync {
     /// Items it stands for, at least 1.
-    fn weight(&self) -> usize;
+    fn weight(&self) -> usize {
+        1
+    }
 
     /// Whether it writes rows. Acts that do are decided after those that do not, so that a batch's log reads in
     /// the order of its effects: what was permitted stands before what ended the permission.
@@ -54,7 +56,7 @@ pub trait Act: Send + Sync {
     fn is_abandoned(&self) -> bool;
 
     /// Adds what it needs to see.
-    fn reads(&self, context: &Context, keys: &mut ReadKeys);
+    fn reads(&self, _context: &Context, _keys: &mut ReadKeys) {}
 
     /// Decides, and adds entries and writes to the plan. May be called again on a newer snapshot; the last call
     /// counts. The answer stays inside the act.

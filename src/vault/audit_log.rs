@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use super::{
     Shared, Vault,
     act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
-    context::Context,
     error::VaultError,
 };
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
     },
     policy::decide::{Denial, require_role},
     store::{
-        Damage, ReadKeys, StoreError, StoredTree,
+        Damage, StoreError, StoredTree,
         rows::{HeadRow, SecondHead},
     },
 };
@@ -160,10 +159,6 @@ struct AuditAct {
 }
 
 impl Act for AuditAct {
-    fn weight(&self) -> usize {
-        1
-    }
-
     fn writes(&self) -> bool {
         false
     }
@@ -171,8 +166,6 @@ impl Act for AuditAct {
     fn is_abandoned(&self) -> bool {
         self.reply.is_abandoned()
     }
-
-    fn reads(&self, _context: &Context, _keys: &mut ReadKeys) {}
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         plan.entries.push(match self.denial {

@@ -241,10 +241,6 @@ enum Change {
 }
 
 impl Act for ConsentActOf {
-    fn weight(&self) -> usize {
-        1
-    }
-
     fn writes(&self) -> bool {
         true
     }
@@ -367,10 +363,6 @@ struct ListAct {
 }
 
 impl Act for ListAct {
-    fn weight(&self) -> usize {
-        1
-    }
-
     fn writes(&self) -> bool {
         false
     }

@@ -64,10 +64,6 @@ struct DescribeAct {
 }
 
 impl Act for DescribeAct {
-    fn weight(&self) -> usize {
-        1
-    }
-
     fn writes(&self) -> bool {
         false
     }

@@ -18,7 +18,7 @@ use crate::{
     },
     policy::model::{Policy, PolicyError},
     store::{
-        ReadKeys, Write,
+        Write,
         rows::{CallerRow, PolicyRow},
     },
 };
@@ -126,10 +126,6 @@ struct TakeOverAct {
 }
 
 impl Act for TakeOverAct {
-    fn weight(&self) -> usize {
-        1
-    }
-
     fn writes(&self) -> bool {
         true
     }
@@ -137,8 +133,6 @@ impl Act for TakeOverAct {
     fn is_abandoned(&self) -> bool {
         self.reply.is_abandoned()
     }
-
-    fn reads(&self, _context: &Context, _keys: &mut ReadKeys) {}
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         if !plan.claim(Claim::Config) {

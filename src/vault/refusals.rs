@@ -9,7 +9,6 @@ use std::{
 use super::{
     Vault,
     act::{Act, Flow, Plan, Reply, Scene, reply},
-    context::Context,
     error::VaultError,
 };
 use crate::{
@@ -19,7 +18,6 @@ use crate::{
         code::coded,
         ids::{CallerId, EntryId, PlatformId},
     },
-    store::ReadKeys,
 };
 
 const CALL: &str = "Refusals/Summary";
@@ -46,10 +44,12 @@ pub(super) struct Refusals(Mutex<Counts>);
 type Counts = BTreeMap<(PlatformId, Option<CallerId>, &'static str), u64>;
 
 impl Refusals {
-    fn add(&self, platform: PlatformId, caller: Option<CallerId>, refusal: Refusal, count: u64) {
+    /// Adds, and answers the sum since the last summary.
+    fn add(&self, platform: PlatformId, caller: Option<CallerId>, refusal: Refusal, count: u64) -> u64 {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = counts.entry((platform, caller, refusal.as_str())).or_default();
         *sum = sum.saturating_add(count);
+        *sum
     }
 
     fn take(&self) -> Counts {
@@ -65,9 +65,10 @@ impl Vault {
         }
     }
 
-    /// Counts a refusal of somebody unknown, for the vault's own log.
-    pub fn count_stranger(&self, refusal: Refusal) {
-        self.refusals.add(PlatformId::VAULT, None, refusal, 1);
+    /// Counts a refusal of somebody unknown, for the vault's own log. True for the first since the last summary: the
+    /// one that is worth a line in the server's log, which strangers must not be able to fill.
+    pub fn count_stranger(&self, refusal: Refusal) -> bool {
+        self.refusals.add(PlatformId::VAULT, None, refusal, 1) == 1
     }
 
     /// Writes what was counted since the last time. Counts that cannot be written now are kept.
@@ -79,11 +80,15 @@ impl Vault {
         for ((platform, caller, reason), count) in self.refusals.take() {
             by_platform.entry(platform).or_default().push(Sum { caller, reason, count });
         }
-        let mut outcome = Ok(());
+        // All are in their lanes before the first is waited for: who stops waiting loses none.
+        let mut submitted = Vec::new();
         for (platform, sums) in by_platform {
             let (reply, waiting) = reply();
-            let submitted =
-                self.lane(platform).and_then(|lane| lane.submit(SummaryAct { sums: sums.clone(), reply }));
+            let act = SummaryAct { sums: sums.clone(), reply };
+            submitted.push((platform, sums, waiting, self.lane(platform).and_then(|lane| lane.submit(act))));
+        }
+        let mut outcome = Ok(());
+        for (platform, sums, waiting, submitted) in submitted {
             let written = match submitted {
                 Ok(()) => waiting.answer().await,
                 Err(error) => Err(error),
@@ -113,10 +118,6 @@ struct SummaryAct {
 }
 
 impl Act for SummaryAct {
-    fn weight(&self) -> usize {
-        1
-    }
-
     fn writes(&self) -> bool {
         // It writes no row, but what it counts must not be dropped where nobody waits.
         true
@@ -125,8 +126,6 @@ impl Act for SummaryAct {
     fn is_abandoned(&self) -> bool {
         self.reply.is_abandoned()
     }
-
-    fn reads(&self, _context: &Context, _keys: &mut ReadKeys) {}
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         for sum in &self.sums {
