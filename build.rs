@@ -9,10 +9,15 @@ const PACKAGE: &str = "sandyq.v1";
 const PUBLIC: i32 = 1;
 const PERSONAL: i32 = 3;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 9] = [
     "proto/sandyq/v1/options.proto",
     "proto/sandyq/v1/vault.proto",
     "proto/sandyq/v1/consent.proto",
+    "proto/sandyq/v1/subject.proto",
+    "proto/sandyq/v1/policy.proto",
+    "proto/sandyq/v1/platform.proto",
+    "proto/sandyq/v1/proposal.proto",
+    "proto/sandyq/v1/operation.proto",
     "proto/sandyq/v1/audit.proto",
 ];
 

@@ -137,6 +137,7 @@ async fn slice(
                             purpose: "payments".to_owned(),
                             view: pb::View::Full.into(),
                             reference: String::new(),
+                            ..pb::DetokenizeRequest::default()
                         };
                         vault.detokenize(request).await.unwrap();
                     }
@@ -177,8 +178,13 @@ async fn store_people(channel: Channel) -> Vec<String> {
 fn person(number: u32) -> pb::TokenizeItem {
     pb::TokenizeItem {
         subject_reference: format!("bench-{number}"),
-        fields: vec![pb::FieldValue { field: "surname".to_owned(), value: "Сынақова".to_owned() }],
+        fields: vec![pb::FieldValue {
+            field: "surname".to_owned(),
+            value: "Сынақова".to_owned(),
+            ..pb::FieldValue::default()
+        }],
         consents: vec![synthetic_consent("payments", &["surname"])],
+        ..pb::TokenizeItem::default()
     }
 }
 

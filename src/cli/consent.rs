@@ -30,7 +30,11 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
     match command {
         Command::Withdraw { client, consent } => {
-            let request = pb::WithdrawConsentRequest { request_id: request_id()?, consent_id: consent };
+            let request = pb::WithdrawConsentRequest {
+                request_id: request_id()?,
+                consent_id: consent,
+                ..pb::WithdrawConsentRequest::default()
+            };
             let answer = consents(client.connect().await?)
                 .withdraw_consent(request)
                 .await
@@ -46,6 +50,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                     subject_reference: subject.clone(),
                     page_size: 0,
                     page_token: page_token.clone(),
+                    ..pb::ListConsentsRequest::default()
                 };
                 let page =
                     service.list_consents(request).await.map_err(|s| Failure::refused(&s))?.into_inner();

@@ -108,12 +108,17 @@ impl Story<'_> {
             subject_reference: SUBJECT.to_owned(),
             fields: PERSON
                 .iter()
-                .map(|(field, value)| pb::FieldValue { field: (*field).into(), value: (*value).into() })
+                .map(|(field, value)| pb::FieldValue {
+                    field: (*field).into(),
+                    value: (*value).into(),
+                    ..pb::FieldValue::default()
+                })
                 .collect(),
             consents: vec![
                 synthetic_consent("payments", &["surname", "first_name", "iin"]),
                 synthetic_consent("request_comms", &["surname", "first_name", "phone", "email"]),
             ],
+            ..pb::TokenizeRequest::default()
         };
         let answer = vault(callers.backend.clone()).tokenize(request).await.map_err(refused)?.into_inner();
         self.say(&format!("subject     {}", answer.subject_id))?;
@@ -164,8 +169,11 @@ impl Story<'_> {
         consent: &str,
     ) -> Result<(), Failure> {
         self.next("The person withdraws the consent to `payments`; it binds at once")?;
-        let request =
-            pb::WithdrawConsentRequest { request_id: request_id()?, consent_id: consent.to_owned() };
+        let request = pb::WithdrawConsentRequest {
+            request_id: request_id()?,
+            consent_id: consent.to_owned(),
+            ..pb::WithdrawConsentRequest::default()
+        };
         consents(callers.backend.clone()).withdraw_consent(request).await.map_err(refused)?;
         self.say(&format!("withdrawn   {consent}"))?;
         let iin = detokenize(&callers.payments, token(tokens, "iin")?, "payments", pb::View::Full).await;
@@ -267,6 +275,7 @@ async fn detokenize(
         purpose: purpose.to_owned(),
         view: view.into(),
         reference: "ORDER-2026/000117".to_owned(),
+        ..pb::DetokenizeRequest::default()
     };
     Ok(vault(channel.clone()).detokenize(request).await?.into_inner())
 }

@@ -136,8 +136,13 @@ pub(super) async fn tokenize(args: &TokenizeArgs, out: &mut Out) -> Result<(), F
     let request = pb::TokenizeRequest {
         request_id: request_id()?,
         subject_reference: input.subject,
-        fields: input.fields.into_iter().map(|(field, value)| pb::FieldValue { field, value }).collect(),
+        fields: input
+            .fields
+            .into_iter()
+            .map(|(field, value)| pb::FieldValue { field, value, ..pb::FieldValue::default() })
+            .collect(),
         consents: input.consents.into_iter().map(InputConsent::into_pb).collect::<Result<_, _>>()?,
+        ..pb::TokenizeRequest::default()
     };
     let answer = vault(args.client.connect().await?)
         .tokenize(request)
@@ -181,6 +186,7 @@ pub(super) async fn detokenize(args: &DetokenizeArgs, out: &mut Out) -> Result<(
         purpose: args.purpose.clone(),
         view: view.into(),
         reference: args.reference.clone(),
+        ..pb::BatchDetokenizeRequest::default()
     };
     let answer = vault(args.client.connect().await?)
         .batch_detokenize(request)

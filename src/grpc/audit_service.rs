@@ -11,7 +11,7 @@ use super::{
     convert::time,
     limits::within_limit,
     pb::{self, audit_service_server},
-    status::status,
+    status::{status, unserved},
 };
 use crate::{
     domain::{ids::PlatformId, time::Timestamp},
@@ -106,5 +106,35 @@ impl audit_service_server::AuditService for AuditService {
         let stream = ReceiverStream::new(pieces)
             .map(move |next| next.map(|next| piece(next, &name, &key)).map_err(|e| status(&e)));
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn list_entries(
+        &self,
+        _request: Request<pb::ListEntriesRequest>,
+    ) -> Result<Response<pb::ListEntriesResponse>, Status> {
+        Err(unserved())
+    }
+
+    async fn get_inclusion_proof(
+        &self,
+        _request: Request<pb::GetInclusionProofRequest>,
+    ) -> Result<Response<pb::GetInclusionProofResponse>, Status> {
+        Err(unserved())
+    }
+
+    async fn get_consistency_proof(
+        &self,
+        _request: Request<pb::GetConsistencyProofRequest>,
+    ) -> Result<Response<pb::GetConsistencyProofResponse>, Status> {
+        Err(unserved())
+    }
+
+    type ReconcileLogStream = Pin<Box<dyn Stream<Item = Result<pb::ReconcileLogResponse, Status>> + Send>>;
+
+    async fn reconcile_log(
+        &self,
+        _request: Request<pb::ReconcileLogRequest>,
+    ) -> Result<Response<Self::ReconcileLogStream>, Status> {
+        Err(unserved())
     }
 }

@@ -53,6 +53,7 @@ impl ConsentService {
         message: pb::WithdrawConsentRequest,
     ) -> Result<pb::Consent, VaultError> {
         let mut check = Checker::new("");
+        check.unserved("platform", !message.platform.is_empty());
         let id = check.parse("consent_id", &message.consent_id);
         let id: ConsentId = check.finish(id)?;
         Ok(consent(&self.vault.withdraw_consent(&call.caller, call.asker, id).await?))
@@ -64,6 +65,7 @@ impl ConsentService {
         message: pb::ListConsentsRequest,
     ) -> Result<pb::ListConsentsResponse, VaultError> {
         let mut check = Checker::new("");
+        check.unserved("platform", !message.platform.is_empty());
         check.subject_reference(&message.subject_reference);
         let after: Option<ConsentId> =
             if message.page_token.is_empty() { None } else { check.parse("page_token", &message.page_token) };

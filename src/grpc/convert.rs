@@ -80,10 +80,24 @@ impl Checker {
         match pb::View::try_from(number) {
             Ok(pb::View::Full) => Some(View::Full),
             Ok(pb::View::Masked) => Some(View::Masked),
-            Ok(pb::View::Unspecified) | Err(_) => {
+            Ok(
+                pb::View::Unspecified
+                | pb::View::AgeAtLeast
+                | pb::View::BirthDate
+                | pb::View::BirthYear
+                | pb::View::Sex,
+            )
+            | Err(_) => {
                 self.refuse(field, "must be VIEW_FULL or VIEW_MASKED");
                 None
             }
+        }
+    }
+
+    /// Refuses what the contract has and this server does not serve yet: to ignore it would answer another question.
+    pub(super) fn unserved(&mut self, field: &str, given: bool) {
+        if given {
+            self.refuse(field, "is not served yet");
         }
     }
 
@@ -106,11 +120,13 @@ impl Checker {
 pub(super) fn new_values(
     prefix: &str,
     subject_reference: String,
+    subject_kind: i32,
     fields: Vec<pb::FieldValue>,
     consents: Vec<pb::ConsentGrant>,
     now: Timestamp,
 ) -> Result<NewValues, VaultError> {
     let mut check = Checker::new(prefix);
+    check.unserved("subject_kind", !(0..=pb::SubjectKind::Natural.into()).contains(&subject_kind));
     check.subject_reference(&subject_reference);
     if fields.is_empty() && consents.is_empty() {
         check.refuse("fields", "a call stores at least one value or consent");
@@ -125,6 +141,15 @@ pub(super) fn new_values(
     let mut values = Vec::new();
     for (i, field) in fields.into_iter().enumerate() {
         let value = Plaintext::new(field.value);
+        let common = field.token_expire_time.is_none()
+            && (0..=pb::TokenMode::Random.into()).contains(&field.token_mode)
+            && (0..=pb::ValueSource::Subject.into()).contains(&field.source);
+        if !common {
+            check.refuse(
+                &format!("fields[{i}]"),
+                "only random tokens, and values from the subject, are served yet",
+            );
+        }
         if let Some(name) = check.parse::<FieldName>(&format!("fields[{i}].field"), &field.field) {
             values.push((name, value));
         }

@@ -158,6 +158,13 @@ pub fn deadline_exceeded() -> Status {
     Status::with_error_details(row.code, row.message, details)
 }
 
+/// The status of a call that the contract has and this server does not serve yet; gRPC answers the same where a whole
+/// service is missing.
+#[must_use]
+pub fn unserved() -> Status {
+    Status::unimplemented("this server does not serve the call yet")
+}
+
 /// The status of one item of a batch.
 #[must_use]
 pub fn item_status(error: &VaultError) -> tonic_types::Status {

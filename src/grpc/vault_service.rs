@@ -9,7 +9,7 @@ use super::{
     convert::{Checker, MAX_BATCH, new_values, time, view},
     limits::within_limit,
     pb::{self, vault_service_server},
-    status::{item_status, status},
+    status::{item_status, status, unserved},
 };
 use crate::{
     domain::{caller::CallerState, secret::Plaintext, token::Token},
@@ -109,6 +109,14 @@ fn one<T>(answers: Result<Vec<Result<T, VaultError>>, VaultError>) -> Result<Res
     answer.map(Response::new).map_err(|e| status(&e))
 }
 
+/// Refuses releases to others and answers about an age, which are not served yet.
+fn no_release(age_years: u32, recipient: &str) -> Result<(), Status> {
+    let mut check = Checker::new("");
+    check.unserved("age_years", age_years > 0);
+    check.unserved("recipient", !recipient.is_empty());
+    check.finish(Some(())).map_err(|e| status(&e))
+}
+
 fn check_batch(items: usize, field: &str) -> Result<(), Status> {
     if (1..=MAX_BATCH).contains(&items) {
         return Ok(());
@@ -125,8 +133,15 @@ impl vault_service_server::VaultService for VaultService {
         let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Required)?;
         let message = request.into_inner();
         let now = self.vault.clock().now();
-        let values = new_values("", message.subject_reference, message.fields, message.consents, now)
-            .map_err(|e| status(&e))?;
+        let values = new_values(
+            "",
+            message.subject_reference,
+            message.subject_kind,
+            message.fields,
+            message.consents,
+            now,
+        )
+        .map_err(|e| status(&e))?;
         within_limit(async { one(self.tokenize_all(call, vec![Ok(values)], "VaultService/Tokenize").await) })
             .await
     }
@@ -142,7 +157,9 @@ impl vault_service_server::VaultService for VaultService {
         let items = message
             .items
             .into_iter()
-            .map(|item| new_values("", item.subject_reference, item.fields, item.consents, now))
+            .map(|item| {
+                new_values("", item.subject_reference, item.subject_kind, item.fields, item.consents, now)
+            })
             .collect();
         let answers = within_limit(async {
             self.tokenize_all(call, items, "VaultService/BatchTokenize").await.map_err(|e| status(&e))
@@ -165,6 +182,7 @@ impl vault_service_server::VaultService for VaultService {
     ) -> Result<Response<pb::DetokenizeResponse>, Status> {
         let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Optional)?;
         let m = request.into_inner();
+        no_release(m.age_years, &m.recipient)?;
         within_limit(async {
             let name = "VaultService/Detokenize";
             one(self.detokenize_all(call, vec![m.token], &m.purpose, m.view, &m.reference, name).await)
@@ -179,6 +197,7 @@ impl vault_service_server::VaultService for VaultService {
         let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Optional)?;
         let m = request.into_inner();
         check_batch(m.tokens.len(), "tokens")?;
+        no_release(m.age_years, &m.recipient)?;
         let answers = within_limit(async {
             let name = "VaultService/BatchDetokenize";
             self.detokenize_all(call, m.tokens, &m.purpose, m.view, &m.reference, name)
@@ -194,7 +213,7 @@ impl vault_service_server::VaultService for VaultService {
             })
             .map(|outcome| pb::DetokenizeResult { outcome: Some(outcome) })
             .collect();
-        Ok(Response::new(pb::BatchDetokenizeResponse { results }))
+        Ok(Response::new(pb::BatchDetokenizeResponse { results, sealed: None }))
     }
 
     async fn describe_token(
@@ -217,6 +236,7 @@ impl vault_service_server::VaultService for VaultService {
             subject_id: described.subject.to_string(),
             create_time: Some(time(described.created_at)),
             purposes: described.purposes.iter().map(ToString::to_string).collect(),
+            ..pb::DescribeTokenResponse::default()
         }))
     }
 
@@ -239,6 +259,35 @@ impl vault_service_server::VaultService for VaultService {
             roles: caller.roles.iter().map(|role| role.as_str().to_owned()).collect(),
             purposes: purposes.unwrap_or_default(),
             policy_version: policy.map_or(0, |p| p.version),
+            person_id: String::new(),
         }))
+    }
+
+    async fn compare_value(
+        &self,
+        _request: Request<pb::CompareValueRequest>,
+    ) -> Result<Response<pb::CompareValueResponse>, Status> {
+        Err(unserved())
+    }
+
+    async fn lookup_tokens(
+        &self,
+        _request: Request<pb::LookupTokensRequest>,
+    ) -> Result<Response<pb::LookupTokensResponse>, Status> {
+        Err(unserved())
+    }
+
+    async fn revoke_token(
+        &self,
+        _request: Request<pb::RevokeTokenRequest>,
+    ) -> Result<Response<pb::RevokeTokenResponse>, Status> {
+        Err(unserved())
+    }
+
+    async fn update_record(
+        &self,
+        _request: Request<pb::UpdateRecordRequest>,
+    ) -> Result<Response<pb::UpdateRecordResponse>, Status> {
+        Err(unserved())
     }
 }

@@ -46,6 +46,7 @@ async fn busy() -> Served {
         purpose: "payments".into(),
         view: pb::View::Full.into(),
         reference: String::new(),
+        ..pb::BatchDetokenizeRequest::default()
     };
     let answer = served.vault("payments").await.batch_detokenize(request).await.unwrap().into_inner();
     assert_eq!(answer.results.len(), 590);

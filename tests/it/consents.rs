@@ -18,6 +18,7 @@ async fn a_withdrawal_binds_at_once_and_for_its_purpose_alone() {
     let withdraw = || pb::WithdrawConsentRequest {
         request_id: request_id(),
         consent_id: person.consents["payments"].clone(),
+        ..pb::WithdrawConsentRequest::default()
     };
     let withdrawn = consents.withdraw_consent(withdraw()).await.unwrap().into_inner().consent.unwrap();
     assert_eq!(withdrawn.state(), pb::ConsentState::Withdrawn);
@@ -62,6 +63,7 @@ async fn a_withdrawal_ends_twins_too() {
     let request = pb::WithdrawConsentRequest {
         request_id: request_id(),
         consent_id: first.consents["payments"].clone(),
+        ..pb::WithdrawConsentRequest::default()
     };
     served.consents("backend").await.withdraw_consent(request).await.unwrap();
     for token in [first.token("iin"), second.token("iin")] {
@@ -112,6 +114,7 @@ async fn consents_are_listed_by_page_newest_first() {
             subject_reference: "user-1".into(),
             page_size: 3,
             page_token: page_token.clone(),
+            ..pb::ListConsentsRequest::default()
         };
         let page = consents.list_consents(request).await.unwrap().into_inner();
         pages += 1;
@@ -145,18 +148,21 @@ async fn consents_of_strangers_are_refused() {
     let unknown = pb::WithdrawConsentRequest {
         request_id: request_id(),
         consent_id: "con_aaaaaaaaaaaaaaaaaaaaaaaaaa".into(),
+        ..pb::WithdrawConsentRequest::default()
     };
     assert_eq!(reason(&backend.withdraw_consent(unknown).await.unwrap_err()), "CONSENT_NOT_FOUND");
     let mut payments = served.consents("payments").await;
     let not_theirs = pb::WithdrawConsentRequest {
         request_id: request_id(),
         consent_id: person.consents["payments"].clone(),
+        ..pb::WithdrawConsentRequest::default()
     };
     assert_eq!(reason(&payments.withdraw_consent(not_theirs).await.unwrap_err()), "CALLER_NOT_ALLOWED");
     let list = pb::ListConsentsRequest {
         subject_reference: "user-1".into(),
         page_size: 0,
         page_token: String::new(),
+        ..pb::ListConsentsRequest::default()
     };
     assert_eq!(reason(&payments.list_consents(list).await.unwrap_err()), "CALLER_NOT_ALLOWED");
     assert!(served.read("payments", "payments", person.token("iin")).await.is_ok(), "and nothing changed");

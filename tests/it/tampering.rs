@@ -138,6 +138,7 @@ async fn a_withdrawal_cannot_be_undone_in_the_database() {
     let request = pb::WithdrawConsentRequest {
         request_id: crate::common::served::request_id(),
         consent_id: person.consents["payments"].clone(),
+        ..pb::WithdrawConsentRequest::default()
     };
     served.consents("backend").await.withdraw_consent(request).await.unwrap();
     served.sql("UPDATE consents SET state = 'granted', withdrawn_at = NULL WHERE state = 'withdrawn'").await;

@@ -89,7 +89,11 @@ async fn the_same_value_again_is_a_further_token_and_another_is_refused() {
     assert_eq!((status.code(), reason(&status).as_str()), (tonic::Code::AlreadyExists, "VALUE_DIFFERS"));
     // A normal form is one value, however it is written.
     let mut same = tokenize_request(1);
-    same.fields = vec![pb::FieldValue { field: "phone".into(), value: " 8 (701) 000-00-01 ".into() }];
+    same.fields = vec![pb::FieldValue {
+        field: "phone".into(),
+        value: " 8 (701) 000-00-01 ".into(),
+        ..pb::FieldValue::default()
+    }];
     same.consents.clear();
     let answer = served.vault("backend").await.tokenize(same).await.unwrap().into_inner();
     assert!(!answer.tokens[0].record_created);
@@ -106,6 +110,7 @@ async fn a_batch_answers_each_item_alone_and_in_order() {
             subject_reference: request.subject_reference,
             fields: request.fields,
             consents: request.consents,
+            ..pb::TokenizeItem::default()
         }
     };
     let mut items: Vec<_> = (1..=8).map(item).collect();
@@ -136,6 +141,7 @@ async fn a_batch_answers_each_item_alone_and_in_order() {
         purpose: "payments".into(),
         view: pb::View::Full.into(),
         reference: "ORDER-1".into(),
+        ..pb::BatchDetokenizeRequest::default()
     };
     let results =
         served.vault("payments").await.batch_detokenize(request).await.unwrap().into_inner().results;
@@ -285,6 +291,7 @@ async fn questions_of_bad_form_are_refused() {
             purpose: "payments".into(),
             view: pb::View::Full.into(),
             reference: String::new(),
+            ..pb::BatchDetokenizeRequest::default()
         };
         let status = client.batch_detokenize(request).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_FIELDS");

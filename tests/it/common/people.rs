@@ -20,7 +20,11 @@ pub fn iin(number: u32) -> String {
 
 /// A complete request for a synthetic person with consents to both purposes.
 pub fn tokenize_request(number: u32) -> pb::TokenizeRequest {
-    let field = |field: &str, value: String| pb::FieldValue { field: field.into(), value };
+    let field = |field: &str, value: String| pb::FieldValue {
+        field: field.into(),
+        value,
+        ..pb::FieldValue::default()
+    };
     pb::TokenizeRequest {
         request_id: super::served::request_id(),
         subject_reference: format!("user-{number}"),
@@ -35,5 +39,6 @@ pub fn tokenize_request(number: u32) -> pb::TokenizeRequest {
             grant("payments", &["surname", "first_name", "iin"]),
             grant("request_comms", &["surname", "first_name", "phone", "email"]),
         ],
+        ..pb::TokenizeRequest::default()
     }
 }

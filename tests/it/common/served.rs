@@ -156,6 +156,7 @@ pub fn detokenize_request(token: &str, purpose: &str) -> pb::DetokenizeRequest {
         purpose: purpose.into(),
         view: pb::View::Full.into(),
         reference: String::new(),
+        ..pb::DetokenizeRequest::default()
     }
 }
 
