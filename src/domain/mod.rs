@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod caller;
 pub mod canonical;
+pub mod card;
 pub mod code;
 pub mod consent;
 pub mod field;

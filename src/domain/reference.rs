@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::iin;
+use super::{card, iin};
 
 /// A reference in the platform's own numbering: `[A-Z0-9/._-]{1,64}` in which no IIN, telephone or card number
 /// was found. Safe to log.
@@ -63,7 +63,7 @@ fn holds_personal_number(digits: &str) -> bool {
     windows(12).any(iin::has_valid_check_digit)
         || windows(11).any(is_kazakh_phone)
         || (digits.len() == 10 && is_kazakh_phone(&format!("7{digits}")))
-        || (13..=19).any(|len| windows(len).any(is_card_number))
+        || (13..=19).any(|len| windows(len).any(card::is_card_number))
 }
 
 /// A group of digits that people write a number of Kazakhstan or Russia in: ten that begin with 7 or 9, or eleven that
@@ -76,23 +76,6 @@ fn is_phone(group: &str) -> bool {
 /// `7` or `8`, then ten digits that begin with 7 (mobile or area code of Kazakhstan).
 fn is_kazakh_phone(digits: &str) -> bool {
     digits.starts_with("77") || digits.starts_with("87")
-}
-
-/// A known issuer's first digits and a valid Luhn sum (ISO/IEC 7812-1).
-fn is_card_number(digits: &str) -> bool {
-    let issuer = digits.starts_with(['3', '4', '5', '6']) || digits.starts_with("22");
-    let sum: u32 = digits
-        .chars()
-        .rev()
-        .filter_map(|c| c.to_digit(10))
-        .enumerate()
-        .map(|(i, d)| match (i % 2, d) {
-            (0, d) => d,
-            (_, d) if d > 4 => d * 2 - 9,
-            (_, d) => d * 2,
-        })
-        .sum();
-    issuer && sum.is_multiple_of(10)
 }
 
 #[cfg(test)]
