@@ -3,6 +3,7 @@
 //! This room touches nothing: no files, no network, no clock but [`time::Clock`]. Every other room may use it.
 
 pub mod authority;
+pub mod birth;
 pub mod caller;
 pub mod canonical;
 pub mod card;
