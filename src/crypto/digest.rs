@@ -5,7 +5,9 @@ use ring::{digest, hmac};
 use super::aead::Key;
 use crate::domain::{
     canonical::Canonical,
-    token::{Token, TokenHash},
+    names::FieldName,
+    secret::Plaintext,
+    token::{DigitsToken, Token, TokenHash},
 };
 
 /// SHA-256 of `bytes`.
@@ -16,7 +18,8 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// The hash under which a token is stored: SHA-256 of its 160 random bits.
+/// The hash under which a token is stored: SHA-256 of its 160 random bits. For tokens of 12 digits, which can be tried
+/// out, see [`IndexKey::digits_token`].
 #[must_use]
 pub fn token_hash(token: &Token) -> TokenHash {
     TokenHash(sha256(token.as_bytes()))
@@ -74,10 +77,72 @@ impl IndexKey {
     pub fn subject_reference(&self, reference: &str) -> [u8; 32] {
         tag(&self.key, &Canonical::new("subject reference").text(reference))
     }
+
+    /// The hash under which a token of 12 digits is stored: there are so few that a bare hash could be searched.
+    #[must_use]
+    pub fn digits_token(&self, token: &DigitsToken) -> TokenHash {
+        TokenHash(tag(&self.key, &Canonical::new("digits token").bytes(token.as_bytes())))
+    }
+
+    /// Index hash of a field's normalised value. Equal values of two fields differ.
+    #[must_use]
+    pub fn value(&self, field: &FieldName, value: &Plaintext) -> [u8; 32] {
+        tag(&self.key, &Canonical::new("field value").text(field.as_str()).text(value.expose()))
+    }
 }
 
 fn tag(key: &hmac::Key, input: &Canonical) -> [u8; 32] {
     let mut out = [0_u8; 32];
     out.copy_from_slice(hmac::sign(key, input.as_bytes()).as_ref());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(version: u32, byte: u8) -> IndexKey {
+        IndexKey::new(version, &Key::from_bytes(&[byte; 32]))
+    }
+
+    #[test]
+    fn index_hashes_differ_by_key_kind_field_and_value() {
+        let (iin, bin): (FieldName, FieldName) = ("iin".parse().unwrap(), "bin".parse().unwrap());
+        let text = |text: &str| Plaintext::new(text.to_owned());
+        let digits = |text: &str| DigitsToken::parse(text).unwrap();
+        let hashes = |key: IndexKey| {
+            [
+                key.subject_reference("991231600003"),
+                key.digits_token(&digits("991231600003")).0,
+                key.digits_token(&digits("991231600004")).0,
+                key.value(&iin, &text("991231600003")),
+                key.value(&bin, &text("991231600003")),
+                key.value(&iin, &text("991231600004")),
+                key.value(&"ii".parse().unwrap(), &text("n991231600003")),
+            ]
+        };
+        let all = [hashes(index(1, 7)), hashes(index(1, 8))].concat();
+        for (i, a) in all.iter().enumerate() {
+            for (j, b) in all.iter().enumerate() {
+                assert_eq!(i == j, a == b, "{i} {j}");
+            }
+        }
+        assert_eq!(hashes(index(1, 7)), hashes(index(2, 7)), "the version is stored beside, not hashed");
+    }
+
+    /// Frozen: stored hashes must be found again. Computed with another implementation of HMAC (Python's hmac).
+    #[test]
+    fn index_hashes_are_frozen() {
+        let hex = |hash: [u8; 32]| data_encoding::HEXLOWER.encode(&hash);
+        let key = index(1, 7);
+        assert_eq!(
+            hex(key.digits_token(&DigitsToken::parse("991231600003").unwrap()).0),
+            "14e6e97a00c4aa16a38aef440de2c5bf707f794c20814b90e1e1d7472d173bed"
+        );
+        let value = Plaintext::new("991231600002".to_owned());
+        assert_eq!(
+            hex(key.value(&"iin".parse().unwrap(), &value)),
+            "79e738b8f49dd033e63b17b18b6082bbf76fbc524df2a917395f48a4d327796d"
+        );
+    }
 }

@@ -12,13 +12,25 @@ pub fn has_valid_check_digit(text: &str) -> bool {
     check_digit(&digits) == Some(check)
 }
 
+/// True when `text` is 12 ASCII digits whose last is what either pass over the first 11 gives. This is wider than
+/// [`has_valid_check_digit`]: it also holds what a checker takes for an IIN that knows one pass only.
+#[must_use]
+pub fn resembles_iin(text: &str) -> bool {
+    parse_digits(text).is_some_and(|(digits, check)| passes(&digits).any(|remainder| remainder == check))
+}
+
 /// The check digit of 11 digits, or `None` where the number may not be issued (both passes give 10).
 #[must_use]
 pub fn check_digit(digits: &[u32; 11]) -> Option<u32> {
+    passes(digits).find(|remainder| *remainder < 10)
+}
+
+/// The remainders of both passes, 0 to 10.
+fn passes(digits: &[u32; 11]) -> impl Iterator<Item = u32> {
     const FIRST: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
     const SECOND: [u32; 11] = [3, 4, 5, 6, 7, 8, 9, 10, 11, 1, 2];
-    let pass = |weights: &[u32; 11]| digits.iter().zip(weights).map(|(d, w)| d * w).sum::<u32>() % 11;
-    [&FIRST, &SECOND].into_iter().map(pass).find(|sum| *sum < 10)
+    let pass = |weights: [u32; 11]| digits.iter().zip(weights).map(|(d, w)| d * w).sum::<u32>() % 11;
+    [FIRST, SECOND].into_iter().map(pass)
 }
 
 fn parse_digits(text: &str) -> Option<([u32; 11], u32)> {
@@ -53,6 +65,19 @@ mod tests {
             for digit in "0123456789".chars().filter(|d| !check.contains(*d)) {
                 assert!(!has_valid_check_digit(&format!("{body}{digit}")), "{body}{digit}");
             }
+        }
+    }
+
+    #[test]
+    fn one_pass_is_enough_for_a_resemblance() {
+        for (text, valid) in [
+            ("991231600002", true),  // first pass
+            ("991231600301", true),  // second pass
+            ("991231600009", false), // the second pass gives 9, where the first decides
+            ("991231601100", false), // both give 10
+        ] {
+            assert_eq!(has_valid_check_digit(text), valid, "{text}");
+            assert_eq!(resembles_iin(text), text != "991231601100", "{text}");
         }
     }
 

@@ -48,6 +48,7 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::FieldNotAllowed => {
             row(Code::PermissionDenied, reason, "the purpose does not cover this field")
         }
+        Denial::TokenSpent => row(Code::FailedPrecondition, reason, "the token was used up"),
         Denial::TokenRevoked => row(Code::FailedPrecondition, reason, "the token was revoked"),
         Denial::SubjectErased => row(Code::FailedPrecondition, reason, "the subject's data were erased"),
         Denial::SubjectRestricted => {

@@ -63,6 +63,8 @@ coded!(
         TokenNotFound = "TOKEN_NOT_FOUND",
         /// The purpose does not cover the field.
         FieldNotAllowed = "FIELD_NOT_ALLOWED",
+        /// The token was used up.
+        TokenSpent = "TOKEN_SPENT",
         /// The token was revoked.
         TokenRevoked = "TOKEN_REVOKED",
         /// The subject was erased.
@@ -129,6 +131,7 @@ pub fn decide(
     }
     match facts.token {
         TokenState::Active => {}
+        TokenState::Spent => return Err(Denial::TokenSpent),
         TokenState::Revoked => return Err(Denial::TokenRevoked),
     }
     match facts.subject {
@@ -329,6 +332,7 @@ mod tests {
             (Denial::PurposeNotDeclared, |c| c.purpose = "marketing_mail"),
             (Denial::TokenNotFound, |c| c.known = false),
             (Denial::FieldNotAllowed, |c| c.field = "phone"),
+            (Denial::TokenSpent, |c| c.token = TokenState::Spent),
             (Denial::TokenRevoked, |c| c.token = TokenState::Revoked),
             (Denial::SubjectRestricted, |c| c.subject = SubjectState::Restricted),
             (Denial::SubjectErased, |c| c.subject = SubjectState::Erased),

@@ -1,8 +1,11 @@
 //! Tokens: what a platform holds instead of a value.
 
+mod digits;
+
 use data_encoding::BASE32_NOPAD;
 use zeroize::Zeroizing;
 
+pub use self::digits::DigitsToken;
 use super::code::coded;
 use super::rng::{RandomUnavailable, Rng, random_bytes};
 
@@ -21,12 +24,15 @@ const TEXT_LEN: usize = PREFIX.len() + 39;
 #[derive(PartialEq, Eq)]
 pub struct Token([u8; RANDOM_BYTES]);
 
-/// A text that is not a token: wrong length, alphabet or checksum.
+/// A text that is not a token: wrong length, alphabet or checksum, or an IIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a token: expected sq1_ and 39 characters of lower-case base32 with a valid checksum")]
+#[error(
+    "not a token: expected sq1_ and 39 characters of lower-case base32 with a valid checksum, or 12 digits that are no IIN"
+)]
 pub struct MistypedToken;
 
-/// SHA-256 of a token's random bytes: the key under which a token is found.
+/// The key under which a token is found: SHA-256 of a random token's bytes, or the platform's keyed hash of a token of
+/// 12 digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct TokenHash(pub [u8; 32]);
 
@@ -84,11 +90,50 @@ impl Drop for Token {
     }
 }
 
+/// A token of either text form.
+pub enum AnyToken {
+    /// 160 random bits.
+    Random(Token),
+    /// 12 digits.
+    Digits(DigitsToken),
+}
+
+impl AnyToken {
+    /// Parses either text form.
+    ///
+    /// # Errors
+    /// [`MistypedToken`] where the text is neither.
+    pub fn parse(text: &str) -> Result<Self, MistypedToken> {
+        if text.starts_with(PREFIX) {
+            Token::parse(text).map(Self::Random)
+        } else {
+            DigitsToken::parse(text).map(Self::Digits)
+        }
+    }
+
+    /// The text form, for the answer to the platform and for sealing.
+    #[must_use]
+    pub fn reveal(&self) -> Zeroizing<String> {
+        match self {
+            Self::Random(token) => token.reveal(),
+            Self::Digits(token) => token.reveal(),
+        }
+    }
+}
+
 coded!(
-    /// How a token was made.
+    /// How a token was made, and so what it may do. All but `digits` have the text form of [`Token`].
     TokenMode, "token mode" {
-        /// 160 random bits; each Tokenize makes a further one.
+        /// Random; each Tokenize makes a further one.
         Random = "random",
+        /// Random; each Tokenize of the same record answers the same one.
+        Deterministic = "deterministic",
+        /// Good for one read.
+        OneTime = "one_time",
+        /// Good until an instant.
+        Expiring = "expiring",
+        /// Random, of 12 digits ([`DigitsToken`]).
+        Digits = "digits",
     }
 );
 
@@ -97,6 +142,8 @@ coded!(
     TokenState, "token state" {
         /// May be used.
         Active = "active",
+        /// Used up: it has answered as often as it may.
+        Spent = "spent",
         /// Ended for good.
         Revoked = "revoked",
     }
@@ -146,6 +193,21 @@ mod tests {
         }
         for cut in 0..chars.len() {
             assert!(Token::parse(&chars[..cut].iter().collect::<String>()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_text_is_one_kind_of_token_or_none() {
+        let random = Token::random(&Fixed(7)).unwrap().reveal();
+        assert!(
+            AnyToken::parse(&random).is_ok_and(|t| matches!(t, AnyToken::Random(_)) && t.reveal() == random)
+        );
+        let digits = "991231600003";
+        assert!(
+            AnyToken::parse(digits).is_ok_and(|t| matches!(t, AnyToken::Digits(_)) && *t.reveal() == digits)
+        );
+        for bad in ["", "991231600002", "sq1_991231600003", &random[1..], &format!("{digits}\n")] {
+            assert!(AnyToken::parse(bad).is_err());
         }
     }
 }
