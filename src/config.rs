@@ -18,6 +18,7 @@ use crate::{
         names::{CallerName, SpiffeId},
     },
     grpc::tls::ClientAuthority,
+    store::postgres::PostgresOptions,
     vault::{enrol::DeclaredCaller, install::check_installation_name},
 };
 
@@ -123,7 +124,30 @@ pub struct AuthorityConfig {
 #[serde(deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// File of the SQLite database.
-    pub sqlite: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlite: Option<PathBuf>,
+    /// URL of the PostgreSQL database, without a password: `postgres://user@host/database?sslmode=verify-full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<String>,
+    /// File with the PostgreSQL password, where the server asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// PostgreSQL connections that one process may hold.
+    #[serde(default = "default_connections")]
+    pub connections: u32,
+}
+
+const fn default_connections() -> u32 {
+    8
+}
+
+/// The database that a configuration names.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server.
+    Postgres(PostgresOptions),
 }
 
 /// The root key in two files.
@@ -177,6 +201,35 @@ impl Config {
             return Err(config.rule("at least one [[client_authority]] is needed: nobody could call"));
         }
         Ok(config)
+    }
+
+    /// The database.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where none or two are named, a password stands in the URL, or others may read the password.
+    pub fn database(&self) -> Result<Database, ConfigError> {
+        match (&self.database.sqlite, &self.database.postgres) {
+            (Some(path), None) => Ok(Database::Sqlite(self.resolve(path))),
+            (None, Some(url)) => {
+                let host = url.split_once("://").map_or("", |(_, rest)| rest);
+                let user =
+                    host.split('/').next().unwrap_or_default().rsplit_once('@').map_or("", |(user, _)| user);
+                if user.contains(':') || url.contains("password=") {
+                    return Err(self.rule("database.postgres must not hold a password; name a password_file"));
+                }
+                let password = self.database.password_file.as_ref().map(|file| {
+                    let file = self.resolve(file);
+                    refuse_readable_by_others(&file)?;
+                    Ok::<_, ConfigError>(Zeroizing::new(
+                        read_text(&file)?.trim_end_matches(['\r', '\n']).to_owned(),
+                    ))
+                });
+                let password = password.transpose()?;
+                let connections = self.database.connections;
+                Ok(Database::Postgres(PostgresOptions { url: url.clone(), password, connections }))
+            }
+            _ => Err(self.rule("[database] names either `sqlite` or `postgres`")),
+        }
     }
 
     /// A path of this configuration.

@@ -6,21 +6,17 @@ use serde_json::json;
 
 use super::{
     output::{Failure, Out, exit},
-    serve,
+    serve::{self, open_store},
 };
 use crate::{
-    config::Config,
+    config::{Config, Database},
     crypto::{
         kms::{Kms, local::LocalKms},
         random::SystemRng,
     },
     domain::time::Clock,
     policy::model::Policy,
-    store::{Store, sqlite::SqliteStore},
-    vault::{
-        Vault,
-        install::{create_installation, create_platform},
-    },
+    vault::{Vault, install::create_installation},
 };
 
 pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure> {
@@ -69,17 +65,25 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
     for platform in &config.platform {
         policies.push(Policy::parse(&config.read(&platform.policy)?)?);
     }
-    let database = config.resolve(&config.database.sqlite);
+    let fresh = match config.database()? {
+        Database::Sqlite(path) => !path.exists(),
+        Database::Postgres(_) => {
+            let store = open_store(config, true).await?;
+            let installation = store.installation().await?;
+            store.close().await;
+            installation.is_none()
+        }
+    };
     let kms: Arc<dyn Kms> = match (root.exists(), unseal.exists()) {
         (true, true) => Arc::new(LocalKms::open(&root, &unseal)?),
-        (false, false) if !database.exists() => Arc::new(LocalKms::create(&root, &unseal, rng.as_ref())?),
+        (false, false) if fresh => Arc::new(LocalKms::create(&root, &unseal, rng.as_ref())?),
         _ => {
             let message = "root key file, unseal key and database must all exist or none of them: a new root key \
                            could not open an old database";
             return Err(Failure::new(exit::FAILED, message));
         }
     };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_and_migrate(&database).await?);
+    let store = open_store(config, true).await?;
     let now = clock.now();
     let created = match store.installation().await? {
         None => {
@@ -93,16 +97,15 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
             return Err(Failure::new(exit::FAILED, message));
         }
     };
-    let known = store.installation().await?.map(|i| i.platforms).unwrap_or_default();
+    let vault = Vault::open(store, kms, clock, rng).await?;
     let mut added = Vec::new();
     for policy in policies {
         let name = policy.operator.name;
-        if known.iter().all(|(_, k)| *k != name) {
-            create_platform(store.as_ref(), kms.as_ref(), name.clone(), now, rng.as_ref()).await?;
+        if vault.platform_named(name.as_str()).is_none() {
+            vault.create_platform(name.clone()).await?;
             added.push(name.to_string());
         }
     }
-    let vault = Vault::open(store, kms, clock, rng).await?;
     let verifier_key = vault.verifier_key();
     vault.close().await;
     Ok(Done { created, added, verifier_key })

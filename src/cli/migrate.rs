@@ -7,19 +7,20 @@ use super::{
     serve,
 };
 use crate::{
-    config::Config,
-    store::{SCHEMA_VERSION, Store as _, sqlite::SqliteStore},
+    config::{Config, Database},
+    store::SCHEMA_VERSION,
 };
 
 pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
-    let database = config.resolve(&config.database.sqlite);
-    if !database.exists() {
+    if let Database::Sqlite(database) = config.database()?
+        && !database.exists()
+    {
         let message =
             format!("{} does not exist; `sandyq init` makes a new installation", database.display());
         return Err(Failure::new(exit::FAILED, message));
     }
-    SqliteStore::open_and_migrate(&database).await?.close().await;
+    serve::open_store(&config, true).await?.close().await;
     out.data(
         &json!({ "schema_version": SCHEMA_VERSION }),
         &[format!("The database has schema {SCHEMA_VERSION}.")],

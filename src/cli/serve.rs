@@ -6,7 +6,7 @@ use tokio::{net::TcpListener, signal};
 
 use super::output::{Failure, Out, exit};
 use crate::{
-    config::Config,
+    config::{Config, Database},
     crypto::{kms::local::LocalKms, random::SystemRng},
     domain::{caller::Role, ids::PlatformId, time::Clock},
     grpc::{
@@ -14,7 +14,7 @@ use crate::{
         tls::{ServerTls, server_tls},
     },
     policy::model::Policy,
-    store::sqlite::SqliteStore,
+    store::{Store, postgres, sqlite},
     vault::{Vault, enrol::DeclaredCaller},
 };
 
@@ -35,9 +35,20 @@ pub(super) async fn run(args: &Args, _out: &mut Out) -> Result<(), Failure> {
     serve_until(&config, listener, tls, vault, false, shutdown).await
 }
 
+/// Opens the database of a configuration; with `migrate`, makes it or brings its schema to this binary's version.
+pub(super) async fn open_store(config: &Config, migrate: bool) -> Result<Arc<dyn Store>, Failure> {
+    let rng = SystemRng::new();
+    Ok(match (config.database()?, migrate) {
+        (Database::Sqlite(path), false) => sqlite::open(&path).await?,
+        (Database::Sqlite(path), true) => sqlite::open_and_migrate(&path).await?,
+        (Database::Postgres(options), false) => postgres::open(&options, &rng).await?,
+        (Database::Postgres(options), true) => postgres::open_and_migrate(&options, &rng).await?,
+    })
+}
+
 /// Opens the vault of a configuration, and takes policies and callers over from its files.
 pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
-    let store = Arc::new(SqliteStore::open(&config.resolve(&config.database.sqlite)).await?);
+    let store = open_store(config, false).await?;
     config.check_root_key_files()?;
     let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
     let kms = Arc::new(LocalKms::open(&root, &unseal)?);
@@ -65,7 +76,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
         warn_of_strange_names(&policy, &callers);
     }
     // What the configuration no longer names has no callers any more.
-    for (id, name) in vault.platforms().filter(|(id, _)| !declared.contains(id)) {
+    for (id, name) in vault.platforms().into_iter().filter(|(id, _)| !declared.contains(id)) {
         let changes = vault.take_over(id, None, &[]).await?;
         tracing::warn!(platform = %name, ?changes, "the configuration does not name this platform; nobody may call");
     }

@@ -2,8 +2,8 @@
 
 use super::{
     code::coded,
-    ids::{CallerId, PlatformId},
-    names::{CallerName, SpiffeId},
+    ids::{CallerId, PersonId, PlatformId},
+    names::{CallerName, PersonHandle, SpiffeId},
 };
 
 coded!(
@@ -13,6 +13,12 @@ coded!(
         Service = "service",
         /// Reads the log, never a value.
         Auditor = "auditor",
+        /// Keys, persons and their roles.
+        SecurityOfficer = "security_officer",
+        /// Consents, restriction, erasure and the explanation of decisions.
+        DataProtection = "data_protection",
+        /// Platforms, policies, callers, recipients, limits.
+        PlatformAdmin = "platform_admin",
     }
 );
 
@@ -26,6 +32,9 @@ coded!(
     }
 );
 
+/// SHA-256 of a certificate's subject public key info.
+pub type KeyPin = [u8; 32];
+
 /// An enrolled caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Caller {
@@ -37,8 +46,46 @@ pub struct Caller {
     pub name: CallerName,
     /// The URI of its certificate.
     pub spiffe_id: SpiffeId,
-    /// Its roles.
+    /// Its own roles, on its own platform; a staff caller has those of its person instead.
     pub roles: Vec<Role>,
+    /// Keys that its certificate may have; any, where there is none.
+    pub pins: Vec<KeyPin>,
+    /// The person behind a staff caller: two certificates can be one person.
+    pub person: Option<PersonId>,
     /// Its state.
     pub state: CallerState,
+}
+
+/// A person of the staff, by a handle that is no name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Person {
+    /// Id in the log.
+    pub id: PersonId,
+    /// Such as a staff number.
+    pub handle: PersonHandle,
+    /// Whether the person may act.
+    pub state: CallerState,
+}
+
+/// A role of a person.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoleGrant {
+    /// Who.
+    pub person: PersonId,
+    /// What.
+    pub role: Role,
+    /// Where; on the vault's own platform it holds for the whole installation.
+    pub scope: PlatformId,
+    /// Whether it holds still.
+    pub state: CallerState,
+}
+
+impl RoleGrant {
+    /// Whether the grant gives the role on a platform.
+    #[must_use]
+    pub fn covers(&self, role: Role, platform: PlatformId) -> bool {
+        self.state == CallerState::Enabled
+            && self.role == role
+            && (self.scope == platform || self.scope == PlatformId::VAULT)
+    }
 }

@@ -88,6 +88,22 @@ random_id!(
     CallerId, "cal"
 );
 random_id!(
+    /// A registered recipient.
+    RecipientId, "rcp"
+);
+random_id!(
+    /// A person of the staff.
+    PersonId, "per"
+);
+random_id!(
+    /// Something that happened to a subject, such as the end of an agreement.
+    EventId, "evt"
+);
+random_id!(
+    /// Long or delayed work.
+    OperationId, "opr"
+);
+random_id!(
     /// An entry of the audit log.
     EntryId, "ent"
 );
@@ -126,7 +142,7 @@ impl PlatformId {
 }
 
 /// A client-made UUIDv7 (RFC 9562) that names one logical call; a retry repeats it (AIP-155).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RequestId(uuid::Uuid);
 
 /// Why a request id is refused.
@@ -174,6 +190,12 @@ impl RequestId {
             return Err(BadRequestId::OutOfTime);
         }
         Ok(Self(id))
+    }
+
+    /// The id with these 16 bytes, as it was stored.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
     }
 
     /// The 16 bytes of the UUID.

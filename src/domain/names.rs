@@ -81,6 +81,18 @@ name!(
     CallerName, "a caller's name", "[a-z][a-z0-9_]{0,62}", is_word
 );
 name!(
+    /// Name of an event that a policy declares.
+    EventName, "an event's name", "[a-z][a-z0-9_]{0,62}", is_word
+);
+name!(
+    /// Short name of a recipient within its platform.
+    RecipientName, "a recipient's name", "[a-z][a-z0-9_]{0,62}", is_word
+);
+name!(
+    /// Handle of a person of the staff, such as a staff number; not a name.
+    PersonHandle, "a person's handle", "[a-z0-9][a-z0-9._-]{1,39}", is_handle
+);
+name!(
     /// A site (host name) that a policy declares.
     SiteName, "a site's name", "[a-z0-9][a-z0-9.-]{0,252}", is_host
 );
@@ -102,6 +114,14 @@ fn is_word(text: &str) -> bool {
     text.len() <= 63
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+fn is_handle(text: &str) -> bool {
+    (2..=40).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 fn is_host(text: &str) -> bool {

@@ -67,6 +67,11 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::TooManyConsents => {
             row(Code::ResourceExhausted, reason, "the subject has as many consents as a subject may have")
         }
+        Denial::BudgetExhausted => row(
+            Code::ResourceExhausted,
+            reason,
+            "the caller asked too often in vain, or erased too much, in this window",
+        ),
         Denial::DataDamaged => {
             row(Code::DataLoss, reason, "stored data fails its authentication; the operator has been told")
         }

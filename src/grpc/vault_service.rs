@@ -250,11 +250,15 @@ impl vault_service_server::VaultService for VaultService {
             return Err(status(&Denial::CallerDisabled.into()));
         }
         let context = self.vault.context(caller.platform).map_err(|e| status(&e))?;
-        let policy = context.policy.as_deref();
+        let policy = context.policy();
         let purposes = policy.map(|p| p.purposes_of(caller).map(|(name, _)| name.to_string()).collect());
         Ok(Response::new(pb::WhoAmIResponse {
             spiffe_id: caller.spiffe_id.to_string(),
-            platform: self.vault.platform_name(caller.platform).map(ToString::to_string).unwrap_or_default(),
+            platform: self
+                .vault
+                .platform_name(caller.platform)
+                .map(|name| name.to_string())
+                .unwrap_or_default(),
             caller: caller.name.to_string(),
             roles: caller.roles.iter().map(|role| role.as_str().to_owned()).collect(),
             purposes: purposes.unwrap_or_default(),

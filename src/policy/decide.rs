@@ -85,6 +85,8 @@ coded!(
         ConsentNotFound = "CONSENT_NOT_FOUND",
         /// The subject has as many consents as a subject may have.
         TooManyConsents = "TOO_MANY_CONSENTS",
+        /// The caller spent what it may in this window.
+        BudgetExhausted = "BUDGET_EXHAUSTED",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }
@@ -243,6 +245,8 @@ mod tests {
             name: name.parse().unwrap(),
             spiffe_id: format!("spiffe://lerna.kz/{name}").parse().unwrap(),
             roles: roles.to_vec(),
+            pins: Vec::new(),
+            person: None,
             state: CallerState::Enabled,
         }
     }

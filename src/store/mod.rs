@@ -1,26 +1,33 @@
-//! The database behind one trait. The only rooms that may speak SQL are the implementations below this one.
+//! The database behind one trait. The only room that may speak SQL is below this one.
 //!
 //! A platform's writes all go through [`Store::commit`], which advances the platform's head by compare-and-swap:
 //! entries, rows and head land together or not at all.
 
+pub mod postgres;
 pub mod rows;
+mod sql;
 pub mod sqlite;
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::{
-    ids::{ConsentId, PlatformId, SubjectId},
-    names::PlatformName,
+    ids::{CallerId, ConsentId, PlatformId, RecordId, RequestId, SubjectId, TokenRowId},
+    names::{FieldName, PlatformName},
+    operation::BudgetWindow,
     time::Timestamp,
     token::TokenHash,
 };
 use rows::{
-    CallerRow, ConsentRow, EntryRow, HeadRow, KeyVersionRow, PolicyRow, RecordRow, SecondHead, SubjectRow,
-    TileRow, TokenRow,
+    ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
+    config::{BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow},
+    log::{EntryRow, HeadRow, SecondHead, TileRow},
+    work::{OperationRow, ReplicaRow, RequestRow},
 };
 
 /// The schema version that this binary writes.
 pub const SCHEMA_VERSION: i64 = 1;
+/// Index entries of looked-up values that one read brings.
+pub const MAX_INDEX_HITS: usize = 1_000;
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -52,35 +59,32 @@ pub struct Damage {
     pub column: &'static str,
 }
 
+/// A value's place in the blind index: field, version of the index key, hash.
+pub type IndexKeyOfValue = (FieldName, u32, [u8; 32]);
+/// A subject's place: version of the index key, hash of the platform's reference.
+pub type ReferenceKey = (u32, [u8; 32]);
+
 /// What a batch needs to see. Sets, so that each key is looked up once.
 #[derive(Debug, Default)]
 pub struct ReadKeys {
-    /// Tokens, with their records, subjects and those subjects' consents.
+    /// Tokens, with their records, subjects, and those subjects' consents and events.
     pub tokens: BTreeSet<TokenHash>,
-    /// Subjects by index version and reference hash, with their current records and consents.
-    pub subjects: BTreeSet<(u32, [u8; 32])>,
+    /// The same by row id, with the sealed token.
+    pub token_rows: BTreeSet<TokenRowId>,
+    /// Subjects by the platform's reference, with their current records, consents and events.
+    pub references: BTreeSet<ReferenceKey>,
+    /// The same by id.
+    pub subjects: BTreeSet<SubjectId>,
+    /// Records that hold a value, with their subjects, consents and events; at most [`MAX_INDEX_HITS`] in all.
+    pub values: BTreeSet<IndexKeyOfValue>,
     /// Single consents.
     pub consents: BTreeSet<ConsentId>,
-}
-
-/// A token with what stands behind it.
-#[derive(Debug)]
-pub struct FoundToken {
-    /// The token's row.
-    pub token: TokenRow,
-    /// The current version of its record.
-    pub record: RecordRow,
-    /// The record's subject.
-    pub subject: SubjectRow,
-}
-
-/// A subject with its current records.
-#[derive(Debug)]
-pub struct FoundSubject {
-    /// The row.
-    pub subject: SubjectRow,
-    /// Current records.
-    pub records: Vec<RecordRow>,
+    /// Whether to bring the deterministic token of every record found.
+    pub deterministic: bool,
+    /// Requests that may have been done already.
+    pub requests: BTreeSet<(CallerId, RequestId)>,
+    /// Windows of budgets.
+    pub budgets: BTreeSet<BudgetWindow>,
 }
 
 /// What a batch read brought: rows as stored, their MACs not yet checked. A row that cannot be is the fault of the
@@ -89,35 +93,106 @@ pub struct FoundSubject {
 pub struct Snapshot {
     /// The head. It was read before the rows or with them, so a change in between shows at the commit.
     pub head: HeadRow,
+    /// `config_epoch` of the vault's own platform: staff is kept there.
+    pub vault_epoch: u64,
     /// The database's clock.
     pub now: Timestamp,
     /// By token hash.
-    pub tokens: HashMap<TokenHash, Result<FoundToken, Damage>>,
-    /// By index version and reference hash.
-    pub subjects: HashMap<(u32, [u8; 32]), Result<FoundSubject, Damage>>,
+    pub tokens: HashMap<TokenHash, Result<TokenRow, Damage>>,
+    /// Hashes of tokens that were asked for by row id, or as deterministic.
+    pub token_hashes: HashMap<TokenRowId, TokenHash>,
+    /// Deterministic tokens by record.
+    pub deterministic: HashMap<RecordId, TokenHash>,
+    /// Current versions of records.
+    pub records: HashMap<RecordId, Result<RecordRow, Damage>>,
+    /// Records of each subject.
+    pub records_of: HashMap<SubjectId, BTreeSet<RecordId>>,
+    /// Subjects.
+    pub subjects: HashMap<SubjectId, Result<SubjectRow, Damage>>,
+    /// Subjects by reference.
+    pub references: HashMap<ReferenceKey, SubjectId>,
     /// Consents of every subject found above, newest first.
     pub consents_of: HashMap<SubjectId, Result<Vec<ConsentRow>, Damage>>,
     /// Single consents that were asked for.
     pub consents: HashMap<ConsentId, Result<ConsentRow, Damage>>,
+    /// Events of every subject found above.
+    pub events_of: HashMap<SubjectId, Result<Vec<EventRow>, Damage>>,
+    /// Records by the values that were asked for.
+    pub values: HashMap<IndexKeyOfValue, Vec<IndexRow>>,
+    /// Requests that were done.
+    pub requests: HashMap<(CallerId, RequestId), Result<RequestRow, Damage>>,
+    /// Spent of budgets.
+    pub budgets: HashMap<BudgetWindow, u64>,
 }
 
-/// One row written with a commit. Each states what it must meet; where it does not, the whole commit is undone.
+/// One row written with a commit. Each states what it must meet; where it does not, the whole commit is undone. `was`
+/// is the MAC of the row that is replaced.
 #[derive(Debug)]
 pub enum Write {
     /// A new subject; its reference must be new.
     InsertSubject(SubjectRow),
-    /// A new record; the subject must have no current record of the field.
+    /// A subject's state.
+    UpdateSubject(SubjectRow, Mac),
+    /// An erased subject, whose key, records, index entries and tokens go for good.
+    DestroySubject(SubjectRow),
+    /// A new record or version; the subject must have no other current record of the field.
     InsertRecord(RecordRow),
+    /// A record's state.
+    UpdateRecord(RecordRow, Mac),
     /// A new token.
     InsertToken(TokenRow),
+    /// A token's state.
+    UpdateToken(TokenRow, Mac),
     /// A new consent.
     InsertConsent(ConsentRow),
-    /// A consent that must be granted still, withdrawn.
-    WithdrawConsent(ConsentRow),
+    /// A consent's state.
+    UpdateConsent(ConsentRow, Mac),
+    /// Something that happened to a subject.
+    InsertEvent(EventRow),
+    /// A value's place in the blind index; where it claims uniqueness, nobody else may.
+    InsertIndex(IndexRow),
+    /// Ends a record's claims to unique values.
+    EndClaims(RecordId),
+    /// Claims unique values again.
+    Claim(IndexRow),
+    /// Takes a record's values out of the index.
+    DeleteIndex(RecordId),
+    /// A request that was done.
+    InsertRequest(RequestRow),
+    /// Forgets requests from before an instant, up to a number of them.
+    ForgetRequests {
+        /// Before when.
+        before: Timestamp,
+        /// At most so many.
+        limit: u32,
+    },
+    /// What is spent of a budget.
+    Spend {
+        /// Window.
+        window: BudgetWindow,
+        /// Spent before, as it was read.
+        before: u64,
+        /// Spent now.
+        after: u64,
+    },
     /// A new policy version.
     InsertPolicy(PolicyRow),
     /// A caller, new or changed.
-    PutCaller(CallerRow),
+    PutCaller(CallerRow, Option<Mac>),
+    /// A person, new or changed.
+    PutPerson(PersonRow, Option<Mac>),
+    /// A role of a person, granted or ended.
+    PutRole(RoleGrantRow, Option<Mac>),
+    /// A recipient, new or changed.
+    PutRecipient(RecipientRow, Option<Mac>),
+    /// A limit, new or changed.
+    PutLimit(BudgetLimitRow, Option<Mac>),
+    /// New work.
+    InsertOperation(OperationRow),
+    /// Work that must be at this fence still.
+    UpdateOperation(OperationRow, u32),
+    /// A new platform; written from the vault's own log.
+    CreatePlatform(Box<NewPlatform>),
 }
 
 /// The three numbers that a commit swaps on.
@@ -125,7 +200,7 @@ pub enum Write {
 pub struct Counters {
     /// Entries in the log.
     pub size: u64,
-    /// Moves with any change to a policy, caller or key.
+    /// Moves with any change to a policy, caller, recipient, limit or key.
     pub config_epoch: u64,
     /// Moves with any change that can turn a permit into a denial.
     pub tighten_seq: u64,
@@ -136,6 +211,8 @@ pub struct Counters {
 pub struct Commit {
     /// What the head must be still.
     pub expected: Counters,
+    /// What the vault's own `config_epoch` must be still: staff is kept there.
+    pub vault_epoch: u64,
     /// What the head becomes.
     pub head: HeadRow,
     /// Entries, from position `expected.size` on.
@@ -162,22 +239,35 @@ pub enum CommitOutcome {
 pub struct StoredTree {
     /// The head.
     pub head: HeadRow,
+    /// `config_epoch` of the vault's own platform.
+    pub vault_epoch: u64,
     /// For each tile level, the hashes after its last complete tile.
     pub partial: Vec<Vec<[u8; 32]>>,
 }
 
-/// Policy, callers and keys of one platform, as of one epoch.
+/// Policies, callers, recipients, limits and keys of one platform, as of one epoch.
 #[derive(Debug)]
 pub struct StoredConfig {
     /// The epoch.
     pub config_epoch: u64,
     /// Keys that are not destroyed.
     pub keys: Vec<KeyVersionRow>,
-    /// The newest policy.
-    pub policy: Option<PolicyRow>,
+    /// Policy versions, newest first, at most [`MAX_POLICIES`].
+    pub policies: Vec<PolicyRow>,
     /// Callers.
     pub callers: Vec<CallerRow>,
+    /// Recipients.
+    pub recipients: Vec<RecipientRow>,
+    /// Limits that an operator set.
+    pub limits: Vec<BudgetLimitRow>,
+    /// Persons; of platform 0 only.
+    pub persons: Vec<PersonRow>,
+    /// Their roles; of platform 0 only.
+    pub grants: Vec<RoleGrantRow>,
 }
+
+/// Policy versions that are loaded: the one in force, and those around it.
+pub const MAX_POLICIES: u32 = 16;
 
 /// A platform as created: its keys, and its log with the first entries.
 #[derive(Debug)]
@@ -203,62 +293,70 @@ pub struct Installation {
     pub platforms: Vec<(PlatformId, PlatformName)>,
 }
 
+/// Which rows a reconciliation walks, in the order of their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantingTable {
+    /// `subjects`.
+    Subjects,
+    /// `tokens`, by row id.
+    Tokens,
+    /// `consents`.
+    Consents,
+    /// `subject_events`.
+    Events,
+}
+
+impl GrantingTable {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Subjects, Self::Tokens, Self::Consents, Self::Events];
+}
+
+/// Id and MAC of a stored row.
+pub type RowMark = ([u8; 16], Mac);
+
+/// A platform's head, held against every other writer until it is committed or dropped.
+#[async_trait::async_trait]
+pub trait LockedHead: Send {
+    /// As [`Store::tree`].
+    async fn tree(&mut self) -> Result<StoredTree, StoreError>;
+
+    /// As [`Store::read`].
+    async fn read(&mut self, keys: &ReadKeys) -> Result<Snapshot, StoreError>;
+
+    /// As [`Store::commit`].
+    async fn commit(self: Box<Self>, commit: &Commit) -> Result<CommitOutcome, StoreError>;
+}
+
 /// The database.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
     /// Records the installation and its platform 0. Refused where there is one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError>;
 
-    /// Adds a platform.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    async fn create_platform(&self, platform: NewPlatform) -> Result<(), StoreError>;
-
     /// The installation, where there is one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     async fn installation(&self) -> Result<Option<Installation>, StoreError>;
 
     /// One consistent look at everything that a batch needs.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError>;
 
-    /// Makes everything in `commit` durable, or nothing.
-    ///
-    /// # Errors
-    /// [`StoreError`]: whether the commit became durable is then unknown, and the head tells.
+    /// Makes everything in `commit` durable, or nothing. After an error it is unknown whether the commit became
+    /// durable, and the head tells.
     async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError>;
 
+    /// Waits until nobody else writes to the platform's log, and keeps it so.
+    async fn lock_head(&self, platform: PlatformId) -> Result<Box<dyn LockedHead + '_>, StoreError>;
+
     /// The head and the incomplete tiles.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     async fn tree(&self, platform: PlatformId) -> Result<StoredTree, StoreError>;
 
-    /// Policy, callers and keys.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Policies, callers, recipients, limits and keys.
     async fn config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError>;
 
     /// Up to `limit` entries from a position on.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     async fn entries(&self, platform: PlatformId, from: u64, limit: u32)
     -> Result<Vec<EntryRow>, StoreError>;
 
     /// Up to `limit` complete tiles of a level, from an index on.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     async fn tiles(
         &self,
         platform: PlatformId,
@@ -268,15 +366,32 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<TileRow>, StoreError>;
 
     /// Up to `limit` heads of single seconds after a second.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     async fn second_heads(
         &self,
         platform: PlatformId,
         after: i64,
         limit: u32,
     ) -> Result<Vec<SecondHead>, StoreError>;
+
+    /// Up to `limit` operations: those that are due where `due` is given, else the newest.
+    async fn operations(
+        &self,
+        platform: PlatformId,
+        due: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<OperationRow>, StoreError>;
+
+    /// Up to `limit` rows after an id, in the order of ids.
+    async fn row_marks(
+        &self,
+        platform: PlatformId,
+        table: GrantingTable,
+        after: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<RowMark>, StoreError>;
+
+    /// Records that this process lives, and answers all that do.
+    async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError>;
 
     /// Ends all connections, after what runs on them.
     async fn close(&self);

@@ -1,6 +1,9 @@
 //! What a use case is to the lane: the rows it needs, its decision, and its answer.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use tokio::sync::oneshot;
 
@@ -11,14 +14,16 @@ use crate::{
     domain::{
         caller::Caller,
         consent::{Consent, SubjectState},
-        ids::{ConsentId, EntryId, RequestId, SubjectId},
+        ids::{ConsentId, EntryId, RecordId, RequestId, SubjectId},
         names::SpiffeId,
+        operation::BudgetWindow,
         rng::Rng,
         time::Timestamp,
+        token::TokenHash,
     },
     policy::{decide::Denial, model::Policy},
     store::{
-        Damage, ReadKeys, Snapshot, Write,
+        Damage, ReadKeys, ReferenceKey, Snapshot, Write,
         rows::{ConsentRow, RecordRow, SubjectRow, TokenRow},
     },
 };
@@ -88,6 +93,8 @@ pub struct Plan {
     /// Rows.
     pub writes: Vec<Write>,
     claims: HashSet<Claim>,
+    /// What was spent of each budget: before this batch, and with it.
+    spent: BTreeMap<BudgetWindow, (u64, u64)>,
     /// Moves `tighten_seq`.
     pub tightens: bool,
     /// Moves `config_epoch`.
@@ -120,7 +127,29 @@ impl Plan {
         }
     }
 
-    /// Drops what came after `mark`. Claims stay: at worst an act waits for the next batch.
+    /// Spends one of a budget, unless it is used up.
+    ///
+    /// # Errors
+    /// [`Denial::BudgetExhausted`].
+    pub fn spend(&mut self, window: BudgetWindow, before: u64, limit: u64) -> Result<(), Denial> {
+        let (_, spent) = self.spent.entry(window).or_insert((before, before));
+        if *spent >= limit {
+            return Err(Denial::BudgetExhausted);
+        }
+        *spent += 1;
+        Ok(())
+    }
+
+    /// Everything to write, what was spent included.
+    #[must_use]
+    pub fn into_writes(self) -> Vec<Write> {
+        let spends = self.spent.into_iter().filter(|(_, (before, after))| before < after);
+        let spends = spends.map(|(window, (before, after))| Write::Spend { window, before, after });
+        self.writes.into_iter().chain(spends).collect()
+    }
+
+    /// Drops what came after `mark`. Claims and what was spent stay: at worst an act waits for the next batch, and a
+    /// question that missed has cost what it costs.
     pub fn undo_to(&mut self, mark: Mark) {
         self.entries.truncate(mark.entries);
         self.writes.truncate(mark.writes);
@@ -129,11 +158,24 @@ impl Plan {
     }
 }
 
+/// A token with what stands behind it, each row believed.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    /// The token.
+    pub token: &'a TokenRow,
+    /// The current version of its record.
+    pub record: &'a RecordRow,
+    /// The record's subject.
+    pub subject: &'a SubjectRow,
+}
+
 /// What an act decides on.
 pub struct Scene<'a> {
     pub(crate) shared: &'a Shared,
     /// Policy, callers and keys.
     pub context: &'a Context,
+    /// The vault's own platform: staff.
+    pub staff: &'a Context,
     /// Rows.
     pub snapshot: &'a Snapshot,
     /// The database's time, never below the last entry's.
@@ -152,7 +194,8 @@ impl Scene<'_> {
     /// # Errors
     /// [`VaultError::UnknownCaller`] where the enrolment is gone.
     pub fn caller(&self, asker: &Asker) -> Result<Arc<Caller>, VaultError> {
-        self.context.caller(&asker.spiffe_id).ok_or(VaultError::UnknownCaller)
+        let caller = self.context.caller(&asker.spiffe_id);
+        caller.or_else(|| self.staff.caller(&asker.spiffe_id)).ok_or(VaultError::UnknownCaller)
     }
 
     /// The policy in force.
@@ -160,7 +203,7 @@ impl Scene<'_> {
     /// # Errors
     /// [`Denial::CallerNotAllowed`] where the platform has none: nothing is allowed then.
     pub fn policy(&self) -> Result<&Policy, Denial> {
-        self.context.policy.as_deref().ok_or(Denial::CallerNotAllowed)
+        self.context.policy().ok_or(Denial::CallerNotAllowed)
     }
 
     /// An entry of this call, to be filled in.
@@ -177,7 +220,8 @@ impl Scene<'_> {
         let id = EntryId::random(self.rng()).map_err(|_| VaultError::Unavailable)?;
         Ok(Entry {
             caller: Some((*caller.id.as_bytes()).into()),
-            policy_version: self.context.policy.as_ref().map(|p| p.version),
+            person: caller.person.map(|id| (*id.as_bytes()).into()),
+            policy_version: self.context.policy().map(|p| p.version),
             request: asker.request.map(|r| (*r.as_bytes()).into()),
             ..Entry::new(id, self.now, self.context.platform, call, verdict)
         })
@@ -216,6 +260,56 @@ impl Scene<'_> {
             Some(Ok(row)) => Ok(Some(row)),
             Some(Err(damage)) => Err(self.damaged(damage.table, damage)),
         }
+    }
+
+    /// A token of the snapshot with what stands behind it, each row believed.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`] where a row was changed behind the vault, or is missing.
+    pub fn token(&self, hash: &TokenHash) -> Result<Option<Found<'_>>, Denial> {
+        let Some(token) = self.found(self.snapshot.tokens.get(hash))? else { return Ok(None) };
+        self.trust_token(token)?;
+        let record = self.record(token.record)?;
+        Ok(Some(Found { token, record, subject: self.subject(record.address.subject)? }))
+    }
+
+    /// The current version of a record that must be there.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`].
+    pub fn record(&self, id: RecordId) -> Result<&RecordRow, Denial> {
+        let record = self.found(self.snapshot.records.get(&id))?;
+        let record = record.ok_or_else(|| self.damaged("records", &Missing))?;
+        self.trust_record(record)?;
+        Ok(record)
+    }
+
+    /// A subject that must be there.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`].
+    pub fn subject(&self, id: SubjectId) -> Result<&SubjectRow, Denial> {
+        let subject = self.found(self.snapshot.subjects.get(&id))?;
+        let subject = subject.ok_or_else(|| self.damaged("subjects", &Missing))?;
+        self.trust_subject(subject)?;
+        Ok(subject)
+    }
+
+    /// The subject that the platform knows by a reference.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`].
+    pub fn subject_by_reference(&self, key: &ReferenceKey) -> Result<Option<&SubjectRow>, Denial> {
+        self.snapshot.references.get(key).map(|id| self.subject(*id)).transpose()
+    }
+
+    /// The current records of a subject.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`].
+    pub fn records_of(&self, subject: SubjectId) -> Result<Vec<&RecordRow>, Denial> {
+        let ids = self.snapshot.records_of.get(&subject);
+        ids.into_iter().flatten().map(|id| self.record(*id)).collect()
     }
 
     /// Believes a subject's row.
@@ -293,7 +387,7 @@ impl Scene<'_> {
 
 /// A part of a row that must be there.
 #[derive(Debug, thiserror::Error)]
-#[error("a wrapped key is missing")]
+#[error("a row or key that another row needs is missing")]
 struct Missing;
 
 /// Where an act's answer goes.

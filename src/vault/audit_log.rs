@@ -19,7 +19,7 @@ use crate::{
     policy::decide::{Denial, require_role},
     store::{
         Damage, StoreError, StoredTree,
-        rows::{HeadRow, SecondHead},
+        rows::log::{HeadRow, SecondHead},
     },
 };
 
@@ -123,16 +123,16 @@ impl Vault {
         if refusal.is_none() && call == HEAD {
             return Ok(());
         }
-        let lane = self.lane(if refusal.is_some() { caller.platform } else { platform })?;
+        let platform = self.platform(if refusal.is_some() { caller.platform } else { platform })?;
         let (reply, waiting) = reply();
         let (denial, answer) = refusal.map_or((None, Ok(())), |(reason, told)| (Some(reason), Err(told)));
         // An auditor of the vault is no caller of the platform; the platform's own log names it all the same.
-        lane.submit(AuditAct { asker, caller: caller.clone(), call, denial, answer, reply })?;
+        platform.lane.submit(AuditAct { asker, caller: caller.clone(), call, denial, answer, reply })?;
         waiting.answer().await
     }
 
     async fn stored_tree(&self, platform: PlatformId) -> Result<StoredTree, VaultError> {
-        self.lane(platform)?;
+        self.platform(platform)?;
         self.shared.store.tree(platform).await.map_err(unreadable)
     }
 }

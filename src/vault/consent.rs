@@ -24,7 +24,10 @@ use crate::{
         decide::{Denial, require_role},
         model::Policy,
     },
-    store::{FoundSubject, ReadKeys, Write, rows::ConsentRow},
+    store::{
+        ReadKeys, ReferenceKey, Write,
+        rows::{ConsentRow, Mac, SubjectRow},
+    },
 };
 
 /// Consents that one subject may have, of all states: each read of the subject's values looks at them.
@@ -151,7 +154,7 @@ impl Vault {
     ) -> Result<Consent, VaultError> {
         let context = self.context(caller.platform)?;
         // Who may not record consents learns nothing of what the policy declares; the lane refuses it, and logs that.
-        if let Some(policy) = context.policy.as_deref().filter(|policy| policy.may_record_consents(caller)) {
+        if let Some(policy) = context.policy().filter(|policy| policy.may_record_consents(caller)) {
             let violations = consent.violations(policy, "consent.");
             if !violations.is_empty() {
                 return Err(VaultError::Invalid(violations));
@@ -235,7 +238,7 @@ struct ConsentActOf {
 /// What a grant or withdrawal comes to.
 enum Change {
     Insert(ConsentRow),
-    Withdraw(ConsentRow),
+    Withdraw(ConsentRow, Mac),
     /// Withdrawn already.
     Nothing(ConsentRow),
 }
@@ -252,7 +255,7 @@ impl Act for ConsentActOf {
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {
         match &self.question {
             Question::Grant { subject_reference, .. } => {
-                keys.subjects.insert(subject_key(context, subject_reference));
+                keys.references.insert(reference_key(context, subject_reference));
             }
             Question::Withdraw(id) => {
                 keys.consents.insert(*id);
@@ -289,9 +292,9 @@ impl Act for ConsentActOf {
         let entry = scene.entry(call, &self.asker, &caller, Verdict::Done)?;
         let (row, write) = match change {
             Change::Insert(row) => (row.clone(), Some(Write::InsertConsent(row))),
-            Change::Withdraw(row) => {
+            Change::Withdraw(row, was) => {
                 plan.tightens = true;
-                (row.clone(), Some(Write::WithdrawConsent(row)))
+                (row.clone(), Some(Write::UpdateConsent(row, was)))
             }
             Change::Nothing(row) => (row, None),
         };
@@ -313,17 +316,17 @@ fn may_record(scene: &Scene<'_>, caller: &Caller) -> Result<(), Denial> {
 }
 
 fn grant(scene: &Scene<'_>, subject_reference: &str, consent: &NewConsent) -> Result<Change, VaultError> {
-    let found = find_subject(scene, subject_reference)?;
-    match found.subject.state {
+    let subject = find_subject(scene, subject_reference)?;
+    match subject.state {
         SubjectState::Active => {}
         SubjectState::Restricted => return Err(Denial::SubjectRestricted.into()),
         SubjectState::Erased => return Err(Denial::SubjectErased.into()),
     }
-    if scene.consents_of(found.subject.id)?.len() >= MAX_CONSENTS_OF_SUBJECT {
+    if scene.consents_of(subject.id)?.len() >= MAX_CONSENTS_OF_SUBJECT {
         return Err(Denial::TooManyConsents.into());
     }
-    let key = scene.subject_key(&found.subject)?;
-    Ok(Change::Insert(consent.seal(scene, found.subject.id, &key)?))
+    let key = scene.subject_key(subject)?;
+    Ok(Change::Insert(consent.seal(scene, subject.id, &key)?))
 }
 
 fn withdraw(scene: &Scene<'_>, id: ConsentId) -> Result<Change, Denial> {
@@ -335,22 +338,21 @@ fn withdraw(scene: &Scene<'_>, id: ConsentId) -> Result<Change, Denial> {
         ConsentState::Granted => {
             row.consent.state = ConsentState::Withdrawn;
             row.consent.withdrawn_at = Some(scene.now);
+            let was = row.mac;
             row.mac = scene.keys().row.mac(&row.image());
-            Ok(Change::Withdraw(row))
+            Ok(Change::Withdraw(row, was))
         }
     }
 }
 
-fn subject_key(context: &Context, reference: &str) -> (u32, [u8; 32]) {
+pub(super) fn reference_key(context: &Context, reference: &str) -> ReferenceKey {
     let index = &context.keys.index;
     (index.version, index.subject_reference(reference))
 }
 
-fn find_subject<'a>(scene: &'a Scene<'_>, reference: &str) -> Result<&'a FoundSubject, Denial> {
-    let found = scene.found(scene.snapshot.subjects.get(&subject_key(scene.context, reference)))?;
-    let found = found.ok_or(Denial::SubjectNotFound)?;
-    scene.trust_subject(&found.subject)?;
-    Ok(found)
+fn find_subject<'a>(scene: &'a Scene<'_>, reference: &str) -> Result<&'a SubjectRow, Denial> {
+    let key = reference_key(scene.context, reference);
+    scene.subject_by_reference(&key)?.ok_or(Denial::SubjectNotFound)
 }
 
 struct ListAct {
@@ -372,13 +374,13 @@ impl Act for ListAct {
     }
 
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {
-        keys.subjects.insert(subject_key(context, &self.subject_reference));
+        keys.references.insert(reference_key(context, &self.subject_reference));
     }
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         let caller = scene.caller(&self.asker)?;
         let listed = may_record(scene, &caller).and_then(|()| {
-            let subject = find_subject(scene, &self.subject_reference)?.subject.id;
+            let subject = find_subject(scene, &self.subject_reference)?.id;
             Ok((subject, scene.consents_of(subject)?))
         });
         match listed {

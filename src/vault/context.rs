@@ -14,14 +14,18 @@ use crate::{
         kms::{Kms, KmsError},
     },
     domain::{
-        caller::Caller,
-        ids::PlatformId,
+        caller::{Caller, CallerState, Role},
+        ids::{CallerId, PersonId, PlatformId},
         names::{PlatformName, SpiffeId},
+        operation::{BudgetKind, BudgetLimit},
     },
     policy::model::{Policy, PolicyError},
     store::{
         Store, StoreError, StoredConfig,
-        rows::{KeyState, KeyVersionRow},
+        rows::config::{
+            BudgetLimitRow, CallerRow, KeyState, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
+            RoleGrantRow,
+        },
     },
 };
 
@@ -76,15 +80,24 @@ pub struct Context {
     pub config_epoch: u64,
     /// The platform.
     pub platform: PlatformId,
-    /// Its policy; none for the vault's own platform, or before the first policy is applied.
-    pub policy: Option<Arc<Policy>>,
-    /// SHA-256 of the policy's text.
-    pub policy_sha256: Option<[u8; 32]>,
+    policies: Vec<AppliedPolicy>,
     /// Its keys.
     pub keys: Arc<Keyring>,
     /// Versions that `keys` was made of; a reload asks the KMS only when they changed.
     key_versions: Vec<(String, u32, KeyState)>,
-    callers: HashMap<SpiffeId, Arc<Caller>>,
+    callers: HashMap<SpiffeId, (CallerRow, Arc<Caller>)>,
+    recipients: Vec<RecipientRow>,
+    limits: Vec<BudgetLimitRow>,
+    persons: HashMap<PersonId, PersonRow>,
+    grants: Vec<RoleGrantRow>,
+}
+
+/// A policy version as applied.
+pub struct AppliedPolicy {
+    /// The row.
+    pub row: PolicyRow,
+    /// What it says.
+    pub policy: Arc<Policy>,
 }
 
 impl Context {
@@ -107,38 +120,117 @@ impl Context {
         let mut callers = HashMap::new();
         for row in stored.callers {
             verify(&keys.row, &row.image(), &row.mac, "callers")?;
-            callers.insert(row.caller.spiffe_id.clone(), Arc::new(row.caller));
+            let caller = Arc::new(row.caller.clone());
+            callers.insert(caller.spiffe_id.clone(), (row, caller));
         }
-        let mut policy = None;
-        let mut policy_sha256 = None;
-        if let Some(row) = stored.policy {
+        for row in &stored.recipients {
+            verify(&keys.row, &row.image(), &row.mac, "recipients")?;
+        }
+        for row in &stored.limits {
+            verify(&keys.row, &row.image(), &row.mac, "budget_limits")?;
+        }
+        for row in &stored.grants {
+            verify(&keys.row, &row.image(), &row.mac, "person_roles")?;
+        }
+        let mut persons = HashMap::new();
+        for row in stored.persons {
+            verify(&keys.row, &row.image(), &row.mac, "persons")?;
+            persons.insert(row.person.id, row);
+        }
+        let mut policies = Vec::new();
+        for row in stored.policies {
             verify(&keys.row, &row.image(), &row.mac, "policies")?;
             if sha256(row.text.as_bytes()) != row.sha256 {
                 return Err(LoadError::Forged { table: "policies" });
             }
-            policy = Some(Arc::new(Policy::parse(&row.text).map_err(LoadError::Policy)?));
-            policy_sha256 = Some(row.sha256);
+            // A text that was read before is not read again.
+            let known = previous.and_then(|p| p.policies.iter().find(|known| known.row.sha256 == row.sha256));
+            let policy = match known {
+                Some(known) => Arc::clone(&known.policy),
+                None => Arc::new(Policy::parse(&row.text).map_err(LoadError::Policy)?),
+            };
+            policies.push(AppliedPolicy { row, policy });
         }
         Ok(Self {
             config_epoch: stored.config_epoch,
             platform,
-            policy,
-            policy_sha256,
+            policies,
             keys,
             key_versions,
             callers,
+            recipients: stored.recipients,
+            limits: stored.limits,
+            persons,
+            grants: stored.grants,
         })
+    }
+
+    /// The policy in force; none for the vault's own platform, or before the first policy is applied.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policies.first().map(|applied| applied.policy.as_ref())
+    }
+
+    /// Policy versions, newest first.
+    #[must_use]
+    pub fn policies(&self) -> &[AppliedPolicy] {
+        &self.policies
+    }
+
+    /// Recipients, ended ones too.
+    #[must_use]
+    pub fn recipients(&self) -> &[RecipientRow] {
+        &self.recipients
+    }
+
+    /// What a caller may spend: its own limit, the platform's, or what holds where nobody set one.
+    #[must_use]
+    pub fn limit(&self, caller: CallerId, kind: BudgetKind) -> BudgetLimit {
+        let set = |of: Option<CallerId>| {
+            self.limits.iter().map(|row| row.limit).find(|limit| limit.kind == kind && limit.caller == of)
+        };
+        set(Some(caller)).or_else(|| set(None)).unwrap_or(BudgetLimit::default_of(kind))
+    }
+
+    /// Limits that an operator set.
+    #[must_use]
+    pub fn limits(&self) -> &[BudgetLimitRow] {
+        &self.limits
+    }
+
+    /// Persons; of the vault's own platform only.
+    pub fn persons(&self) -> impl Iterator<Item = &PersonRow> {
+        self.persons.values()
+    }
+
+    /// A person.
+    #[must_use]
+    pub fn person(&self, id: PersonId) -> Option<&PersonRow> {
+        self.persons.get(&id)
+    }
+
+    /// Roles of persons, ended ones too.
+    #[must_use]
+    pub fn grants(&self) -> &[RoleGrantRow] {
+        &self.grants
+    }
+
+    /// Whether a person may act and has a role on a platform.
+    #[must_use]
+    pub fn person_has(&self, person: PersonId, role: Role, platform: PlatformId) -> bool {
+        self.person(person).is_some_and(|row| row.person.state == CallerState::Enabled)
+            && self.grants.iter().any(|row| row.grant.person == person && row.grant.covers(role, platform))
     }
 
     /// The caller with this certificate URI.
     #[must_use]
     pub fn caller(&self, spiffe_id: &SpiffeId) -> Option<Arc<Caller>> {
-        self.callers.get(spiffe_id).cloned()
+        self.callers.get(spiffe_id).map(|row| Arc::clone(&row.1))
     }
 
-    /// Every enrolled caller.
-    pub fn callers(&self) -> impl Iterator<Item = &Arc<Caller>> {
-        self.callers.values()
+    /// Every enrolled caller with its row.
+    pub fn callers(&self) -> impl Iterator<Item = &CallerRow> {
+        self.callers.values().map(|row| &row.0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Vault,
-    act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
+    act::{Act, Asker, Flow, Found, Plan, Reply, Scene, reply},
     context::Context,
     error::VaultError,
 };
@@ -18,7 +18,7 @@ use crate::{
         token::{Token, TokenHash},
     },
     policy::decide::{Denial, disclosed, require_role},
-    store::{FoundToken, ReadKeys},
+    store::ReadKeys,
 };
 
 const CALL: &str = "VaultService/DescribeToken";
@@ -78,7 +78,7 @@ impl Act for DescribeAct {
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         let caller = scene.caller(&self.asker)?;
-        let looked_up = scene.found(scene.snapshot.tokens.get(&self.hash));
+        let looked_up = scene.token(&self.hash);
         let found = looked_up.unwrap_or(None);
         let described = looked_up.and_then(|found| describe(scene, &caller, found));
         let entry = match &described {
@@ -108,14 +108,11 @@ impl Act for DescribeAct {
 fn describe(
     scene: &Scene<'_>,
     caller: &Caller,
-    found: Option<&FoundToken>,
+    found: Option<Found<'_>>,
 ) -> Result<TokenDescription, Denial> {
     require_role(caller, Role::Service)?;
     let policy = scene.policy()?;
     let found = found.ok_or(Denial::TokenNotFound)?;
-    scene.trust_token(&found.token)?;
-    scene.trust_record(&found.record)?;
-    scene.trust_subject(&found.subject)?;
     let field = &found.record.address.field;
     let purposes: Vec<_> =
         policy.purposes_of(caller).filter(|(_, p)| p.covers(field)).map(|(name, _)| name.clone()).collect();

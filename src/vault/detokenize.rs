@@ -2,7 +2,7 @@
 
 use super::{
     Vault,
-    act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
+    act::{Act, Asker, Flow, Found, Plan, Reply, Scene, reply},
     context::Context,
     error::VaultError,
     refusals::Refusal,
@@ -23,7 +23,7 @@ use crate::{
         decide::{Ask, Denial, Facts, Permit, decide, disclosed},
         model::{Policy, View},
     },
-    store::{FoundToken, ReadKeys},
+    store::ReadKeys,
 };
 
 /// A question for values.
@@ -129,7 +129,7 @@ impl DetokenizeAct {
         caller: &Caller,
         hash: &TokenHash,
     ) -> Result<Result<Released, VaultError>, VaultError> {
-        let (found, damage) = match scene.found(scene.snapshot.tokens.get(hash)) {
+        let (found, damage) = match scene.token(hash) {
             Ok(found) => (found, None),
             Err(damage) => (None, Some(damage)),
         };
@@ -183,13 +183,10 @@ impl DetokenizeAct {
         scene: &Scene<'_>,
         policy: &Policy,
         caller: &Caller,
-        found: Option<&FoundToken>,
+        found: Option<Found<'_>>,
     ) -> Result<Permit, Denial> {
         let ask = Ask { caller, purpose: &self.question.purpose, view: self.question.view };
         let Some(found) = found else { return decide(policy, ask, None, scene.now) };
-        scene.trust_token(&found.token)?;
-        scene.trust_record(&found.record)?;
-        scene.trust_subject(&found.subject)?;
         let consents = scene.consents_of(found.subject.id)?;
         let facts = Facts {
             token: found.token.state,
@@ -211,10 +208,10 @@ fn open(
     scene: &Scene<'_>,
     policy: &Policy,
     permit: &Permit,
-    found: Option<&FoundToken>,
+    found: Option<Found<'_>>,
 ) -> Result<Plaintext, Denial> {
     let found = found.ok_or(Denial::TokenNotFound)?;
-    let key = scene.subject_key(&found.subject)?;
+    let key = scene.subject_key(found.subject)?;
     let value =
         key.open_value(permit, &found.record.sealed_value).map_err(|e| scene.damaged("records", &e))?;
     Ok(match permit.view() {

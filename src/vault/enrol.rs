@@ -19,7 +19,10 @@ use crate::{
     policy::model::{Policy, PolicyError},
     store::{
         Write,
-        rows::{CallerRow, PolicyRow},
+        rows::{
+            Mac,
+            config::{CallerRow, PolicyRow},
+        },
     },
 };
 
@@ -100,7 +103,7 @@ impl Vault {
         let policy = policy_text.map(|text| changed_policy(text, &context)).transpose()?.flatten();
         let (reply, waiting) = reply();
         let act = TakeOverAct { policy, declared: by_id, changes: Changes::default(), reply };
-        self.lane(platform)?.submit(act)?;
+        self.platform(platform)?.lane.submit(act)?;
         Ok(waiting.answer().await?)
     }
 }
@@ -108,12 +111,12 @@ impl Vault {
 /// The policy with its text, where it is not the one in force.
 fn changed_policy(text: &str, context: &Context) -> Result<Option<(u32, String)>, EnrolError> {
     let policy = Policy::parse(text)?;
-    let Some(stored) = &context.policy else { return Ok(Some((policy.version, text.to_owned()))) };
-    if context.policy_sha256 == Some(sha256(text.as_bytes())) {
+    let Some(stored) = context.policies().first() else { return Ok(Some((policy.version, text.to_owned()))) };
+    if stored.row.sha256 == sha256(text.as_bytes()) {
         return Ok(None);
     }
-    if policy.version <= stored.version {
-        return Err(EnrolError::VersionNotRaised { stored: stored.version, file: policy.version });
+    if policy.version <= stored.row.version {
+        return Err(EnrolError::VersionNotRaised { stored: stored.row.version, file: policy.version });
     }
     Ok(Some((policy.version, text.to_owned())))
 }
@@ -144,29 +147,34 @@ impl Act for TakeOverAct {
             self.changes.policy_version = Some(*version);
         }
         // Names are freed before they are given: a name may pass from one certificate to another in one commit.
-        for caller in scene.context.callers().filter(|caller| caller.state == CallerState::Enabled) {
-            let declared = self.declared.get(&caller.spiffe_id);
-            if declared.is_none_or(|declared| declared.name != caller.name) {
-                let disabled = Caller { state: CallerState::Disabled, ..Caller::clone(caller) };
-                put_caller(scene, plan, disabled, "DisableCaller")?;
+        let mut freed = BTreeMap::new();
+        for row in scene.context.callers().filter(|row| row.caller.state == CallerState::Enabled) {
+            let declared = self.declared.get(&row.caller.spiffe_id);
+            if declared.is_none_or(|declared| declared.name != row.caller.name) {
+                let disabled = Caller { state: CallerState::Disabled, ..row.caller.clone() };
+                let mac = put_caller(scene, plan, disabled, Some(row.mac), "DisableCaller")?;
+                freed.insert(row.caller.spiffe_id.clone(), mac);
                 self.changes.disabled += usize::from(declared.is_none());
             }
         }
         for declared in self.declared.values() {
-            let known = scene.context.caller(&declared.spiffe_id);
+            let known = scene.context.callers().find(|row| row.caller.spiffe_id == declared.spiffe_id);
             let caller = Caller {
-                id: match &known {
-                    Some(known) => known.id,
+                id: match known {
+                    Some(known) => known.caller.id,
                     None => CallerId::random(scene.rng()).map_err(super::tokenize::unavailable)?,
                 },
                 platform: scene.context.platform,
                 name: declared.name.clone(),
                 spiffe_id: declared.spiffe_id.clone(),
                 roles: declared.roles.clone(),
+                pins: Vec::new(),
+                person: None,
                 state: CallerState::Enabled,
             };
-            if known.as_deref() != Some(&caller) {
-                put_caller(scene, plan, caller, "EnrolCaller")?;
+            if known.is_none_or(|known| known.caller != caller) {
+                let was = freed.get(&caller.spiffe_id).copied().or(known.map(|known| known.mac));
+                put_caller(scene, plan, caller, was, "EnrolCaller")?;
                 self.changes.enrolled += 1;
             }
         }
@@ -208,7 +216,13 @@ fn apply_policy(scene: &Scene<'_>, plan: &mut Plan, version: u32, text: &str) ->
     Ok(())
 }
 
-fn put_caller(scene: &Scene<'_>, plan: &mut Plan, caller: Caller, call: &str) -> Result<(), VaultError> {
+fn put_caller(
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+    caller: Caller,
+    was: Option<Mac>,
+    call: &str,
+) -> Result<Mac, VaultError> {
     let mut row = CallerRow { caller, updated_at: scene.now, mac: [0; 32] };
     row.mac = scene.keys().row.mac(&row.image());
     plan.entries.push(Entry {
@@ -218,6 +232,7 @@ fn put_caller(scene: &Scene<'_>, plan: &mut Plan, caller: Caller, call: &str) ->
         detail_sha256: Some(sha256(row.image().as_bytes()).into()),
         ..own_entry(scene, call)?
     });
-    plan.writes.push(Write::PutCaller(row));
-    Ok(())
+    let mac = row.mac;
+    plan.writes.push(Write::PutCaller(row, was));
+    Ok(mac)
 }

@@ -8,7 +8,7 @@ use crate::{
     },
     crypto::{audit_key::AuditKey, digest::RowKey},
     domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
-    store::{Counters, StoredTree, rows::HeadRow},
+    store::{Counters, StoredTree, rows::log::HeadRow},
 };
 
 /// Signs heads for every log of the installation, and believes only its own.

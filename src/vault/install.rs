@@ -1,9 +1,6 @@
 //! A new installation, and new platforms in it: keys made and wrapped, the log begun.
 
-use super::{
-    context::{LoadError, audit_key},
-    heads::Signatory,
-};
+use super::{context::LoadError, heads::Signatory};
 use crate::{
     audit::{
         entry::{Entry, Verdict},
@@ -24,7 +21,10 @@ use crate::{
     },
     store::{
         Counters, NewPlatform, Store, StoreError,
-        rows::{EntryRow, KeyState, KeyVersionRow},
+        rows::{
+            config::{KeyState, KeyVersionRow},
+            log::EntryRow,
+        },
     },
 };
 
@@ -67,28 +67,7 @@ pub async fn create_installation(
     Ok(store.create_installation(name, platform).await?)
 }
 
-/// Adds a platform with keys of its own, and answers its number.
-///
-/// # Errors
-/// [`LoadError`].
-pub async fn create_platform(
-    store: &dyn Store,
-    kms: &dyn Kms,
-    name: PlatformName,
-    now: Timestamp,
-    rng: &dyn Rng,
-) -> Result<PlatformId, LoadError> {
-    let installation = store.installation().await?.ok_or(LoadError::NotInitialised)?;
-    let last = installation.platforms.iter().map(|(id, _)| id.get()).max().unwrap_or(0);
-    let id = PlatformId::new(last + 1);
-    let key = audit_key(store, kms, &installation.name).await?;
-    let signatory = Signatory::new(installation.name, key)?;
-    let platform = new_platform(&signatory, kms, id, name, None, now, rng).await?;
-    store.create_platform(platform).await?;
-    Ok(id)
-}
-
-async fn new_platform(
+pub(super) async fn new_platform(
     signatory: &Signatory,
     kms: &dyn Kms,
     id: PlatformId,

@@ -5,9 +5,10 @@
 //! ```
 //!
 //! While the committer writes, the reader reads on; the next commit takes every batch that was read meanwhile, each
-//! decided on its own snapshot. A commit swaps the head on size, `config_epoch`
-//! and `tighten_seq`; a batch whose snapshot is older than the last change of one of the two counters is read and
-//! decided again, so no answer rests on a permission that ended. No timer waits for a batch to fill.
+//! decided on its own snapshot. A commit swaps the head on size, `config_epoch` and `tighten_seq`, and on the epoch of
+//! the vault's own platform, where staff is kept; a batch whose snapshot is older than the last change of one of those
+//! counters is read and decided again, so no answer rests on a permission that ended. Where only the log grew, by
+//! another replica, the batch is decided again on the rows it has. No timer waits for a batch to fill.
 
 use std::sync::Arc;
 
@@ -21,14 +22,15 @@ use super::{
     Shared,
     act::{Act, Flow, Plan, Scene},
     context::{Context, LoadError},
+    door::Door,
     error::VaultError,
 };
 use crate::{
     audit::tree::{LogTree, leaf_hash},
     domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
     store::{
-        Commit, CommitOutcome, Counters, Damage, ReadKeys, Snapshot, StoreError,
-        rows::{EntryRow, TileRow},
+        Commit, CommitOutcome, Counters, Damage, ReadKeys, Snapshot, StoreError, StoredTree,
+        rows::log::{EntryRow, TileRow},
     },
 };
 
@@ -38,8 +40,10 @@ pub const QUEUE_ITEMS: usize = 8_192;
 const BATCH_ITEMS: usize = 1_000;
 /// Batches that may be read ahead of the commit.
 const BATCHES_AHEAD: usize = 16;
-/// Times that a batch is read and decided before its acts run one by one.
-const ATTEMPTS: u32 = 3;
+/// Times that a batch is tried before its acts run one by one; from the third on the head is locked first.
+const ATTEMPTS: u32 = 4;
+/// Tries before the head is locked.
+const UNLOCKED_ATTEMPTS: u32 = 2;
 
 /// The pipeline of one platform.
 pub struct Lane {
@@ -55,7 +59,8 @@ struct Core {
     shared: Arc<Shared>,
     platform: PlatformId,
     name: PlatformName,
-    context: ArcSwap<Context>,
+    /// The vault's own lane and `Shared` have this one together.
+    context: Arc<ArcSwap<Context>>,
 }
 
 struct Queued {
@@ -73,13 +78,14 @@ impl Queued {
 /// Rows with the policy, callers and keys that they were read for.
 struct Look {
     context: Arc<Context>,
+    staff: Arc<Context>,
     snapshot: Snapshot,
 }
 
 /// Acts that were read together. The look is missing where it failed or was of no use any more.
 struct Batch {
     acts: Vec<Queued>,
-    look: Option<Look>,
+    look: Option<Arc<Look>>,
 }
 
 impl Batch {
@@ -92,10 +98,18 @@ impl Batch {
     }
 }
 
+/// An act with what it is decided on.
+struct Seen {
+    queued: Queued,
+    look: Arc<Look>,
+}
+
 /// Where the log stands, as this process last saw or left it.
 struct Tip {
     tree: LogTree,
     counters: Counters,
+    /// Epoch of the vault's own platform.
+    vault_epoch: u64,
     last: Timestamp,
     checkpoint: String,
 }
@@ -107,9 +121,14 @@ impl Lane {
         platform: PlatformId,
         name: PlatformName,
     ) -> Result<Self, LoadError> {
-        let context = Context::load(shared.store.as_ref(), shared.kms.as_ref(), platform, None).await?;
-        let core = Arc::new(Core { shared, platform, name, context: ArcSwap::from_pointee(context) });
-        let tip = core.load_tip().await?;
+        let context = if platform == PlatformId::VAULT {
+            Arc::clone(&shared.staff)
+        } else {
+            let context = Context::load(shared.store.as_ref(), shared.kms.as_ref(), platform, None).await?;
+            Arc::new(ArcSwap::from_pointee(context))
+        };
+        let core = Arc::new(Core { shared, platform, name, context });
+        let tip = core.believe(core.shared.store.tree(platform).await?)?;
         let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
         let (read, batches) = mpsc::channel(BATCHES_AHEAD);
         let committer = Committer { core: Arc::clone(&core), tip: Some(tip) };
@@ -165,7 +184,8 @@ async fn read_batches(core: Arc<Core>, mut waiting: mpsc::Receiver<Queued>, batc
             acts.push(next);
         }
         // A look that failed is taken again by the committer, which knows how to go on without it.
-        let look = core.look(&acts).await.ok();
+        let mut door = Door::Open(core.shared.store.as_ref());
+        let look = core.look(&mut door, &acts).await.ok().map(Arc::new);
         if batches.send(Batch { acts, look }).await.is_err() {
             return;
         }
@@ -174,22 +194,28 @@ async fn read_batches(core: Arc<Core>, mut waiting: mpsc::Receiver<Queued>, batc
 
 impl Core {
     /// Reads everything that the acts need, under the context that is in force.
-    async fn look(&self, acts: &[Queued]) -> Result<Look, LoadError> {
+    async fn look(&self, door: &mut Door<'_>, acts: &[Queued]) -> Result<Look, LoadError> {
         loop {
-            let context = self.context.load_full();
+            let (context, staff) = (self.context.load_full(), self.shared.staff.load_full());
             let mut keys = ReadKeys::default();
             for queued in acts {
                 queued.act.reads(&context, &mut keys);
             }
-            let snapshot = self.shared.store.read(self.platform, &keys).await?;
-            if snapshot.head.counters.config_epoch <= context.config_epoch {
-                return Ok(Look { context, snapshot });
+            let snapshot = door.read(self.platform, &keys).await?;
+            if snapshot.vault_epoch > staff.config_epoch {
+                self.shared.reload_staff(&staff).await?;
+            } else if snapshot.head.counters.config_epoch > context.config_epoch {
+                self.reload_context(&context).await?;
+            } else {
+                return Ok(Look { context, staff, snapshot });
             }
-            self.reload_context(&context).await?;
         }
     }
 
     async fn reload_context(&self, previous: &Context) -> Result<(), LoadError> {
+        if self.platform == PlatformId::VAULT {
+            return self.shared.reload_staff(previous).await;
+        }
         let shared = &self.shared;
         let fresh =
             Context::load(shared.store.as_ref(), shared.kms.as_ref(), self.platform, Some(previous)).await?;
@@ -197,16 +223,20 @@ impl Core {
         Ok(())
     }
 
-    async fn load_tip(&self) -> Result<Tip, LoadError> {
-        let stored = self.shared.store.tree(self.platform).await?;
+    fn believe(&self, stored: StoredTree) -> Result<Tip, LoadError> {
         let context = self.context.load();
         let tree = self.shared.signatory.believe(&self.name, &stored, &context.keys.row)?;
         Ok(Tip {
             tree,
             counters: stored.head.counters,
+            vault_epoch: stored.vault_epoch,
             last: stored.head.updated_at,
             checkpoint: stored.head.checkpoint,
         })
+    }
+
+    async fn load_tip(&self, door: &mut Door<'_>) -> Result<Tip, LoadError> {
+        self.believe(door.tree(self.platform).await?)
     }
 }
 
@@ -219,9 +249,13 @@ struct Committer {
 /// How one attempt at a commit ended.
 enum Attempt {
     Committed,
-    /// Nothing was written: read and decide again.
-    Again,
-    /// The store failed. Where the outcome is unknown the acts must not run again, and elsewhere it would not help.
+    /// Nothing was written, because another writer moved the head.
+    Moved,
+    /// Nothing was written, because a row did not meet what its write stated: read and decide again.
+    Conflict,
+    /// Nothing was written, because the database refused it. It answers: each act may run alone.
+    Refused,
+    /// It is unknown whether anything was written. The acts must not run again.
     Failed,
 }
 
@@ -280,102 +314,123 @@ impl Committer {
     }
 
     async fn run_batches(&mut self, batches: Vec<Batch>) -> Round {
+        let core = Arc::clone(&self.core);
         let mut todo = batches;
-        for _ in 0..ATTEMPTS {
+        for number in 0..ATTEMPTS {
             todo.retain(|batch| !batch.acts.is_empty());
             if todo.is_empty() {
                 break;
             }
-            let Ok(tip) = self.take_tip().await else {
-                finish_all(acts_of(todo), &VaultError::Unavailable);
-                return Round::Done { later: Vec::new() };
+            let (mut door, tip) = match self.approach(&core, number >= UNLOCKED_ATTEMPTS).await {
+                Ok(ready) => ready,
+                Err(error) => {
+                    self.report("the head is not believed", &error);
+                    finish_all(acts_of(todo), &VaultError::Unavailable);
+                    return Round::Done { later: Vec::new() };
+                }
             };
-            let groups = self.look_again(todo, &tip).await;
-            if !groups.iter().all(|(_, look)| is_current(look, &tip)) {
+            let seen = self.look_again(&mut door, todo, &tip).await;
+            if !seen.iter().all(|s| is_current(&s.look, &tip)) {
                 // Another writer moved the head: it is read and checked anew, and then the rows are.
-                todo = vec![Batch::unread(groups.into_iter().flat_map(|(acts, _)| acts).collect())];
+                todo = vec![Batch::unread(seen.into_iter().map(|s| s.queued).collect())];
                 continue;
             }
-            let (ready, later, attempt) = self.attempt(groups, tip).await;
+            let (ready, later, attempt) = self.attempt(door, seen, tip).await;
             match attempt {
                 Attempt::Committed => {
-                    for queued in ready {
-                        queued.finish(Ok(()));
+                    for seen in ready {
+                        seen.queued.finish(Ok(()));
                     }
                     return Round::Done { later };
                 }
-                Attempt::Again => todo = vec![Batch::unread(ready.into_iter().chain(later).collect())],
-                Attempt::Failed => {
-                    finish_all(ready, &VaultError::Unavailable);
+                Attempt::Moved => {
+                    // The looks may be good still: the tip, read anew, tells.
+                    let again = ready.into_iter().map(|s| Batch { acts: vec![s.queued], look: Some(s.look) });
+                    todo = again.chain([Batch::unread(later)]).collect();
+                }
+                Attempt::Conflict => todo = vec![Batch::unread(unseen(ready).chain(later).collect())],
+                Attempt::Refused if ready.len() > 1 => {
+                    return Round::Exhausted(unseen(ready).chain(later).collect());
+                }
+                Attempt::Refused | Attempt::Failed => {
+                    finish_all(unseen(ready), &VaultError::Unavailable);
                     return Round::Done { later };
                 }
             }
         }
-        let acts = acts_of(todo);
+        let acts: Vec<_> = acts_of(todo).collect();
         if acts.is_empty() { Round::Done { later: acts } } else { Round::Exhausted(acts) }
+    }
+
+    /// The way to the store and the tip. Where others were faster too often, they wait until this attempt is over.
+    async fn approach<'a>(&mut self, core: &'a Core, lock: bool) -> Result<(Door<'a>, Tip), LoadError> {
+        let store = core.shared.store.as_ref();
+        let mut door =
+            if lock { Door::Locked(store.lock_head(core.platform).await?) } else { Door::Open(store) };
+        let tip = match self.tip.take() {
+            Some(tip) if !lock => tip,
+            Some(_) | None => core.load_tip(&mut door).await?,
+        };
+        Ok((door, tip))
     }
 
     /// Keeps looks that are still current, and reads the acts of all others again, together. Acts that cannot be read
     /// are answered; the others go on.
-    async fn look_again(&self, batches: Vec<Batch>, tip: &Tip) -> Vec<(Vec<Queued>, Look)> {
-        let (mut groups, mut unread) = (Vec::new(), Vec::new());
+    async fn look_again(&self, door: &mut Door<'_>, batches: Vec<Batch>, tip: &Tip) -> Vec<Seen> {
+        let (mut seen, mut unread) = (Vec::new(), Vec::new());
         for Batch { acts, look } in batches {
             match look {
-                Some(look) if is_current(&look, tip) => groups.push((acts, look)),
+                Some(look) if is_current(&look, tip) => {
+                    seen.extend(acts.into_iter().map(|queued| Seen { queued, look: Arc::clone(&look) }));
+                }
                 Some(_) | None => unread.extend(acts),
             }
         }
         if !unread.is_empty() {
-            match self.core.look(&unread).await {
-                Ok(look) => groups.push((unread, look)),
+            match self.core.look(door, &unread).await {
+                Ok(look) => {
+                    let look = Arc::new(look);
+                    seen.extend(unread.into_iter().map(|queued| Seen { queued, look: Arc::clone(&look) }));
+                }
                 Err(error) => {
                     self.report("a batch could not be read", &error);
                     finish_all(unread, &VaultError::Unavailable);
                 }
             }
         }
-        groups
+        seen
     }
 
-    async fn take_tip(&mut self) -> Result<Tip, ()> {
-        match self.tip.take() {
-            Some(tip) => Ok(tip),
-            None => {
-                self.core.load_tip().await.map_err(|error| self.report("the head is not believed", &error))
-            }
-        }
-    }
-
-    /// Decides every act on its own group's look and commits those that are ready. Leaves the new tip, or none
-    /// where it is unknown.
+    /// Decides every act on its own look and commits those that are ready. Leaves the new tip, or none where it is
+    /// unknown.
     async fn attempt(
         &mut self,
-        groups: Vec<(Vec<Queued>, Look)>,
+        door: Door<'_>,
+        seen: Vec<Seen>,
         tip: Tip,
-    ) -> (Vec<Queued>, Vec<Queued>, Attempt) {
+    ) -> (Vec<Seen>, Vec<Queued>, Attempt) {
         let core = Arc::clone(&self.core);
-        let Some(context) = groups.first().map(|(_, look)| Arc::clone(&look.context)) else {
+        let Some(context) = seen.first().map(|s| Arc::clone(&s.look.context)) else {
             self.tip = Some(tip);
             return (Vec::new(), Vec::new(), Attempt::Committed);
         };
-        let times = groups.iter().map(|(_, look)| core.shared.clock.adjust(look.snapshot.now));
+        let times = seen.iter().map(|s| core.shared.clock.adjust(s.look.snapshot.now));
         let now = times.fold(tip.last, Timestamp::max);
         let (mut plan, mut ready, mut later) = (Plan::default(), Vec::new(), Vec::new());
-        let (mut reading, mut writing) = (Vec::new(), Vec::new());
-        for (acts, look) in groups {
-            let look = Arc::new(look);
-            // Nobody waits for some of them any more: what changes nothing is then not decided, nor logged as given.
-            for queued in acts.into_iter().filter(|queued| queued.act.writes() || !queued.act.is_abandoned())
-            {
-                let kind = if queued.act.writes() { &mut writing } else { &mut reading };
-                kind.push((queued, Arc::clone(&look)));
-            }
-        }
-        for (mut queued, look) in reading.into_iter().chain(writing) {
-            let scene = Scene { shared: &core.shared, context: &look.context, snapshot: &look.snapshot, now };
+        // Nobody waits for some of them any more: what changes nothing is then not decided, nor logged as given.
+        let wanted = seen.into_iter().filter(|s| s.queued.act.writes() || !s.queued.act.is_abandoned());
+        let (writing, reading): (Vec<_>, Vec<_>) = wanted.partition(|s| s.queued.act.writes());
+        for Seen { mut queued, look } in reading.into_iter().chain(writing) {
+            let scene = Scene {
+                shared: &core.shared,
+                context: &look.context,
+                staff: &look.staff,
+                snapshot: &look.snapshot,
+                now,
+            };
             let mark = plan.mark();
             match queued.act.decide(&scene, &mut plan) {
-                Ok(Flow::Ready) => ready.push(queued),
+                Ok(Flow::Ready) => ready.push(Seen { queued, look }),
                 Ok(Flow::Later) => {
                     plan.undo_to(mark);
                     later.push(queued);
@@ -391,7 +446,7 @@ impl Committer {
             return (ready, later, Attempt::Committed);
         }
         let reconfigures = plan.reconfigures;
-        let attempt = self.commit(&context, plan, tip, now).await;
+        let attempt = self.commit(door, &context, plan, tip, now).await;
         if reconfigures
             && matches!(attempt, Attempt::Committed)
             && let Err(error) = core.reload_context(&context).await
@@ -401,8 +456,16 @@ impl Committer {
         (ready, later, attempt)
     }
 
-    async fn commit(&mut self, context: &Context, plan: Plan, tip: Tip, now: Timestamp) -> Attempt {
-        let commit = match self.build(context, plan, &tip, now) {
+    async fn commit(
+        &mut self,
+        door: Door<'_>,
+        context: &Context,
+        plan: Plan,
+        tip: Tip,
+        now: Timestamp,
+    ) -> Attempt {
+        let reconfigures = plan.reconfigures;
+        let (commit, tree) = match self.build(context, plan, &tip, now) {
             Ok(built) => built,
             Err(error) => {
                 self.tip = Some(tip);
@@ -410,27 +473,35 @@ impl Committer {
                 return Attempt::Failed;
             }
         };
-        let (commit, tree) = commit;
+        let own_platform = self.core.platform == PlatformId::VAULT;
         let next = Tip {
             tree,
             counters: commit.head.counters,
+            vault_epoch: tip.vault_epoch + u64::from(own_platform && reconfigures),
             last: now,
             checkpoint: commit.head.checkpoint.clone(),
         };
-        match self.core.shared.store.commit(&commit).await {
+        match door.commit(&commit).await {
             Ok(CommitOutcome::Committed) => {
                 self.tip = Some(next);
                 Attempt::Committed
             }
             // The tip is read anew: after a conflict it is the same, after a moved head it is not.
-            Ok(CommitOutcome::HeadMoved | CommitOutcome::Conflict) => Attempt::Again,
+            Ok(CommitOutcome::HeadMoved) => Attempt::Moved,
+            Ok(CommitOutcome::Conflict) => Attempt::Conflict,
             Err(error) => {
                 self.report("a commit failed", &error);
                 // Its outcome is unknown until the head is seen: the checkpoint is of this commit alone.
-                match self.core.load_tip().await {
+                let core = Arc::clone(&self.core);
+                match core.load_tip(&mut Door::Open(core.shared.store.as_ref())).await {
                     Ok(tip) if tip.checkpoint == next.checkpoint => {
                         self.tip = Some(next);
                         Attempt::Committed
+                    }
+                    // Another writer may have extended a commit of ours; only where nobody did is it surely undone.
+                    Ok(tip) if tip.counters == commit.expected => {
+                        self.tip = Some(tip);
+                        Attempt::Refused
                     }
                     Ok(tip) => {
                         self.tip = Some(tip);
@@ -476,7 +547,8 @@ impl Committer {
             .into_iter()
             .map(|t| TileRow { level: t.level, index: t.index, hashes: t.hashes, root: t.root.0 })
             .collect();
-        Ok((Commit { expected: tip.counters, head, entries, tiles, writes: plan.writes }, tree))
+        let (expected, vault_epoch) = (tip.counters, tip.vault_epoch);
+        Ok((Commit { expected, vault_epoch, head, entries, tiles, writes: plan.into_writes() }, tree))
     }
 
     fn report(&self, what: &'static str, error: &(dyn std::error::Error + 'static)) {
@@ -484,21 +556,27 @@ impl Committer {
     }
 }
 
-fn finish_all(acts: Vec<Queued>, error: &VaultError) {
+fn finish_all(acts: impl IntoIterator<Item = Queued>, error: &VaultError) {
     for queued in acts {
         queued.finish(Err(error.clone()));
     }
 }
 
-fn acts_of(batches: Vec<Batch>) -> Vec<Queued> {
-    batches.into_iter().flat_map(|batch| batch.acts).collect()
+fn acts_of(batches: Vec<Batch>) -> impl Iterator<Item = Queued> {
+    batches.into_iter().flat_map(|batch| batch.acts)
 }
 
-/// Whether a look may be decided on: it saw the last change of policy, callers, keys and permissions. Its log may
-/// be shorter than the tip's, by this process's own batches.
+fn unseen(seen: Vec<Seen>) -> impl Iterator<Item = Queued> {
+    seen.into_iter().map(|seen| seen.queued)
+}
+
+/// Whether a look may be decided on: it saw the last change of policy, callers, staff, keys and permissions. Its log
+/// may be shorter than the tip's.
 fn is_current(look: &Look, tip: &Tip) -> bool {
     let seen = look.snapshot.head.counters;
     look.context.config_epoch == tip.counters.config_epoch
+        && look.staff.config_epoch == tip.vault_epoch
+        && look.snapshot.vault_epoch == tip.vault_epoch
         && seen.config_epoch == tip.counters.config_epoch
         && seen.tighten_seq == tip.counters.tighten_seq
         && seen.size <= tip.counters.size

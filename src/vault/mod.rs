@@ -9,15 +9,23 @@ pub mod consent;
 pub mod context;
 pub mod describe;
 pub mod detokenize;
+mod door;
 pub mod enrol;
 pub mod error;
 mod heads;
 pub mod install;
 pub mod lane;
+pub mod platforms;
 pub mod refusals;
 pub mod tokenize;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 
 use crate::{
     crypto::{audit_key::AuditKey, kms::Kms},
@@ -38,6 +46,8 @@ use refusals::{Refusal, Refusals};
 
 /// What every part of the vault shares.
 pub(crate) struct Shared {
+    /// Staff, and the context of the vault's own lane.
+    pub(crate) staff: Arc<ArcSwap<Context>>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) kms: Arc<dyn Kms>,
     pub(crate) clock: Arc<Clock>,
@@ -45,12 +55,25 @@ pub(crate) struct Shared {
     pub(crate) signatory: Signatory,
 }
 
+impl Shared {
+    async fn reload_staff(&self, previous: &Context) -> Result<(), LoadError> {
+        let fresh =
+            Context::load(self.store.as_ref(), self.kms.as_ref(), PlatformId::VAULT, Some(previous)).await?;
+        self.staff.store(Arc::new(fresh));
+        Ok(())
+    }
+}
+
 /// An open vault: a lane for each platform.
 pub struct Vault {
     shared: Arc<Shared>,
-    platforms: HashMap<PlatformId, Platform>,
+    platforms: ArcSwap<Platforms>,
+    /// Held while platforms are added.
+    adding: Mutex<()>,
     refusals: Refusals,
 }
+
+type Platforms = BTreeMap<PlatformId, Arc<Platform>>;
 
 struct Platform {
     name: PlatformName,
@@ -71,13 +94,32 @@ impl Vault {
         let installation = store.installation().await?.ok_or(LoadError::NotInitialised)?;
         let audit_key = context::audit_key(store.as_ref(), kms.as_ref(), &installation.name).await?;
         let signatory = Signatory::new(installation.name.clone(), audit_key)?;
-        let shared = Arc::new(Shared { store, kms, clock, rng, signatory });
-        let mut platforms = HashMap::new();
+        let staff = Context::load(store.as_ref(), kms.as_ref(), PlatformId::VAULT, None).await?;
+        let staff = Arc::new(ArcSwap::from_pointee(staff));
+        let shared = Arc::new(Shared { staff, store, kms, clock, rng, signatory });
+        let vault = Self {
+            shared,
+            platforms: ArcSwap::default(),
+            adding: Mutex::default(),
+            refusals: Refusals::default(),
+        };
+        vault.find_platforms().await?;
+        Ok(vault)
+    }
+
+    /// Starts a lane for each platform that has none here yet: another replica may have made it.
+    pub(crate) async fn find_platforms(&self) -> Result<(), LoadError> {
+        let _adding = self.adding.lock().await;
+        let installation = self.shared.store.installation().await?.ok_or(LoadError::NotInitialised)?;
+        let mut platforms = Platforms::clone(&self.platforms.load());
         for (id, name) in installation.platforms {
-            let lane = Lane::start(Arc::clone(&shared), id, name.clone()).await?;
-            platforms.insert(id, Platform { name, lane });
+            if let Entry::Vacant(vacant) = platforms.entry(id) {
+                let lane = Lane::start(Arc::clone(&self.shared), id, name.clone()).await?;
+                vacant.insert(Arc::new(Platform { name, lane }));
+            }
         }
-        Ok(Self { shared, platforms, refusals: Refusals::default() })
+        self.platforms.store(Arc::new(platforms));
+        Ok(())
     }
 
     /// The audit key's public half, to be kept outside the installation.
@@ -93,8 +135,9 @@ impl Vault {
     }
 
     /// Every platform of the installation, the vault's own among them.
-    pub fn platforms(&self) -> impl Iterator<Item = (PlatformId, &PlatformName)> {
-        self.platforms.iter().map(|(id, platform)| (*id, &platform.name))
+    #[must_use]
+    pub fn platforms(&self) -> Vec<(PlatformId, PlatformName)> {
+        self.platforms.load().iter().map(|(id, platform)| (*id, platform.name.clone())).collect()
     }
 
     /// The vault's clock.
@@ -106,13 +149,13 @@ impl Vault {
     /// The platform of this name.
     #[must_use]
     pub fn platform_named(&self, name: &str) -> Option<PlatformId> {
-        self.platforms.iter().find(|(_, p)| p.name.as_str() == name).map(|(id, _)| *id)
+        self.platforms.load().iter().find(|(_, p)| p.name.as_str() == name).map(|(id, _)| *id)
     }
 
     /// Name of a platform.
     #[must_use]
-    pub fn platform_name(&self, id: PlatformId) -> Option<&PlatformName> {
-        self.platforms.get(&id).map(|p| &p.name)
+    pub fn platform_name(&self, id: PlatformId) -> Option<PlatformName> {
+        self.platforms.load().get(&id).map(|p| p.name.clone())
     }
 
     /// The enrolled caller with this certificate URI, of whichever platform.
@@ -121,6 +164,7 @@ impl Vault {
     /// [`VaultError::UnknownCaller`].
     pub fn caller(&self, spiffe_id: &SpiffeId) -> Result<Arc<Caller>, VaultError> {
         self.platforms
+            .load()
             .values()
             .find_map(|platform| platform.lane.context().caller(spiffe_id))
             .ok_or(VaultError::UnknownCaller)
@@ -131,7 +175,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Unavailable`] where there is no such lane.
     pub fn context(&self, platform: PlatformId) -> Result<Arc<Context>, VaultError> {
-        self.lane(platform).map(Lane::context)
+        Ok(self.platform(platform)?.lane.context())
     }
 
     /// Ends the lanes after what waits in them, then the database's connections.
@@ -139,7 +183,7 @@ impl Vault {
         if let Err(error) = self.log_refusals().await {
             tracing::warn!(%error, "refusals that were counted could not be logged");
         }
-        for platform in self.platforms.values() {
+        for platform in self.platforms.load().values() {
             platform.lane.close().await;
         }
         self.shared.store.close().await;
@@ -147,15 +191,25 @@ impl Vault {
 
     /// Puts a caller's act into its platform's lane. A lane that is full is counted as a refusal.
     fn submit(&self, caller: &Caller, act: impl act::Act + 'static) -> Result<(), VaultError> {
-        let submitted = self.lane(caller.platform)?.submit(act);
+        self.submit_to(caller.platform, caller, act)
+    }
+
+    /// Puts a caller's act into a platform's lane: a member of the staff acts on many.
+    fn submit_to(
+        &self,
+        platform: PlatformId,
+        caller: &Caller,
+        act: impl act::Act + 'static,
+    ) -> Result<(), VaultError> {
+        let submitted = self.platform(platform)?.lane.submit(act);
         if submitted == Err(VaultError::Overloaded) {
             self.count_refusals(caller, Refusal::Overloaded, 1);
         }
         submitted
     }
 
-    fn lane(&self, platform: PlatformId) -> Result<&Lane, VaultError> {
-        self.platforms.get(&platform).map(|p| &p.lane).ok_or(VaultError::Unavailable)
+    fn platform(&self, platform: PlatformId) -> Result<Arc<Platform>, VaultError> {
+        self.platforms.load().get(&platform).cloned().ok_or(VaultError::Unavailable)
     }
 
     fn audit_key(&self) -> &AuditKey {

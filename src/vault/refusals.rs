@@ -85,7 +85,12 @@ impl Vault {
         for (platform, sums) in by_platform {
             let (reply, waiting) = reply();
             let act = SummaryAct { sums: sums.clone(), reply };
-            submitted.push((platform, sums, waiting, self.lane(platform).and_then(|lane| lane.submit(act))));
+            submitted.push((
+                platform,
+                sums,
+                waiting,
+                self.platform(platform).and_then(|p| p.lane.submit(act)),
+            ));
         }
         let mut outcome = Ok(());
         for (platform, sums, waiting, submitted) in submitted {

@@ -22,6 +22,7 @@ use crate::{
         ids::{ConsentId, RecordId, SubjectId, TokenRowId},
         names::FieldName,
         secret::{Plaintext, Sealed},
+        subject::{SubjectKind, ValueSource},
         token::{Token, TokenMode, TokenState},
     },
     policy::{
@@ -29,7 +30,7 @@ use crate::{
         model::Policy,
     },
     store::{
-        FoundSubject, ReadKeys, Write,
+        ReadKeys, Write,
         rows::{RecordRow, RecordState, SubjectRow, TokenRow},
     },
 };
@@ -106,7 +107,7 @@ impl Checked {
     /// Checks form and types before the lane, where it can run beside other calls.
     /// A caller that the policy names for nothing of this kind is refused before anything is looked at.
     fn new(item: NewValues, context: &Context, caller: &Caller) -> Result<Self, VaultError> {
-        let policy = context.policy.as_deref().ok_or(Denial::CallerNotAllowed)?;
+        let policy = context.policy().ok_or(Denial::CallerNotAllowed)?;
         require_role(caller, Role::Service)?;
         if !policy.collects_anything(caller) && !policy.may_record_consents(caller) {
             return Err(Denial::CallerNotAllowed.into());
@@ -164,7 +165,7 @@ impl Act for TokenizeAct {
 
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {
         let index = &context.keys.index;
-        keys.subjects.extend(
+        keys.references.extend(
             self.items
                 .iter()
                 .flatten()
@@ -220,7 +221,7 @@ impl Act for TokenizeAct {
 struct OpenSubject<'s> {
     id: SubjectId,
     key: SubjectKey,
-    records: &'s [RecordRow],
+    records: Vec<&'s RecordRow>,
 }
 
 struct Storing<'a> {
@@ -242,7 +243,7 @@ impl Storing<'_> {
             return Ok(Err(reason));
         }
         let version = self.scene.keys().index.version;
-        let known = self.scene.found(self.scene.snapshot.subjects.get(&(version, reference_hash)));
+        let known = self.scene.subject_by_reference(&(version, reference_hash));
         let subject = match known.and_then(|found| found.map(|found| self.open(found)).transpose()) {
             Ok(Some(subject)) => subject,
             Ok(None) => self.create(plan, item, reference_hash)?,
@@ -293,15 +294,14 @@ impl Storing<'_> {
         Ok(())
     }
 
-    fn open<'s>(&self, found: &'s FoundSubject) -> Result<OpenSubject<'s>, Denial> {
-        self.scene.trust_subject(&found.subject)?;
-        match found.subject.state {
+    fn open(&self, found: &SubjectRow) -> Result<OpenSubject<'_>, Denial> {
+        match found.state {
             SubjectState::Active => {}
             SubjectState::Restricted => return Err(Denial::SubjectRestricted),
             SubjectState::Erased => return Err(Denial::SubjectErased),
         }
-        let key = self.scene.subject_key(&found.subject)?;
-        Ok(OpenSubject { id: found.subject.id, key, records: &found.records })
+        let key = self.scene.subject_key(found)?;
+        Ok(OpenSubject { id: found.id, key, records: self.scene.records_of(found.id)? })
     }
 
     fn create(
@@ -324,7 +324,11 @@ impl Storing<'_> {
                 .seal_at(&place, item.subject_reference.as_bytes(), rng)
                 .map_err(unavailable)?,
             wrapped_key: Some(scene.keys().wrap(id, &key, rng).map_err(unavailable)?),
+            kind: SubjectKind::Natural,
             state: SubjectState::Active,
+            restriction: None,
+            erased_at: None,
+            destroy_at: None,
             created_at: scene.now,
             mac: [0; 32],
         };
@@ -336,7 +340,7 @@ impl Storing<'_> {
             ..scene.entry(self.call, self.asker, self.caller, Verdict::Done)?
         });
         plan.writes.push(Write::InsertSubject(row));
-        Ok(OpenSubject { id, key, records: &[] })
+        Ok(OpenSubject { id, key, records: Vec::new() })
     }
 
     fn store_value(
@@ -364,7 +368,6 @@ impl Storing<'_> {
         held: &RecordRow,
         value: &Plaintext,
     ) -> Result<(), Denial> {
-        self.scene.trust_record(held)?;
         let equal = subject
             .key
             .value_equals(&held.address, &held.sealed_value, value)
@@ -392,6 +395,7 @@ impl Storing<'_> {
         let mut row = RecordRow {
             address,
             state: RecordState::Current,
+            source: ValueSource::Subject,
             sealed_value,
             created_at: scene.now,
             mac: [0; 32],
@@ -418,10 +422,12 @@ impl Storing<'_> {
         let mut row = TokenRow {
             platform,
             hash: token_hash(&token),
+            hash_version: 0,
             id,
             record,
             mode: TokenMode::Random,
             state: TokenState::Active,
+            expires_at: None,
             sealed_token,
             created_at: scene.now,
             mac: [0; 32],

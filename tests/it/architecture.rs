@@ -16,7 +16,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("vault", &["policy", "audit", "crypto", "store", "domain"]),
     ("grpc", &["vault", "policy", "domain"]),
     ("telemetry", &[]),
-    ("config", &["grpc", "vault", "domain"]),
+    ("config", &["grpc", "vault", "store", "domain"]),
     ("cli", &["grpc", "vault", "policy", "audit", "crypto", "store", "domain", "config", "telemetry"]),
 ];
 

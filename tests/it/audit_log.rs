@@ -173,11 +173,7 @@ async fn only_auditors_see_a_log() {
 /// Refusals before a decision: summed, not written one by one.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_before_a_decision_are_summed() {
-    use sandyq::{
-        audit::entry::Entry,
-        domain::ids::PlatformId,
-        store::{Store as _, sqlite::SqliteStore},
-    };
+    use sandyq::{audit::entry::Entry, domain::ids::PlatformId, store::sqlite};
     let served = Served::start().await;
     for _ in 0..7 {
         let refused = served.read("payments", "payments", "sq1_mistyped").await;
@@ -192,7 +188,7 @@ async fn refusals_before_a_decision_are_summed() {
     }
     let database = served.file("sandyq.db");
     served.running.stop().await.unwrap();
-    let store = SqliteStore::open(&database).await.unwrap();
+    let store = sqlite::open(&database).await.unwrap();
     let mut summaries = Vec::new();
     for platform in [PlatformId::VAULT, PlatformId::new(1)] {
         let rows = store.entries(platform, 0, 1000).await.unwrap();
@@ -211,10 +207,7 @@ async fn refusals_before_a_decision_are_summed() {
 /// What the log says of one person's story.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_decision_is_an_entry() {
-    use sandyq::{
-        audit::entry::Entry,
-        store::{Store as _, sqlite::SqliteStore},
-    };
+    use sandyq::{audit::entry::Entry, store::sqlite};
     let served = Served::start().await;
     let person = served.store(1).await;
     let _answer = served.read("payments", "payments", person.token("iin")).await;
@@ -228,7 +221,7 @@ async fn every_decision_is_an_entry() {
     let database = served.file("sandyq.db");
     served.running.stop().await.unwrap();
 
-    let store = SqliteStore::open(&database).await.unwrap();
+    let store = sqlite::open(&database).await.unwrap();
     let rows = store.entries(sandyq::domain::ids::PlatformId::new(1), 0, 1000).await.unwrap();
     let entries: Vec<_> = rows.iter().map(|row| Entry::decode(&row.entry).unwrap()).collect();
     let count = |call: &str, verdict: &str, reason: Option<&str>| {

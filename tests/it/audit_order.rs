@@ -8,17 +8,23 @@ use std::sync::{
 
 use sandyq::{
     audit::entry::Entry,
-    domain::ids::PlatformId,
+    domain::{ids::PlatformId, time::Timestamp},
     store::{
-        Commit, CommitOutcome, Installation, NewPlatform, ReadKeys, Snapshot, Store, StoreError,
-        StoredConfig, StoredTree,
-        rows::{EntryRow, SecondHead, TileRow},
+        Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys, RowMark,
+        Snapshot, Store, StoreError, StoredConfig, StoredTree,
+        rows::{
+            log::{EntryRow, SecondHead, TileRow},
+            work::{OperationRow, ReplicaRow},
+        },
     },
     vault::error::VaultError,
 };
 use tokio::sync::Semaphore;
 
-use crate::common::vault::{OpenVault, PLATFORM};
+use crate::common::{
+    backend::{Backend, on_both},
+    vault::{OpenVault, PLATFORM},
+};
 
 const PASS: u8 = 0;
 /// Commits, says so, and waits before it returns.
@@ -57,12 +63,14 @@ fn broken() -> StoreError {
     StoreError::Schema("stopped by the test".to_owned())
 }
 
-#[async_trait::async_trait]
-impl Store for Gate {
-    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+impl Gate {
+    async fn pass(
+        &self,
+        commit: impl Future<Output = Result<CommitOutcome, StoreError>>,
+    ) -> Result<CommitOutcome, StoreError> {
         match self.mode.load(Ordering::SeqCst) {
             HOLD_AFTER => {
-                let outcome = self.inner.commit(commit).await?;
+                let outcome = commit.await?;
                 self.committed.add_permits(1);
                 self.go_on.acquire().await.unwrap().forget();
                 Ok(outcome)
@@ -70,11 +78,11 @@ impl Store for Gate {
             HOLD_BEFORE => {
                 self.committed.add_permits(1);
                 self.go_on.acquire().await.unwrap().forget();
-                self.inner.commit(commit).await
+                commit.await
             }
             FAIL_BEFORE => Err(broken()),
             FAIL_AFTER => {
-                self.inner.commit(commit).await?;
+                commit.await?;
                 self.set(PASS);
                 Err(broken())
             }
@@ -82,16 +90,69 @@ impl Store for Gate {
                 self.committed.add_permits(1);
                 Ok(CommitOutcome::HeadMoved)
             }
-            _ => self.inner.commit(commit).await,
+            _ => commit.await,
         }
+    }
+}
+
+struct GatedHead<'a> {
+    gate: &'a Gate,
+    inner: Box<dyn LockedHead + 'a>,
+}
+
+#[async_trait::async_trait]
+impl LockedHead for GatedHead<'_> {
+    async fn tree(&mut self) -> Result<StoredTree, StoreError> {
+        self.inner.tree().await
+    }
+
+    async fn read(&mut self, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
+        let snapshot = self.inner.read(keys).await;
+        self.gate.reads.add_permits(1);
+        snapshot
+    }
+
+    async fn commit(self: Box<Self>, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        let Self { gate, inner } = *self;
+        gate.pass(inner.commit(commit)).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Gate {
+    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        self.pass(self.inner.commit(commit)).await
+    }
+
+    async fn lock_head(&self, platform: PlatformId) -> Result<Box<dyn LockedHead + '_>, StoreError> {
+        Ok(Box::new(GatedHead { gate: self, inner: self.inner.lock_head(platform).await? }))
+    }
+
+    async fn operations(
+        &self,
+        platform: PlatformId,
+        due: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<OperationRow>, StoreError> {
+        self.inner.operations(platform, due, limit).await
+    }
+
+    async fn row_marks(
+        &self,
+        platform: PlatformId,
+        table: GrantingTable,
+        after: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<RowMark>, StoreError> {
+        self.inner.row_marks(platform, table, after, limit).await
+    }
+
+    async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
+        self.inner.heartbeat(replica).await
     }
 
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError> {
         self.inner.create_installation(name, vault).await
-    }
-
-    async fn create_platform(&self, platform: NewPlatform) -> Result<(), StoreError> {
-        self.inner.create_platform(platform).await
     }
 
     async fn installation(&self) -> Result<Option<Installation>, StoreError> {
@@ -145,10 +206,10 @@ impl Store for Gate {
     }
 }
 
-async fn gated() -> (tempfile::TempDir, OpenVault, Arc<Gate>) {
+async fn gated(backend: &Backend) -> (tempfile::TempDir, OpenVault, Arc<Gate>) {
     let dir = tempfile::tempdir().unwrap();
     let mut gate = None;
-    let open = OpenVault::create(dir.path(), |inner| {
+    let open = OpenVault::create(backend, dir.path(), |inner| {
         let made = Arc::new(Gate {
             inner,
             mode: AtomicU8::new(PASS),
@@ -163,9 +224,9 @@ async fn gated() -> (tempfile::TempDir, OpenVault, Arc<Gate>) {
     (dir, open, gate.unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_answer_before_the_entry_is_durable() {
-    let (_dir, open, gate) = gated().await;
+on_both!(no_answer_before_the_entry_is_durable);
+async fn no_answer_before_the_entry_is_durable(backend: Backend) {
+    let (_dir, open, gate) = gated(&backend).await;
     let stored = open.store_iin(1).await;
     assert_eq!(gate.permits().await, 0);
 
@@ -189,9 +250,9 @@ async fn no_answer_before_the_entry_is_durable() {
     assert_eq!(answer.await.unwrap().value.expose(), crate::common::people::iin(1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_entry_no_answer() {
-    let (_dir, open, gate) = gated().await;
+on_both!(no_entry_no_answer);
+async fn no_entry_no_answer(backend: Backend) {
+    let (_dir, open, gate) = gated(&backend).await;
     let stored = open.store_iin(1).await;
     gate.set(FAIL_BEFORE);
     let refused = open.detokenize(&stored.tokens[0].token).await.err();
@@ -202,18 +263,18 @@ async fn no_entry_no_answer() {
     assert_eq!(gate.permits().await, 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_outcome_is_looked_up() {
-    let (_dir, open, gate) = gated().await;
+on_both!(an_unknown_outcome_is_looked_up);
+async fn an_unknown_outcome_is_looked_up(backend: Backend) {
+    let (_dir, open, gate) = gated(&backend).await;
     let stored = open.store_iin(1).await;
     gate.set(FAIL_AFTER);
     assert!(open.detokenize(&stored.tokens[0].token).await.is_ok(), "the head shows that it was committed");
     assert_eq!(gate.permits().await, 1, "and it was committed once");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_moved_head_is_read_and_decided_again() {
-    let (_dir, open, gate) = gated().await;
+on_both!(a_moved_head_is_read_and_decided_again);
+async fn a_moved_head_is_read_and_decided_again(backend: Backend) {
+    let (_dir, open, gate) = gated(&backend).await;
     let stored = open.store_iin(1).await;
     gate.set(MOVED);
     let refused = open.detokenize(&stored.tokens[0].token).await.err();
@@ -225,16 +286,16 @@ async fn a_moved_head_is_read_and_decided_again() {
 /// Two processes on one SQLite file would fight over the head.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_one_file_is_refused() {
-    let (dir, _open, _gate) = gated().await;
-    let second = sandyq::store::sqlite::SqliteStore::open(&dir.path().join("db")).await;
+    let (dir, _open, _gate) = gated(&Backend::Sqlite).await;
+    let second = sandyq::store::sqlite::open(&dir.path().join("sandyq.db")).await;
     let error = second.err().unwrap().to_string();
     assert!(error.contains("in use by another process"), "{error}");
 }
 
-/// A batch that was read before a withdrawal is decided again after it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_withdrawal_between_read_and_commit_binds() {
-    let (_dir, open, gate) = gated().await;
+// A batch that was read before a withdrawal is decided again after it.
+on_both!(a_withdrawal_between_read_and_commit_binds);
+async fn a_withdrawal_between_read_and_commit_binds(backend: Backend) {
+    let (_dir, open, gate) = gated(&backend).await;
     let stored = open.store_iin(1).await;
     let (consent, token) = (stored.consents[0], &stored.tokens[0].token);
     let backend = open.caller("backend");

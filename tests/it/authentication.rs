@@ -124,7 +124,11 @@ async fn the_documented_recipe_makes_good_certificates() {
             std::fs::copy(dir.path().join(&file), files.join(&file)).unwrap();
         }
     }
-    let served = Served { running: installation.start(false).await.unwrap(), dir };
+    let served = Served {
+        running: installation.start(false).await.unwrap(),
+        dir,
+        backend: crate::common::backend::Backend::Sqlite,
+    };
     for caller in ["backend", "payments", "auditor"] {
         let me = served.vault(caller).await.who_am_i(pb::WhoAmIRequest {}).await.unwrap().into_inner();
         assert_eq!(me.caller, caller);

@@ -5,14 +5,15 @@ use std::time::Duration;
 use sandyq::{domain::time::Clock, grpc::pb, policy::decide::Denial, vault::error::VaultError};
 
 use crate::common::{
+    backend::{Backend, on_both},
     people::grant,
     served::{Served, reason, request_id},
     vault::{OpenVault, person},
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_withdrawal_binds_at_once_and_for_its_purpose_alone() {
-    let served = Served::start().await;
+on_both!(a_withdrawal_binds_at_once_and_for_its_purpose_alone);
+async fn a_withdrawal_binds_at_once_and_for_its_purpose_alone(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let person = served.store(1).await;
     let mut consents = served.consents("backend").await;
     let withdraw = || pb::WithdrawConsentRequest {
@@ -54,10 +55,10 @@ async fn a_withdrawal_binds_at_once_and_for_its_purpose_alone() {
     served.running.stop().await.unwrap();
 }
 
-/// A retry may have recorded a consent twice: the person's no ends both.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_withdrawal_ends_twins_too() {
-    let served = Served::start().await;
+// A retry may have recorded a consent twice: the person's no ends both.
+on_both!(a_withdrawal_ends_twins_too);
+async fn a_withdrawal_ends_twins_too(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let first = served.store(1).await;
     let second = served.store(1).await;
     let request = pb::WithdrawConsentRequest {
@@ -72,10 +73,10 @@ async fn a_withdrawal_ends_twins_too() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_term_ends() {
+on_both!(a_term_ends);
+async fn a_term_ends(backend: Backend) {
     let dir = tempfile::tempdir().unwrap();
-    let open = OpenVault::create(dir.path(), |store| store).await;
+    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
     let end = open.clock.now().plus(Duration::from_hours(1));
     let stored = open.tokenize(person(1, Some(end))).await.unwrap();
     let token = &stored.tokens[0].token;
@@ -84,10 +85,10 @@ async fn a_term_ends() {
     assert_eq!(open.detokenize(token).await.err(), Some(VaultError::Denied(Denial::ConsentExpired)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_consent_nothing_is_read() {
+on_both!(without_a_consent_nothing_is_read);
+async fn without_a_consent_nothing_is_read(backend: Backend) {
     let dir = tempfile::tempdir().unwrap();
-    let open = OpenVault::create(dir.path(), |store| store).await;
+    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
     let mut values = person(1, None);
     values.consents.clear();
     let stored = open.tokenize(values).await.unwrap();
@@ -95,9 +96,9 @@ async fn without_a_consent_nothing_is_read() {
     assert_eq!(refused, Some(VaultError::Denied(Denial::ConsentMissing)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn consents_are_listed_by_page_newest_first() {
-    let served = Served::start().await;
+on_both!(consents_are_listed_by_page_newest_first);
+async fn consents_are_listed_by_page_newest_first(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     served.store(1).await;
     let mut consents = served.consents("backend").await;
     for _ in 0..5 {
@@ -134,9 +135,9 @@ async fn consents_are_listed_by_page_newest_first() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn consents_of_strangers_are_refused() {
-    let served = Served::start().await;
+on_both!(consents_of_strangers_are_refused);
+async fn consents_of_strangers_are_refused(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let person = served.store(1).await;
     let mut backend = served.consents("backend").await;
     let unknown = pb::GrantConsentRequest {

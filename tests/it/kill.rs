@@ -14,11 +14,8 @@ use std::{
 };
 
 use sandyq::{
-    audit::entry::Entry,
-    cli::local::LocalInstallation,
-    domain::ids::PlatformId,
-    grpc::pb::vault_service_client::VaultServiceClient,
-    store::{Store as _, sqlite::SqliteStore},
+    audit::entry::Entry, cli::local::LocalInstallation, domain::ids::PlatformId,
+    grpc::pb::vault_service_client::VaultServiceClient, store::sqlite,
 };
 use tokio::{sync::Notify, task::JoinSet};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -170,7 +167,7 @@ async fn run_and_kill(files: &Path, acknowledged: &Arc<Acknowledged>, round: u32
 }
 
 async fn check(files: &Path, acknowledged: &Acknowledged) {
-    let store = SqliteStore::open(&files.join("sandyq.db")).await.unwrap();
+    let store = sqlite::open(&files.join("sandyq.db")).await.unwrap();
     let platform = PlatformId::new(1);
     let size = store.tree(platform).await.unwrap().head.counters.size;
     let rows = store.entries(platform, 0, u32::try_from(size).unwrap()).await.unwrap();
@@ -191,7 +188,11 @@ async fn check(files: &Path, acknowledged: &Acknowledged) {
 
     // Opening checks head, leaves and MACs; every acknowledged person must be readable.
     let running = LocalInstallation::open(files).start(false).await.unwrap();
-    let server = crate::common::served::Served { running, dir: tempfile::tempdir().unwrap() };
+    let server = crate::common::served::Served {
+        running,
+        dir: tempfile::tempdir().unwrap(),
+        backend: crate::common::backend::Backend::Sqlite,
+    };
     let people = std::mem::take(&mut *acknowledged.people.lock().unwrap());
     println!("{} reads and {} people acknowledged, all durable", reads.len(), people.len());
     for (number, token) in people {

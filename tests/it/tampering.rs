@@ -72,7 +72,7 @@ async fn an_edited_row_that_grants_is_not_believed() {
         first!("consents", "policy_version = 9"),
         first!("consents", "text_sha256 = zeroblob(32)"),
         first!("consents", "mac = zeroblob(32)", "purpose = 'payments'"),
-        first!("subjects", "state = 'restricted'"),
+        first!("subjects", "state = 'restricted', restriction_trigger = 'legal_hold', review_at = 1"),
         first!("subjects", "created_at = created_at - 1"),
         first!("subjects", "mac = zeroblob(32)"),
         first!("records", "created_at = created_at + 1", "field = 'iin'"),

@@ -3,6 +3,7 @@
 use sandyq::grpc::pb;
 
 use crate::common::{
+    backend::{Backend, on_both},
     people::{grant, iin, tokenize_request},
     served::{Served, detokenize_request, reason, request_id},
 };
@@ -10,9 +11,9 @@ use crate::common::{
 /// One fault put into a good request.
 type Change<T> = fn(&mut T);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_value_comes_back_for_its_purpose_alone() {
-    let served = Served::start().await;
+on_both!(a_value_comes_back_for_its_purpose_alone);
+async fn a_value_comes_back_for_its_purpose_alone(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let person = served.store(1).await;
     let read = async |caller: &str, purpose: &str, field: &str| {
         served.read(caller, purpose, person.token(field)).await
@@ -35,9 +36,9 @@ async fn a_value_comes_back_for_its_purpose_alone() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn missing_and_forbidden_are_the_same_answer() {
-    let served = Served::start().await;
+on_both!(missing_and_forbidden_are_the_same_answer);
+async fn missing_and_forbidden_are_the_same_answer(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let person = served.store(1).await;
     let never_was = {
         use sandyq::{crypto::random::SystemRng, domain::token::Token};
@@ -57,9 +58,9 @@ async fn missing_and_forbidden_are_the_same_answer() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_masked_view_hides() {
-    let served = Served::start().await;
+on_both!(a_masked_view_hides);
+async fn a_masked_view_hides(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let person = served.store(1).await;
     let mut client = served.vault("support").await;
     for (field, masked) in [("phone", "+*******0001"), ("email", "p***@example.kz"), ("surname", "С***")] {
@@ -72,9 +73,9 @@ async fn a_masked_view_hides() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_value_again_is_a_further_token_and_another_is_refused() {
-    let served = Served::start().await;
+on_both!(the_same_value_again_is_a_further_token_and_another_is_refused);
+async fn the_same_value_again_is_a_further_token_and_another_is_refused(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let first = served.store(1).await;
     let again = served.store(1).await;
     assert_eq!(first.subject, again.subject);
@@ -100,9 +101,9 @@ async fn the_same_value_again_is_a_further_token_and_another_is_refused() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_answers_each_item_alone_and_in_order() {
-    let served = Served::start().await;
+on_both!(a_batch_answers_each_item_alone_and_in_order);
+async fn a_batch_answers_each_item_alone_and_in_order(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let mut backend = served.vault("backend").await;
     let item = |number: u32| {
         let request = tokenize_request(number);
@@ -116,7 +117,8 @@ async fn a_batch_answers_each_item_alone_and_in_order() {
     let mut items: Vec<_> = (1..=8).map(item).collect();
     items[2].fields[2].value = "991231600003".into();
     items[4].subject_reference = String::new();
-    items[6].subject_reference = items[5].subject_reference.clone();
+    let twice = items[5].subject_reference.clone();
+    items[6].subject_reference = twice;
     let request = pb::BatchTokenizeRequest { request_id: request_id(), items };
     let results = backend.batch_tokenize(request).await.unwrap().into_inner().results;
     let mut tokens = Vec::new();
@@ -159,9 +161,9 @@ async fn a_batch_answers_each_item_alone_and_in_order() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_writers_of_one_subject_agree() {
-    let served = Served::start().await;
+on_both!(concurrent_writers_of_one_subject_agree);
+async fn concurrent_writers_of_one_subject_agree(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let channel = served.channel("backend").await;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..32 {
@@ -178,9 +180,9 @@ async fn concurrent_writers_of_one_subject_agree() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bad_input_is_refused_field_by_field_and_changes_nothing() {
-    let served = Served::start().await;
+on_both!(bad_input_is_refused_field_by_field_and_changes_nothing);
+async fn bad_input_is_refused_field_by_field_and_changes_nothing(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let mut client = served.vault("backend").await;
     let size = served.audit("auditor").await;
     let head = async |mut audit: pb::audit_service_client::AuditServiceClient<_>| {
@@ -235,11 +237,11 @@ async fn bad_input_is_refused_field_by_field_and_changes_nothing() {
     served.running.stop().await.unwrap();
 }
 
-/// What it costs to refuse a request must not grow with the request.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_full_of_faults_gets_a_short_answer() {
+// What it costs to refuse a request must not grow with the request.
+on_both!(a_request_full_of_faults_gets_a_short_answer);
+async fn a_request_full_of_faults_gets_a_short_answer(backend: Backend) {
     use tonic_types::StatusExt as _;
-    let served = Served::start().await;
+    let served = Served::start_on(&backend).await;
     let mut client = served.vault("backend").await;
     let mut requests = Vec::new();
     let mut request = tokenize_request(1);
@@ -263,9 +265,9 @@ async fn a_request_full_of_faults_gets_a_short_answer() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn questions_of_bad_form_are_refused() {
-    let served = Served::start().await;
+on_both!(questions_of_bad_form_are_refused);
+async fn questions_of_bad_form_are_refused(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let person = served.store(1).await;
     let mut client = served.vault("payments").await;
     let cases: [(&str, Change<pb::DetokenizeRequest>); 8] = [
@@ -299,9 +301,9 @@ async fn questions_of_bad_form_are_refused() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_described_without_its_value() {
-    let served = Served::start().await;
+on_both!(a_token_is_described_without_its_value);
+async fn a_token_is_described_without_its_value(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let person = served.store(1).await;
     let request = pb::DescribeTokenRequest { token: person.token("iin").into() };
     let described = served.vault("payments").await.describe_token(request).await.unwrap().into_inner();
@@ -312,9 +314,9 @@ async fn a_token_is_described_without_its_value() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_callers_that_the_policy_names_may_store() {
-    let served = Served::start().await;
+on_both!(only_callers_that_the_policy_names_may_store);
+async fn only_callers_that_the_policy_names_may_store(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     for caller in ["payments", "support"] {
         let status = served.vault(caller).await.tokenize(tokenize_request(1)).await.unwrap_err();
         assert_eq!(reason(&status), "CALLER_NOT_ALLOWED", "{caller}");
@@ -327,9 +329,9 @@ async fn only_callers_that_the_policy_names_may_store() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn everything_is_there_after_a_restart() {
-    let served = Served::start().await;
+on_both!(everything_is_there_after_a_restart);
+async fn everything_is_there_after_a_restart(backend: Backend) {
+    let served = Served::start_on(&backend).await;
     let person = served.store(1).await;
     let served = served.restart().await;
     assert_eq!(served.read("payments", "payments", person.token("iin")).await, Ok(iin(1)));

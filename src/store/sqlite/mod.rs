@@ -1,65 +1,64 @@
 //! SQLite: one writer, a pool of readers, write-ahead log with full synchronisation.
 
-mod commit;
-mod decode;
-mod read;
-mod schema;
 mod tamper;
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection as _, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    Connection as _, Sqlite, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
 pub use tamper::overwrite_entry;
 
 use super::{
-    Commit, CommitOutcome, Installation, NewPlatform, ReadKeys, Snapshot, Store, StoreError, StoredConfig,
-    StoredTree,
-    rows::{EntryRow, SecondHead, TileRow},
+    Store, StoreError,
+    sql::{
+        Engine, Purpose, SqlStore, database,
+        engine::{bound, sql_row},
+        schema,
+        statement::{Dialect, SQLITE, Statement, json_blobs},
+    },
 };
-use crate::domain::ids::PlatformId;
 
 const READERS: u32 = 4;
 
 /// The database in one file.
-pub struct SqliteStore {
+struct SqliteEngine {
     writer: SqlitePool,
     readers: SqlitePool,
     /// Held for the life of the process: a second vault on the same file would fight over the head.
     _lock: File,
 }
 
-impl SqliteStore {
-    /// Opens the database of an installation. The schema must be there and be one that this binary may run on.
-    ///
-    /// # Errors
-    /// [`StoreError::Schema`] says what to do where the file is missing, in use, or of another version.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
-            return Err(StoreError::Schema(format!(
-                "{} does not exist; `sandyq init` makes a new installation",
-                path.display()
-            )));
-        }
-        let store = Self::connect(path, false).await?;
-        schema::check(&store.writer).await?;
-        Ok(store)
+/// Opens the database of an installation. The schema must be there and be one that this binary may run on.
+///
+/// # Errors
+/// [`StoreError::Schema`] says what to do where the file is missing, in use, or of another version.
+pub async fn open(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::Schema(format!(
+            "{} does not exist; `sandyq init` makes a new installation",
+            path.display()
+        )));
     }
+    let store = SqlStore::new(SqliteEngine::connect(path, false).await?);
+    schema::check(store.engine()).await?;
+    Ok(Arc::new(store))
+}
 
-    /// Opens or creates the database and brings its schema to this binary's version.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn open_and_migrate(path: &Path) -> Result<Self, StoreError> {
-        let store = Self::connect(path, true).await?;
-        schema::migrate(&store.writer).await?;
-        schema::check(&store.writer).await?;
-        Ok(store)
-    }
+/// Opens or creates the database and brings its schema to this binary's version.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn open_and_migrate(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    let store = SqlStore::new(SqliteEngine::connect(path, true).await?);
+    schema::migrate(&store.engine().writer, schema::SQLITE).await?;
+    schema::check(store.engine()).await?;
+    Ok(Arc::new(store))
+}
 
+impl SqliteEngine {
     async fn connect(path: &Path, create: bool) -> Result<Self, StoreError> {
         let lock = lock(path)?;
         if create {
@@ -119,75 +118,91 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn database(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-    move |source| StoreError::Database { action, source: Box::new(source) }
-}
-
-/// A size or index as SQLite stores it. None comes near 2^63.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
+sql_row!(SqliteRow);
 
 #[async_trait::async_trait]
-impl Store for SqliteStore {
-    async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError> {
-        commit::create_installation(&self.writer, name, vault).await
+impl Engine for SqliteEngine {
+    type Row = SqliteRow;
+    type Tx = Transaction<'static, Sqlite>;
+
+    fn dialect(&self) -> &'static Dialect {
+        &SQLITE
     }
 
-    async fn create_platform(&self, platform: NewPlatform) -> Result<(), StoreError> {
-        commit::create_platform(&self.writer, platform).await
+    async fn swap_head(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<bool> {
+        Ok(self.execute_in(tx, statement).await? > 0)
     }
 
-    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
-        read::installation(&self.readers).await
+    async fn swap_head_alone(&self, statement: Statement<'_>) -> sqlx::Result<bool> {
+        let mut tx = self.begin(Purpose::Write).await?;
+        if self.swap_head(&mut tx, statement).await? {
+            tx.commit().await.map(|()| true)
+        } else {
+            tx.rollback().await.map(|()| false)
+        }
     }
 
-    async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
-        read::snapshot(&self.readers, platform, keys).await
+    async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<SqliteRow>> {
+        bound!(Sqlite, statement, |blobs: Vec<&[u8]>| json_blobs(&blobs)).fetch_all(&self.readers).await
     }
 
-    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
-        commit::commit(&self.writer, commit).await
+    async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
+        match purpose {
+            Purpose::Read => self.readers.begin().await,
+            Purpose::Write => self.writer.begin_with("BEGIN IMMEDIATE").await,
+        }
     }
 
-    async fn tree(&self, platform: PlatformId) -> Result<StoredTree, StoreError> {
-        read::tree(&self.readers, platform).await
+    async fn fetch_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<Vec<SqliteRow>> {
+        bound!(Sqlite, statement, |blobs: Vec<&[u8]>| json_blobs(&blobs)).fetch_all(&mut **tx).await
     }
 
-    async fn config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError> {
-        read::config(&self.readers, platform).await
+    async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64> {
+        let query = bound!(Sqlite, statement, |blobs: Vec<&[u8]>| json_blobs(&blobs));
+        Ok(query.execute(&mut **tx).await?.rows_affected())
     }
 
-    async fn entries(
-        &self,
-        platform: PlatformId,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<EntryRow>, StoreError> {
-        read::entries(&self.readers, platform, from, limit).await
+    async fn commit(&self, tx: Self::Tx) -> sqlx::Result<()> {
+        tx.commit().await
     }
 
-    async fn tiles(
-        &self,
-        platform: PlatformId,
-        level: u8,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<TileRow>, StoreError> {
-        read::tiles(&self.readers, platform, level, from, limit).await
-    }
-
-    async fn second_heads(
-        &self,
-        platform: PlatformId,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<SecondHead>, StoreError> {
-        read::second_heads(&self.readers, platform, after, limit).await
+    async fn rollback(&self, tx: Self::Tx) -> sqlx::Result<()> {
+        tx.rollback().await
     }
 
     async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row as _;
+
+    use super::*;
+    use crate::store::sql::read::snapshot_sql;
+
+    /// The hot read must go from keys to rows: a plan that walks through a table grows with the platform.
+    #[tokio::test]
+    async fn the_batch_read_scans_no_table() {
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        schema::migrate(&pool, schema::SQLITE).await.unwrap();
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", snapshot_sql(&SQLITE)));
+        let mut query = sqlx::query(explain).bind(1);
+        for _ in 0..6 {
+            query = query.bind("[]");
+        }
+        let plan = query.bind(0).bind("[]").bind("[]").fetch_all(&pool).await.unwrap();
+        let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        assert!(steps.len() > 20, "{steps:?}");
+        for step in steps {
+            let own = ["wanted", "tok", "val", "named", "rec", "theirs", "ids", "t"];
+            let is_own =
+                own.iter().any(|o| step == format!("SCAN {o}") || step.starts_with(&format!("SCAN {o} ")));
+            assert!(!step.starts_with("SCAN") || is_own, "{step}");
+            let by_platform_alone = step.starts_with("SEARCH") && step.ends_with("(platform_id=?)");
+            assert!(!by_platform_alone, "{step}");
+        }
     }
 }

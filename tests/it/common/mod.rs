@@ -1,5 +1,6 @@
 //! Synthetic people, a served installation, and an open vault without a server.
 
+pub mod backend;
 pub mod people;
 pub mod served;
 pub mod vault;

@@ -26,19 +26,29 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
+use super::backend::Backend;
+
 /// A served installation with channels of its callers.
 pub struct Served {
     pub running: Running,
     pub dir: TempDir,
+    pub backend: Backend,
 }
 
 impl Served {
     pub async fn start() -> Self {
+        Self::start_on(&Backend::Sqlite).await
+    }
+
+    pub async fn start_on(backend: &Backend) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let installation =
             LocalInstallation::create(&dir.path().join("vault"), SocketAddr::from(([127, 0, 0, 1], 0)))
                 .unwrap();
-        Self { running: installation.start(true).await.unwrap(), dir }
+        let config = std::fs::read_to_string(installation.config_path()).unwrap();
+        let config = config.replace("sqlite = \"sandyq.db\"", &backend.config());
+        std::fs::write(installation.config_path(), config).unwrap();
+        Self { running: installation.start(true).await.unwrap(), dir, backend: backend.clone() }
     }
 
     /// The same with client authorities that the test holds.
@@ -47,15 +57,15 @@ impl Served {
         let installation = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         std::fs::write(files.join("platform-authority.pem"), platform.pem()).unwrap();
         std::fs::write(files.join("staff-authority.pem"), staff.pem()).unwrap();
-        Self { running: installation.start(true).await.unwrap(), dir }
+        Self { running: installation.start(true).await.unwrap(), dir, backend: Backend::Sqlite }
     }
 
     /// Serves the same files again, as after a restart.
     pub async fn restart(self) -> Self {
-        let Self { running, dir } = self;
+        let Self { running, dir, backend } = self;
         let installation = LocalInstallation::open(running.installation.dir());
         running.stop().await.unwrap();
-        Self { running: installation.start(true).await.unwrap(), dir }
+        Self { running: installation.start(true).await.unwrap(), dir, backend }
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -115,13 +125,8 @@ impl Served {
     }
 
     /// Runs SQL on the database, behind the vault.
-    pub async fn sql(&self, sql: &'static str) -> u64 {
-        use sqlx::Connection as _;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.file("sandyq.db"));
-        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-        let changed = sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected();
-        connection.close().await.unwrap();
-        changed
+    pub async fn sql(&self, sql: &str) -> u64 {
+        self.backend.sql(self.running.installation.dir(), sql).await
     }
 }
 

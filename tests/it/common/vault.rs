@@ -14,7 +14,7 @@ use sandyq::{
         token::Token,
     },
     policy::model::View,
-    store::{Store, sqlite::SqliteStore},
+    store::Store,
     vault::{
         Vault,
         act::Asker,
@@ -22,10 +22,12 @@ use sandyq::{
         detokenize::{Detokenize, Released},
         enrol::DeclaredCaller,
         error::VaultError,
-        install::{create_installation, create_platform},
+        install::create_installation,
         tokenize::{NewValues, Tokenized},
     },
 };
+
+use super::backend::Backend;
 
 pub const POLICY: &str = include_str!("../../../policies/lerna.toml");
 pub const PLATFORM: PlatformId = PlatformId::new(1);
@@ -37,17 +39,21 @@ pub struct OpenVault {
 
 impl OpenVault {
     /// A new installation in `dir`; `front` may put something before the store.
-    pub async fn create(dir: &Path, front: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
+    pub async fn create(
+        backend: &Backend,
+        dir: &Path,
+        front: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Self {
+        sandyq::telemetry::start(sandyq::telemetry::LogFormat::Text, "error");
         let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
         let kms = Arc::new(LocalKms::create(&dir.join("root"), &dir.join("unseal"), rng.as_ref()).unwrap());
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open_and_migrate(&dir.join("db")).await.unwrap());
+        let store = backend.store(dir).await;
         let now = clock.now();
         create_installation(store.as_ref(), kms.as_ref(), "vault.example.kz", now, rng.as_ref())
             .await
             .unwrap();
-        let name = "lerna".parse().unwrap();
-        create_platform(store.as_ref(), kms.as_ref(), name, now, rng.as_ref()).await.unwrap();
         let vault = Vault::open(front(store), kms, Arc::clone(&clock), rng).await.unwrap();
+        assert_eq!(vault.create_platform("lerna".parse().unwrap()).await.unwrap(), PLATFORM);
         vault.take_over(PLATFORM, Some(POLICY), &callers()).await.unwrap();
         Self { vault, clock }
     }

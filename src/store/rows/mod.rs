@@ -1,39 +1,25 @@
 //! Rows as stored. Rows that grant something have an `image`: the canonical form of table, primary key and every
 //! deciding column that their MAC covers.
 
+pub mod config;
+pub mod log;
+pub mod work;
+
 use crate::domain::{
-    caller::{Caller, Role},
     canonical::Canonical,
     code::coded,
     consent::{Consent, RecordAddress, SubjectState},
-    ids::{PlatformId, RecordId, SubjectId, TokenRowId},
+    event::SubjectEvent,
+    ids::{EventId, PlatformId, RecordId, SubjectId, TokenRowId},
+    names::FieldName,
     secret::Sealed,
+    subject::{Restriction, SubjectKind, ValueSource},
     time::Timestamp,
     token::{TokenHash, TokenMode, TokenState},
 };
 
-use super::Counters;
-
 /// MAC of a row.
 pub type Mac = [u8; 32];
-
-coded!(
-    /// Where a key version stands.
-    KeyState, "key state" {
-        /// Made, not yet loaded everywhere.
-        Pending = "pending",
-        /// Protects new data.
-        Active = "active",
-        /// Opens old data only.
-        Retiring = "retiring",
-        /// Refused for a time.
-        Disabled = "disabled",
-        /// Waits for its destruction.
-        DestructionScheduled = "destruction_scheduled",
-        /// Gone.
-        Destroyed = "destroyed",
-    }
-);
 
 coded!(
     /// Where a record version stands.
@@ -56,12 +42,20 @@ pub struct SubjectRow {
     pub index_version: u32,
     /// HMAC of the platform's reference.
     pub reference_hash: [u8; 32],
-    /// The reference itself.
+    /// The reference itself; empty where it was not read.
     pub sealed_reference: Sealed,
     /// The subject key; none once it is destroyed.
     pub wrapped_key: Option<Sealed>,
+    /// Kind.
+    pub kind: SubjectKind,
     /// State.
     pub state: SubjectState,
+    /// The block on its use, where there is one; kept through an erasure that may be cancelled.
+    pub restriction: Option<Restriction>,
+    /// When it was erased.
+    pub erased_at: Option<Timestamp>,
+    /// When its keys are destroyed.
+    pub destroy_at: Option<Timestamp>,
     /// Created.
     pub created_at: Timestamp,
     /// MAC of [`Self::image`].
@@ -72,12 +66,24 @@ impl SubjectRow {
     /// What the MAC covers.
     #[must_use]
     pub fn image(&self) -> Canonical {
-        platform_row("subjects", self.platform)
+        let image = platform_row("subjects", self.platform)
             .bytes(self.id.as_bytes())
             .int(i64::from(self.index_version))
             .bytes(&self.reference_hash)
+            .text(self.kind.as_str())
             .text(self.state.as_str())
-            .int(self.created_at.as_micros())
+            .optional_int(self.erased_at.map(Timestamp::as_micros))
+            .optional_int(self.destroy_at.map(Timestamp::as_micros))
+            .int(self.created_at.as_micros());
+        match &self.restriction {
+            None => image.flag(false),
+            Some(r) => image
+                .flag(true)
+                .text(r.trigger.as_str())
+                .text(r.requester.as_str())
+                .int(r.since.as_micros())
+                .int(r.review_at.as_micros()),
+        }
     }
 }
 
@@ -88,6 +94,8 @@ pub struct RecordRow {
     pub address: RecordAddress,
     /// State.
     pub state: RecordState,
+    /// Where the value came from (rule R24).
+    pub source: ValueSource,
     /// The value.
     pub sealed_value: Sealed,
     /// Created.
@@ -106,6 +114,7 @@ impl RecordRow {
             .bytes(self.address.subject.as_bytes())
             .text(self.address.field.as_str())
             .text(self.state.as_str())
+            .text(self.source.as_str())
             .int(self.created_at.as_micros())
     }
 }
@@ -115,8 +124,10 @@ impl RecordRow {
 pub struct TokenRow {
     /// Platform.
     pub platform: PlatformId,
-    /// SHA-256 of the token.
+    /// What the token is found by.
     pub hash: TokenHash,
+    /// Version of the index key under `hash`; 0 for the SHA-256 of a token of 160 bits.
+    pub hash_version: u32,
     /// Id of this row, for the log.
     pub id: TokenRowId,
     /// The record it stands for.
@@ -125,6 +136,8 @@ pub struct TokenRow {
     pub mode: TokenMode,
     /// State.
     pub state: TokenState,
+    /// End of an expiring token.
+    pub expires_at: Option<Timestamp>,
     /// The token, for look-ups and replays; empty where it was not read.
     pub sealed_token: Sealed,
     /// Created.
@@ -139,10 +152,12 @@ impl TokenRow {
     pub fn image(&self) -> Canonical {
         platform_row("tokens", self.platform)
             .bytes(&self.hash.0)
+            .int(i64::from(self.hash_version))
             .bytes(self.id.as_bytes())
             .bytes(self.record.as_bytes())
             .text(self.mode.as_str())
             .text(self.state.as_str())
+            .optional_int(self.expires_at.map(Timestamp::as_micros))
             .int(self.created_at.as_micros())
     }
 }
@@ -169,7 +184,7 @@ impl ConsentRow {
             .bytes(c.id.as_bytes())
             .bytes(c.subject.as_bytes())
             .text(c.terms.purpose.as_str())
-            .texts(c.terms.fields.iter().map(crate::domain::names::FieldName::as_str))
+            .texts(c.terms.fields.iter().map(FieldName::as_str))
             .text(c.state.as_str())
             .text(c.terms.act.as_str())
             .int(c.terms.given_at.as_micros())
@@ -186,155 +201,49 @@ impl ConsentRow {
     }
 }
 
-/// A policy version.
+/// Something that happened to a subject: a consent may need it, retention counts from it.
 #[derive(Debug, Clone)]
-pub struct PolicyRow {
+pub struct EventRow {
     /// Platform.
     pub platform: PlatformId,
-    /// Version.
-    pub version: u32,
-    /// The TOML.
-    pub text: String,
-    /// SHA-256 of the TOML.
-    pub sha256: [u8; 32],
-    /// Created.
-    pub created_at: Timestamp,
+    /// Id.
+    pub id: EventId,
+    /// To whom.
+    pub subject: SubjectId,
+    /// What and when.
+    pub event: SubjectEvent,
+    /// When the vault recorded it.
+    pub recorded_at: Timestamp,
     /// MAC of [`Self::image`].
     pub mac: Mac,
 }
 
-impl PolicyRow {
+impl EventRow {
     /// What the MAC covers.
     #[must_use]
     pub fn image(&self) -> Canonical {
-        platform_row("policies", self.platform)
-            .int(i64::from(self.version))
-            .bytes(&self.sha256)
-            .int(self.created_at.as_micros())
+        platform_row("subject_events", self.platform)
+            .bytes(self.id.as_bytes())
+            .bytes(self.subject.as_bytes())
+            .text(self.event.name.as_str())
+            .int(self.event.at.as_micros())
+            .int(self.recorded_at.as_micros())
     }
 }
 
-/// A caller.
-#[derive(Debug, Clone)]
-pub struct CallerRow {
-    /// The caller.
-    pub caller: Caller,
-    /// Enrolled, or changed since.
-    pub updated_at: Timestamp,
-    /// MAC of [`Self::image`].
-    pub mac: Mac,
-}
-
-impl CallerRow {
-    /// What the MAC covers.
-    #[must_use]
-    pub fn image(&self) -> Canonical {
-        let c = &self.caller;
-        platform_row("callers", c.platform)
-            .text(c.spiffe_id.as_str())
-            .bytes(c.id.as_bytes())
-            .text(c.name.as_str())
-            .texts(c.roles.iter().map(|r: &Role| r.as_str()))
-            .text(c.state.as_str())
-            .int(self.updated_at.as_micros())
-    }
-}
-
-/// A wrapped key.
-#[derive(Debug, Clone)]
-pub struct KeyVersionRow {
-    /// Platform.
-    pub platform: PlatformId,
-    /// Kind, by its code.
-    pub kind: String,
-    /// Version, from 1.
-    pub version: u32,
-    /// State.
-    pub state: KeyState,
-    /// The key under the root; none once it is destroyed.
-    pub wrapped: Option<Sealed>,
-    /// Created.
-    pub created_at: Timestamp,
-    /// MAC of [`Self::image`].
-    pub mac: Mac,
-}
-
-impl KeyVersionRow {
-    /// What the MAC covers.
-    #[must_use]
-    pub fn image(&self) -> Canonical {
-        platform_row("key_versions", self.platform)
-            .text(&self.kind)
-            .int(i64::from(self.version))
-            .text(self.state.as_str())
-            .int(self.created_at.as_micros())
-    }
-}
-
-/// The head of a platform's log, with the counters that commits swap on.
-#[derive(Debug, Clone)]
-pub struct HeadRow {
-    /// Platform.
-    pub platform: PlatformId,
-    /// Size, epoch and tightening sequence.
-    pub counters: Counters,
-    /// Time of the last entry.
-    pub updated_at: Timestamp,
-    /// Root of the tree.
-    pub root: [u8; 32],
-    /// Roots of the complete subtrees, left to right.
-    pub right_edge: Vec<[u8; 32]>,
-    /// Signed head.
-    pub checkpoint: String,
-    /// MAC of [`Self::image`]: the counters are not in the checkpoint.
-    pub mac: Mac,
-}
-
-impl HeadRow {
-    /// What the MAC covers.
-    #[must_use]
-    pub fn image(&self) -> Canonical {
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        platform_row("heads", self.platform)
-            .int(number(self.counters.size))
-            .int(number(self.counters.config_epoch))
-            .int(number(self.counters.tighten_seq))
-            .int(self.updated_at.as_micros())
-            .bytes(&self.root)
-    }
-}
-
-/// An entry of the log.
-#[derive(Debug, Clone)]
-pub struct EntryRow {
-    /// Its bytes.
-    pub entry: Vec<u8>,
-    /// Its leaf hash.
-    pub leaf_hash: [u8; 32],
-}
-
-/// A complete tile.
-#[derive(Debug, Clone)]
-pub struct TileRow {
-    /// Level.
-    pub level: u8,
-    /// Index within the level.
-    pub index: u64,
-    /// 256 hashes.
-    pub hashes: Vec<u8>,
-    /// Root of the subtree.
-    pub root: [u8; 32],
-}
-
-/// The last head of one second.
-#[derive(Debug, Clone)]
-pub struct SecondHead {
-    /// Seconds since the Unix epoch.
-    pub second: i64,
-    /// Entries under it.
-    pub size: u64,
-    /// Signed head.
-    pub checkpoint: String,
+/// A value's place in the blind index. It grants nothing: whoever finds a record by it compares the value itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexRow {
+    /// Field.
+    pub field: FieldName,
+    /// Version of the index key.
+    pub index_version: u32,
+    /// HMAC of the value.
+    pub hash: [u8; 32],
+    /// The record that holds it.
+    pub record: RecordId,
+    /// Whether no other record of the field may claim the same value.
+    pub claims_unique: bool,
 }
 
 fn platform_row(table: &str, platform: PlatformId) -> Canonical {

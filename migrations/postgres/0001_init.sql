@@ -1,0 +1,338 @@
+-- Schema 1. Ids are 16 random bytes; instants are microseconds since the Unix epoch; hashes and MACs are 32 bytes.
+-- Keys of platform tables begin with platform_id, so that the schema can be distributed by it. Truth values are 0 and 1.
+
+-- The version of the schema, and the oldest binary (by its own schema version) that may run on it.
+CREATE TABLE schema_version (
+    sole          BIGINT  PRIMARY KEY CHECK (sole = 1),
+    version       BIGINT  NOT NULL,
+    oldest_binary BIGINT  NOT NULL
+);
+INSERT INTO schema_version (sole, version, oldest_binary) VALUES (1, 1, 1);
+
+-- The installation's name stands in every log's origin and never changes.
+CREATE TABLE installation (
+    sole       BIGINT  PRIMARY KEY CHECK (sole = 1),
+    name       TEXT    NOT NULL,
+    created_at BIGINT  NOT NULL
+);
+
+CREATE TABLE platforms (
+    platform_id BIGINT  PRIMARY KEY CHECK (platform_id >= 0),
+    name        TEXT    NOT NULL UNIQUE,
+    created_at  BIGINT  NOT NULL
+);
+
+-- Root keys live in the KMS; here stands only which versions there are.
+CREATE TABLE root_versions (
+    version    BIGINT  PRIMARY KEY CHECK (version > 0),
+    state      TEXT    NOT NULL CHECK (state IN ('pending', 'active', 'retiring', 'disabled', 'destruction_scheduled', 'destroyed')),
+    created_at BIGINT  NOT NULL
+);
+
+CREATE TABLE key_versions (
+    platform_id BIGINT  NOT NULL,
+    kind        TEXT    NOT NULL CHECK (kind IN ('platform', 'index', 'row', 'request', 'audit')),
+    version     BIGINT  NOT NULL CHECK (version > 0),
+    state       TEXT    NOT NULL CHECK (state IN ('pending', 'active', 'retiring', 'disabled', 'destruction_scheduled', 'destroyed')),
+    wrapped     BYTEA,
+    created_at  BIGINT  NOT NULL,
+    mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, kind, version),
+    CHECK ((state = 'destroyed') = (wrapped IS NULL))
+);
+
+-- A caller belongs to one platform; its certificate's URI is its name everywhere. Pins are SHA-256 hashes, one after
+-- the other.
+CREATE TABLE callers (
+    spiffe_id   TEXT    PRIMARY KEY,
+    caller_id   BYTEA   NOT NULL UNIQUE CHECK (length(caller_id) = 16),
+    platform_id BIGINT  NOT NULL,
+    name        TEXT    NOT NULL,
+    roles       TEXT    NOT NULL,
+    pins        BYTEA   NOT NULL CHECK (length(pins) % 32 = 0),
+    person_id   BYTEA   CHECK (length(person_id) = 16),
+    state       TEXT    NOT NULL CHECK (state IN ('enabled', 'disabled')),
+    updated_at  BIGINT  NOT NULL,
+    mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
+    CHECK (person_id IS NULL OR platform_id = 0)
+);
+CREATE UNIQUE INDEX callers_one_name ON callers (platform_id, name) WHERE state = 'enabled';
+
+-- Staff. Rows of persons and their roles are kept with platform 0, under its row key and in its log.
+CREATE TABLE persons (
+    platform_id BIGINT  NOT NULL CHECK (platform_id = 0),
+    person_id   BYTEA   NOT NULL CHECK (length(person_id) = 16),
+    handle      TEXT    NOT NULL,
+    state       TEXT    NOT NULL CHECK (state IN ('enabled', 'disabled')),
+    updated_at  BIGINT  NOT NULL,
+    mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, person_id),
+    UNIQUE (platform_id, handle)
+);
+
+CREATE TABLE person_roles (
+    platform_id BIGINT  NOT NULL CHECK (platform_id = 0),
+    person_id   BYTEA   NOT NULL,
+    role        TEXT    NOT NULL CHECK (role IN ('auditor', 'security_officer', 'data_protection', 'platform_admin')),
+    scope       BIGINT  NOT NULL,
+    state       TEXT    NOT NULL CHECK (state IN ('enabled', 'disabled')),
+    updated_at  BIGINT  NOT NULL,
+    mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, person_id, role, scope),
+    FOREIGN KEY (platform_id, person_id) REFERENCES persons
+);
+
+CREATE TABLE recipients (
+    platform_id  BIGINT  NOT NULL,
+    recipient_id BYTEA   NOT NULL CHECK (length(recipient_id) = 16),
+    name         TEXT    NOT NULL,
+    kind         TEXT    NOT NULL,
+    country      TEXT    NOT NULL CHECK (length(country) = 2),
+    purposes     TEXT    NOT NULL,
+    valid_from   BIGINT  NOT NULL,
+    valid_until  BIGINT  CHECK (valid_until > valid_from),
+    state        TEXT    NOT NULL CHECK (state IN ('active', 'ended')),
+    legal_name   TEXT    NOT NULL,
+    contract     TEXT    NOT NULL,
+    public_key   BYTEA   CHECK (length(public_key) = 32),
+    updated_at   BIGINT  NOT NULL,
+    mac          BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, recipient_id)
+);
+CREATE UNIQUE INDEX recipients_one_name ON recipients (platform_id, name) WHERE state = 'active';
+
+-- Limits that an operator set; an empty caller_id is for all callers without a limit of their own.
+CREATE TABLE budget_limits (
+    platform_id    BIGINT  NOT NULL,
+    caller_id      BYTEA   NOT NULL CHECK (length(caller_id) IN (0, 16)),
+    kind           TEXT    NOT NULL CHECK (kind IN ('enumeration', 'erasure')),
+    max_spent      BIGINT  NOT NULL CHECK (max_spent >= 0),
+    window_seconds BIGINT  NOT NULL CHECK (window_seconds > 0),
+    updated_at     BIGINT  NOT NULL,
+    mac            BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, caller_id, kind)
+);
+
+CREATE TABLE policies (
+    platform_id BIGINT  NOT NULL,
+    version     BIGINT  NOT NULL CHECK (version > 0),
+    text        TEXT    NOT NULL,
+    sha256      BYTEA   NOT NULL CHECK (length(sha256) = 32),
+    created_at  BIGINT  NOT NULL,
+    mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, version)
+);
+
+-- One row a platform: every commit advances it by compare-and-swap on size, config_epoch and tighten_seq.
+CREATE TABLE heads (
+    platform_id  BIGINT  PRIMARY KEY,
+    size         BIGINT  NOT NULL CHECK (size >= 0),
+    config_epoch BIGINT  NOT NULL CHECK (config_epoch >= 0),
+    tighten_seq  BIGINT  NOT NULL CHECK (tighten_seq >= 0),
+    updated_at   BIGINT  NOT NULL,
+    root         BYTEA   NOT NULL CHECK (length(root) = 32),
+    right_edge   BYTEA   NOT NULL CHECK (length(right_edge) % 32 = 0),
+    checkpoint   TEXT    NOT NULL,
+    mac          BYTEA   NOT NULL CHECK (length(mac) = 32)
+);
+
+-- The last head of each second.
+CREATE TABLE audit_heads (
+    platform_id BIGINT  NOT NULL,
+    second      BIGINT  NOT NULL,
+    size        BIGINT  NOT NULL,
+    checkpoint  TEXT    NOT NULL,
+    PRIMARY KEY (platform_id, second)
+);
+
+CREATE TABLE audit_entries (
+    platform_id BIGINT  NOT NULL,
+    position    BIGINT  NOT NULL CHECK (position >= 0),
+    entry       BYTEA   NOT NULL CHECK (length(entry) <= 65535),
+    leaf_hash   BYTEA   NOT NULL CHECK (length(leaf_hash) = 32),
+    PRIMARY KEY (platform_id, position)
+);
+
+-- Complete tiles: 256 hashes; root is the hash of the next level.
+CREATE TABLE audit_tiles (
+    platform_id BIGINT  NOT NULL,
+    level       BIGINT  NOT NULL CHECK (level BETWEEN 0 AND 7),
+    tile_index  BIGINT  NOT NULL CHECK (tile_index >= 0),
+    hashes      BYTEA   NOT NULL CHECK (length(hashes) = 8192),
+    root        BYTEA   NOT NULL CHECK (length(root) = 32),
+    PRIMARY KEY (platform_id, level, tile_index)
+);
+
+-- A block on use has a trigger, a requester and a date of review. It outlives an erasure that may be cancelled.
+CREATE TABLE subjects (
+    platform_id           BIGINT  NOT NULL,
+    subject_id            BYTEA   NOT NULL CHECK (length(subject_id) = 16),
+    index_version         BIGINT  NOT NULL,
+    reference_hash        BYTEA   NOT NULL CHECK (length(reference_hash) = 32),
+    sealed_reference      BYTEA   NOT NULL,
+    wrapped_key           BYTEA,
+    kind                  TEXT    NOT NULL CHECK (kind IN ('natural', 'legal', 'represented')),
+    state                 TEXT    NOT NULL CHECK (state IN ('active', 'restricted', 'erased')),
+    restriction_trigger   TEXT,
+    restriction_requester TEXT,
+    restricted_at         BIGINT ,
+    review_at             BIGINT ,
+    erased_at             BIGINT ,
+    destroy_at            BIGINT ,
+    created_at            BIGINT  NOT NULL,
+    mac                   BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, subject_id),
+    CHECK (wrapped_key IS NOT NULL OR state = 'erased'),
+    CHECK ((state = 'erased') = (erased_at IS NOT NULL)),
+    CHECK ((erased_at IS NULL) = (destroy_at IS NULL)),
+    CHECK ((restriction_trigger IS NULL) = (review_at IS NULL)),
+    CHECK (state <> 'active' OR restriction_trigger IS NULL),
+    CHECK (state <> 'restricted' OR restriction_trigger IS NOT NULL)
+);
+CREATE UNIQUE INDEX subjects_by_reference ON subjects (platform_id, index_version, reference_hash);
+
+-- One current record per subject and field; corrections add versions.
+CREATE TABLE records (
+    platform_id  BIGINT  NOT NULL,
+    record_id    BYTEA   NOT NULL CHECK (length(record_id) = 16),
+    version      BIGINT  NOT NULL CHECK (version > 0),
+    subject_id   BYTEA   NOT NULL,
+    field        TEXT    NOT NULL,
+    state        TEXT    NOT NULL CHECK (state IN ('current', 'superseded')),
+    source       TEXT    NOT NULL CHECK (source IN ('subject', 'partner', 'state_database', 'public')),
+    sealed_value BYTEA   NOT NULL,
+    created_at   BIGINT  NOT NULL,
+    mac          BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, record_id, version),
+    FOREIGN KEY (platform_id, subject_id) REFERENCES subjects
+);
+CREATE UNIQUE INDEX records_current ON records (platform_id, subject_id, field) WHERE state = 'current';
+
+-- token_hash is SHA-256 for tokens of 160 bits (hash_version 0), else an HMAC under that version of the index key.
+CREATE TABLE tokens (
+    platform_id  BIGINT  NOT NULL,
+    token_hash   BYTEA   NOT NULL CHECK (length(token_hash) = 32),
+    hash_version BIGINT  NOT NULL CHECK (hash_version >= 0),
+    token_id     BYTEA   NOT NULL CHECK (length(token_id) = 16),
+    record_id    BYTEA   NOT NULL CHECK (length(record_id) = 16),
+    mode         TEXT    NOT NULL CHECK (mode IN ('random', 'deterministic', 'one_time', 'expiring', 'digits')),
+    state        TEXT    NOT NULL CHECK (state IN ('active', 'spent', 'revoked')),
+    expires_at   BIGINT ,
+    sealed_token BYTEA   NOT NULL,
+    created_at   BIGINT  NOT NULL,
+    mac          BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, token_hash),
+    CHECK ((mode = 'expiring') = (expires_at IS NOT NULL)),
+    CHECK (state <> 'spent' OR mode = 'one_time'),
+    CHECK ((mode = 'digits') = (hash_version > 0))
+);
+CREATE UNIQUE INDEX tokens_by_id ON tokens (platform_id, token_id);
+CREATE INDEX tokens_by_record ON tokens (platform_id, record_id);
+CREATE UNIQUE INDEX tokens_deterministic ON tokens (platform_id, record_id) WHERE mode = 'deterministic' AND state = 'active';
+
+-- The blind index. claims_unique is set only for the current version of a live subject in a unique field.
+CREATE TABLE index_entries (
+    platform_id   BIGINT  NOT NULL,
+    field         TEXT    NOT NULL,
+    index_version BIGINT  NOT NULL,
+    value_hash    BYTEA   NOT NULL CHECK (length(value_hash) = 32),
+    record_id     BYTEA   NOT NULL CHECK (length(record_id) = 16),
+    claims_unique BIGINT  NOT NULL CHECK (claims_unique IN (0, 1)),
+    PRIMARY KEY (platform_id, field, index_version, value_hash, record_id)
+);
+CREATE UNIQUE INDEX index_entries_unique ON index_entries (platform_id, field, index_version, value_hash) WHERE claims_unique = 1;
+CREATE INDEX index_entries_by_record ON index_entries (platform_id, record_id);
+
+-- Law 94-V, Article 8(4). The subject's name and the operator as it was named are in sealed_evidence.
+CREATE TABLE consents (
+    platform_id           BIGINT  NOT NULL,
+    consent_id            BYTEA   NOT NULL CHECK (length(consent_id) = 16),
+    subject_id            BYTEA   NOT NULL,
+    purpose               TEXT    NOT NULL,
+    fields                TEXT    NOT NULL,
+    state                 TEXT    NOT NULL CHECK (state IN ('granted', 'withdrawn')),
+    act                   TEXT    NOT NULL CHECK (act IN ('tick', 'written', 'electronic_signature', 'one_time_code')),
+    given_at              BIGINT  NOT NULL,
+    expires_at            BIGINT ,
+    recorded_at           BIGINT  NOT NULL,
+    withdrawn_at          BIGINT ,
+    third_party_transfer  BIGINT  NOT NULL CHECK (third_party_transfer IN (0, 1)),
+    cross_border_transfer BIGINT  NOT NULL CHECK (cross_border_transfer IN (0, 1)),
+    publication           BIGINT  NOT NULL CHECK (publication IN (0, 1)),
+    policy_version        BIGINT  NOT NULL,
+    language              TEXT    NOT NULL CHECK (language IN ('kk', 'ru', 'en')),
+    text_sha256           BYTEA   NOT NULL CHECK (length(text_sha256) = 32),
+    site                  TEXT    NOT NULL,
+    sealed_evidence       BYTEA   NOT NULL,
+    mac                   BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, consent_id),
+    FOREIGN KEY (platform_id, subject_id) REFERENCES subjects,
+    CHECK ((state = 'withdrawn') = (withdrawn_at IS NOT NULL)),
+    CHECK (expires_at IS NULL OR expires_at > given_at)
+);
+CREATE INDEX consents_by_subject ON consents (platform_id, subject_id, recorded_at DESC);
+
+CREATE TABLE subject_events (
+    platform_id BIGINT  NOT NULL,
+    event_id    BYTEA   NOT NULL CHECK (length(event_id) = 16),
+    subject_id  BYTEA   NOT NULL,
+    name        TEXT    NOT NULL,
+    happened_at BIGINT  NOT NULL,
+    recorded_at BIGINT  NOT NULL,
+    mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, event_id),
+    FOREIGN KEY (platform_id, subject_id) REFERENCES subjects
+);
+CREATE INDEX subject_events_by_subject ON subject_events (platform_id, subject_id);
+
+-- Mutations that were done, for 24 hours: what a retry with the same request id is answered from. No values.
+CREATE TABLE requests (
+    platform_id BIGINT  NOT NULL,
+    caller_id   BYTEA   NOT NULL CHECK (length(caller_id) = 16),
+    request_id  BYTEA   NOT NULL CHECK (length(request_id) = 16),
+    call        TEXT    NOT NULL,
+    body_mac    BYTEA   NOT NULL CHECK (length(body_mac) = 32),
+    outcome     BYTEA   NOT NULL,
+    created_at  BIGINT  NOT NULL,
+    mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
+    PRIMARY KEY (platform_id, caller_id, request_id)
+);
+CREATE INDEX requests_by_time ON requests (platform_id, created_at);
+
+CREATE TABLE budgets (
+    platform_id  BIGINT  NOT NULL,
+    caller_id    BYTEA   NOT NULL CHECK (length(caller_id) = 16),
+    kind         TEXT    NOT NULL CHECK (kind IN ('enumeration', 'erasure')),
+    window_start BIGINT  NOT NULL,
+    spent        BIGINT  NOT NULL CHECK (spent > 0),
+    PRIMARY KEY (platform_id, caller_id, kind, window_start)
+);
+
+-- Long or delayed work. A worker's writes are conditional on its fence.
+CREATE TABLE operations (
+    platform_id  BIGINT  NOT NULL,
+    operation_id BYTEA   NOT NULL CHECK (length(operation_id) = 16),
+    kind         TEXT    NOT NULL CHECK (kind IN ('destroy_subject')),
+    object_id    BYTEA   NOT NULL,
+    state        TEXT    NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'cancelled', 'failed')),
+    created_at   BIGINT  NOT NULL,
+    due_at       BIGINT  NOT NULL,
+    ended_at     BIGINT ,
+    fence        BIGINT  NOT NULL CHECK (fence >= 0),
+    lease_until  BIGINT ,
+    done         BIGINT  NOT NULL CHECK (done >= 0),
+    total        BIGINT  NOT NULL CHECK (total >= done),
+    PRIMARY KEY (platform_id, operation_id),
+    CHECK ((state IN ('done', 'cancelled', 'failed')) = (ended_at IS NOT NULL)),
+    CHECK ((state = 'running') = (lease_until IS NOT NULL))
+);
+CREATE INDEX operations_open ON operations (platform_id, due_at) WHERE state IN ('waiting', 'running');
+CREATE UNIQUE INDEX operations_of_object ON operations (platform_id, kind, object_id) WHERE state IN ('waiting', 'running');
+
+-- Running vault processes.
+CREATE TABLE replicas (
+    name         TEXT    PRIMARY KEY,
+    started_at   BIGINT  NOT NULL,
+    heartbeat_at BIGINT  NOT NULL,
+    schema       BIGINT  NOT NULL
+);

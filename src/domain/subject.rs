@@ -1,0 +1,72 @@
+//! Subjects: their kinds, where their values came from, and the block on their use.
+
+use super::{code::coded, time::Timestamp};
+
+coded!(
+    /// Kind of a subject (rule R37).
+    SubjectKind, "subject kind" {
+        /// A human who acts alone.
+        Natural = "natural",
+        /// A legal person.
+        Legal = "legal",
+        /// A human for whom a legal representative acts.
+        Represented = "represented",
+    }
+);
+
+coded!(
+    /// Where a value came from (rule R24).
+    ValueSource, "value source" {
+        /// The subject gave it.
+        Subject = "subject",
+        /// A partner gave it.
+        Partner = "partner",
+        /// A state database.
+        StateDatabase = "state_database",
+        /// A public source.
+        Public = "public",
+    }
+);
+
+coded!(
+    /// Why use of a subject's data is blocked (rule R11).
+    RestrictionTrigger, "restriction trigger" {
+        /// Accuracy is disputed, and is being checked.
+        AccuracyDisputed = "accuracy_disputed",
+        /// Processing is said to be unlawful.
+        UnlawfulProcessing = "unlawful_processing",
+        /// A complaint, an appeal, a dispute: destruction waits (rule R49).
+        LegalHold = "legal_hold",
+        /// The authority demands it.
+        AuthorityDemand = "authority_demand",
+        /// The subject asks for it.
+        SubjectRequest = "subject_request",
+    }
+);
+
+coded!(
+    /// Who asked for the block (rule R11).
+    RestrictionRequester, "restriction requester" {
+        /// The subject.
+        Subject = "subject",
+        /// The subject's representative.
+        Representative = "representative",
+        /// The authority.
+        Authority = "authority",
+        /// The operator itself.
+        Operator = "operator",
+    }
+);
+
+/// A block on use. It has a date of review: a block is never an end state (rule R11).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Restriction {
+    /// Why.
+    pub trigger: RestrictionTrigger,
+    /// Who asked.
+    pub requester: RestrictionRequester,
+    /// Since when.
+    pub since: Timestamp,
+    /// When somebody must look at it again.
+    pub review_at: Timestamp,
+}

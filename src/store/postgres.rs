@@ -1,0 +1,266 @@
+//! PostgreSQL, connected directly: one server's connections, each of them the vault's own.
+//!
+//! A transaction pooler in between would hand one client's statements to another's connection. Each new connection
+//! therefore reads back a nonce that it sent as a startup option: a pooler either refuses such an option, or gives
+//! a server connection that was started by somebody else.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    ConnectOptions as _, Executor as _, PgPool, Postgres, Row as _, Transaction,
+    postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow},
+};
+
+use super::{
+    Store, StoreError,
+    sql::{
+        Engine, Purpose, SqlStore, database,
+        engine::{bound, sql_row},
+        schema,
+        statement::{Dialect, POSTGRES, Statement},
+    },
+};
+use crate::domain::rng::{Rng, random_bytes};
+
+/// Oldest server that the statements are written for.
+const OLDEST_SERVER: u32 = 140_000;
+/// How long a call waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to reach a server.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user@host:port/database?sslmode=verify-full&sslrootcert=…`, without a password.
+    pub url: String,
+    /// Password, where the server asks for one.
+    pub password: Option<zeroize::Zeroizing<String>>,
+    /// Connections that this process may hold.
+    pub connections: u32,
+}
+
+struct PostgresEngine {
+    pool: PgPool,
+    stale: Arc<Stale>,
+}
+
+/// When this process last learnt that its server had become read-only: older connections are closed.
+#[derive(Debug, Default)]
+struct Stale {
+    seen: AtomicBool,
+    since: Mutex<Option<Instant>>,
+}
+
+impl Stale {
+    fn mark(&self) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.seen.store(true, Ordering::Release);
+    }
+
+    /// Whether a connection of this age was made before the server became read-only.
+    fn concerns(&self, age: Duration) -> bool {
+        if !self.seen.load(Ordering::Acquire) {
+            return false;
+        }
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| age >= since.elapsed())
+    }
+}
+
+/// Opens the database of an installation.
+///
+/// # Errors
+/// [`StoreError::Schema`] says what to do where the schema is missing or of another version, or where a pooler stands
+/// in between.
+pub async fn open(options: &PostgresOptions, rng: &dyn Rng) -> Result<Arc<dyn Store>, StoreError> {
+    let store = SqlStore::new(PostgresEngine::connect(options, rng).await?);
+    schema::check(store.engine()).await?;
+    Ok(Arc::new(store))
+}
+
+/// Opens the database and brings its schema to this binary's version.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn open_and_migrate(
+    options: &PostgresOptions,
+    rng: &dyn Rng,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let store = SqlStore::new(PostgresEngine::connect(options, rng).await?);
+    schema::migrate(&store.engine().pool, schema::POSTGRES).await?;
+    schema::check(store.engine()).await?;
+    Ok(Arc::new(store))
+}
+
+impl PostgresEngine {
+    async fn connect(options: &PostgresOptions, rng: &dyn Rng) -> Result<Self, StoreError> {
+        let nonce = random_bytes::<16>(rng).map_err(|e| StoreError::Schema(e.to_string()))?;
+        let nonce: Arc<str> = data_encoding::HEXLOWER.encode(&nonce).into();
+        let connect = connect_options(options, &nonce)?;
+        // Once by hand first: the pool would try again and again, and tell a timeout instead of the reason.
+        let mut first = connect.connect().await.map_err(refused)?;
+        check_server(&mut first, &nonce).await?;
+        sqlx::Connection::close(first).await.map_err(database("connect"))?;
+
+        let stale = Arc::new(Stale::default());
+        let watched = Arc::clone(&stale);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections.max(2))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let nonce = Arc::clone(&nonce);
+                Box::pin(async move {
+                    if reads_back(connection, &nonce).await? {
+                        return Ok(());
+                    }
+                    Err(sqlx::Error::Configuration(POOLER.into()))
+                })
+            })
+            .before_acquire(move |_, meta| {
+                let stale = watched.concerns(meta.age);
+                Box::pin(async move { Ok(!stale) })
+            })
+            .connect_with(connect)
+            .await
+            .map_err(database("open the database"))?;
+        Ok(Self { pool, stale })
+    }
+
+    /// A server that was demoted answers 25006 to writes for ever: its connections go, and new ones find its successor.
+    fn watch<T>(&self, outcome: sqlx::Result<T>) -> sqlx::Result<T> {
+        if let Err(error) = &outcome
+            && error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
+                == Some("25006")
+        {
+            self.stale.mark();
+            tracing::warn!("the database server is read-only; its connections are closed");
+        }
+        outcome
+    }
+}
+
+const POOLER: &str = "a connection pooler stands between the vault and PostgreSQL: the connection that answered is not \
+                      the one that was opened. Poolers in transaction mode mix statements of different clients, so \
+                      the vault connects directly (docs/configuration.md)";
+
+fn refused(error: sqlx::Error) -> StoreError {
+    // What a pooler says that does not pass startup options on.
+    let text = error.to_string();
+    if text.contains("unsupported startup parameter") {
+        return StoreError::Schema(POOLER.to_owned());
+    }
+    database("connect")(error)
+}
+
+fn connect_options(options: &PostgresOptions, nonce: &str) -> Result<PgConnectOptions, StoreError> {
+    let parsed: PgConnectOptions = options
+        .url
+        .parse()
+        // The URL itself is not repeated: it may hold a password after all.
+        .map_err(|_| StoreError::Schema("the PostgreSQL URL does not parse".to_owned()))?;
+    let parsed = parsed.application_name("sandyq").options([
+        ("sandyq.nonce", nonce),
+        ("synchronous_commit", "on"),
+        ("default_transaction_isolation", "read committed"),
+        ("statement_timeout", "20s"),
+        ("lock_timeout", "10s"),
+        ("idle_in_transaction_session_timeout", "30s"),
+        ("timezone", "UTC"),
+    ]);
+    Ok(match &options.password {
+        Some(password) => parsed.password(password.as_str()),
+        None => parsed,
+    })
+}
+
+async fn reads_back(connection: &mut PgConnection, nonce: &str) -> sqlx::Result<bool> {
+    let row = connection.fetch_one("SELECT current_setting('sandyq.nonce', true)").await?;
+    Ok(row.try_get::<Option<String>, _>(0)?.as_deref() == Some(nonce))
+}
+
+async fn check_server(connection: &mut PgConnection, nonce: &str) -> Result<(), StoreError> {
+    let failed = || database("look at the database server");
+    if !reads_back(connection, nonce).await.map_err(failed())? {
+        return Err(StoreError::Schema(POOLER.to_owned()));
+    }
+    let sql = "SELECT current_setting('server_version_num')::int4, current_setting('fsync'), \
+               current_setting('full_page_writes')";
+    let row = connection.fetch_one(sql).await.map_err(failed())?;
+    let version: i32 = row.try_get(0).map_err(failed())?;
+    if u32::try_from(version).unwrap_or(0) < OLDEST_SERVER {
+        return Err(StoreError::Schema("the vault needs PostgreSQL 14 or newer".to_owned()));
+    }
+    for (column, setting) in [(1, "fsync"), (2, "full_page_writes")] {
+        if row.try_get::<String, _>(column).map_err(failed())? != "on" {
+            tracing::warn!(setting, "the database server runs with a setting that loses data in a crash");
+        }
+    }
+    Ok(())
+}
+
+sql_row!(PgRow);
+
+#[async_trait::async_trait]
+impl Engine for PostgresEngine {
+    type Row = PgRow;
+    type Tx = Transaction<'static, Postgres>;
+
+    fn dialect(&self) -> &'static Dialect {
+        &POSTGRES
+    }
+
+    async fn swap_head(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<bool> {
+        Ok(!self.fetch_in(tx, statement).await?.is_empty())
+    }
+
+    async fn swap_head_alone(&self, statement: Statement<'_>) -> sqlx::Result<bool> {
+        Ok(!self.fetch(statement).await?.is_empty())
+    }
+
+    async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
+        self.watch(
+            bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs)).fetch_all(&self.pool).await,
+        )
+    }
+
+    async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
+        match purpose {
+            Purpose::Read => self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await,
+            Purpose::Write => self.pool.begin().await,
+        }
+    }
+
+    async fn fetch_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
+        self.watch(
+            bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs)).fetch_all(&mut **tx).await,
+        )
+    }
+
+    async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64> {
+        let query = bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs));
+        Ok(self.watch(query.execute(&mut **tx).await)?.rows_affected())
+    }
+
+    async fn commit(&self, tx: Self::Tx) -> sqlx::Result<()> {
+        self.watch(tx.commit().await)
+    }
+
+    async fn rollback(&self, tx: Self::Tx) -> sqlx::Result<()> {
+        tx.rollback().await
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn to_owned(blobs: &[&[u8]]) -> Vec<Vec<u8>> {
+    blobs.iter().map(|blob| blob.to_vec()).collect()
+}

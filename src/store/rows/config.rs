@@ -1,0 +1,235 @@
+//! Rows of a platform's configuration: policies, callers, people, recipients, limits, keys. All of them grant.
+
+use super::{Mac, platform_row};
+use crate::domain::{
+    caller::{Caller, Person, Role, RoleGrant},
+    canonical::Canonical,
+    code::coded,
+    ids::PlatformId,
+    names::PurposeName,
+    operation::BudgetLimit,
+    recipient::Recipient,
+    secret::Sealed,
+    time::Timestamp,
+};
+
+coded!(
+    /// Where a key version stands.
+    KeyState, "key state" {
+        /// Made, not yet loaded everywhere.
+        Pending = "pending",
+        /// Protects new data.
+        Active = "active",
+        /// Opens old data only.
+        Retiring = "retiring",
+        /// Refused for a time.
+        Disabled = "disabled",
+        /// Waits for its destruction.
+        DestructionScheduled = "destruction_scheduled",
+        /// Gone.
+        Destroyed = "destroyed",
+    }
+);
+
+/// A policy version.
+#[derive(Debug, Clone)]
+pub struct PolicyRow {
+    /// Platform.
+    pub platform: PlatformId,
+    /// Version.
+    pub version: u32,
+    /// The TOML.
+    pub text: String,
+    /// SHA-256 of the TOML.
+    pub sha256: [u8; 32],
+    /// Created.
+    pub created_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl PolicyRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        platform_row("policies", self.platform)
+            .int(i64::from(self.version))
+            .bytes(&self.sha256)
+            .int(self.created_at.as_micros())
+    }
+}
+
+/// A caller.
+#[derive(Debug, Clone)]
+pub struct CallerRow {
+    /// The caller.
+    pub caller: Caller,
+    /// Enrolled, or changed since.
+    pub updated_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl CallerRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        let c = &self.caller;
+        let image = platform_row("callers", c.platform)
+            .text(c.spiffe_id.as_str())
+            .bytes(c.id.as_bytes())
+            .text(c.name.as_str())
+            .texts(c.roles.iter().map(|r: &Role| r.as_str()))
+            .bytes(&c.pins.concat())
+            .text(c.state.as_str())
+            .int(self.updated_at.as_micros());
+        match &c.person {
+            None => image.flag(false),
+            Some(person) => image.flag(true).bytes(person.as_bytes()),
+        }
+    }
+}
+
+/// A person of the staff; kept with platform 0.
+#[derive(Debug, Clone)]
+pub struct PersonRow {
+    /// The person.
+    pub person: Person,
+    /// Enrolled, or changed since.
+    pub updated_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl PersonRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        platform_row("persons", PlatformId::VAULT)
+            .bytes(self.person.id.as_bytes())
+            .text(self.person.handle.as_str())
+            .text(self.person.state.as_str())
+            .int(self.updated_at.as_micros())
+    }
+}
+
+/// A role of a person; kept with platform 0.
+#[derive(Debug, Clone)]
+pub struct RoleGrantRow {
+    /// The grant.
+    pub grant: RoleGrant,
+    /// Granted, or ended.
+    pub updated_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl RoleGrantRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        platform_row("person_roles", PlatformId::VAULT)
+            .bytes(self.grant.person.as_bytes())
+            .text(self.grant.role.as_str())
+            .int(i64::from(self.grant.scope.get()))
+            .text(self.grant.state.as_str())
+            .int(self.updated_at.as_micros())
+    }
+}
+
+/// A recipient of a platform's values.
+#[derive(Debug, Clone)]
+pub struct RecipientRow {
+    /// Platform.
+    pub platform: PlatformId,
+    /// The recipient.
+    pub recipient: Recipient,
+    /// Registered name.
+    pub legal_name: String,
+    /// The contract, in the platform's numbering; empty where there is none.
+    pub contract: String,
+    /// X25519 public key (RFC 9180), for sealed releases.
+    pub public_key: Option<[u8; 32]>,
+    /// Registered, or changed since.
+    pub updated_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl RecipientRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        let r = &self.recipient;
+        platform_row("recipients", self.platform)
+            .bytes(r.id.as_bytes())
+            .text(r.name.as_str())
+            .text(r.kind.as_str())
+            .text(r.country.as_str())
+            .texts(r.purposes.iter().map(PurposeName::as_str))
+            .int(r.valid_from.as_micros())
+            .optional_int(r.valid_until.map(Timestamp::as_micros))
+            .text(r.state.as_str())
+            .text(&self.legal_name)
+            .text(&self.contract)
+            .bytes(self.public_key.as_ref().map_or(&[], <[u8; 32]>::as_slice))
+            .int(self.updated_at.as_micros())
+    }
+}
+
+/// A limit that an operator set.
+#[derive(Debug, Clone)]
+pub struct BudgetLimitRow {
+    /// Platform.
+    pub platform: PlatformId,
+    /// The limit.
+    pub limit: BudgetLimit,
+    /// Set when.
+    pub updated_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl BudgetLimitRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        platform_row("budget_limits", self.platform)
+            .bytes(self.limit.caller.as_ref().map_or(&[], |c| c.as_bytes().as_slice()))
+            .text(self.limit.kind.as_str())
+            .int(i64::try_from(self.limit.limit).unwrap_or(i64::MAX))
+            .int(i64::from(self.limit.window_seconds))
+            .int(self.updated_at.as_micros())
+    }
+}
+
+/// A wrapped key.
+#[derive(Debug, Clone)]
+pub struct KeyVersionRow {
+    /// Platform.
+    pub platform: PlatformId,
+    /// Kind, by its code.
+    pub kind: String,
+    /// Version, from 1.
+    pub version: u32,
+    /// State.
+    pub state: KeyState,
+    /// The key under the root; none once it is destroyed.
+    pub wrapped: Option<Sealed>,
+    /// Created.
+    pub created_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl KeyVersionRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        platform_row("key_versions", self.platform)
+            .text(&self.kind)
+            .int(i64::from(self.version))
+            .text(self.state.as_str())
+            .int(self.created_at.as_micros())
+    }
+}

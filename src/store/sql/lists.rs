@@ -1,0 +1,292 @@
+//! Reads beside the batch: trees, configurations, and lists.
+
+use super::{Engine, Purpose, SqlStore, database, decode::Columns, statement::Statement};
+use crate::{
+    domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
+    store::{
+        GrantingTable, Installation, MAX_POLICIES, RowMark, StoreError, StoredConfig, StoredTree,
+        rows::{
+            log::{EntryRow, SecondHead, TileRow},
+            work::{OperationRow, ReplicaRow},
+        },
+    },
+};
+
+/// A replica that was not heard of for so long is gone.
+const REPLICA_GONE_MICROS: i64 = 60 * 1_000_000;
+
+impl<E: Engine> SqlStore<E> {
+    async fn list(&self, action: &'static str, statement: Statement<'_>) -> Result<Vec<E::Row>, StoreError> {
+        self.engine.fetch(statement).await.map_err(database(action))
+    }
+
+    pub(super) async fn read_installation(&self) -> Result<Option<Installation>, StoreError> {
+        const ACTION: &str = "read the installation";
+        let name = Statement::any("/* read::installation */ SELECT name FROM installation");
+        let names = self.list(ACTION, name).await?;
+        let Some(row) = names.first() else { return Ok(None) };
+        let name = Columns::new(row, "installation").text("name")?.to_owned();
+        let platforms = Statement::any(
+            "/* read::installation */ SELECT platform_id, name FROM platforms ORDER BY platform_id",
+        );
+        let platforms = self
+            .list(ACTION, platforms)
+            .await?
+            .iter()
+            .map(|row| {
+                let mut columns = Columns::new(row, "platforms");
+                let id = PlatformId::new(columns.number("platform_id")?);
+                Ok((id, columns.parse::<PlatformName>("name")?))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Some(Installation { name, platforms }))
+    }
+
+    pub(super) async fn read_tree(&self, platform: PlatformId) -> Result<StoredTree, StoreError> {
+        // One transaction: head, entries and tiles must be of one moment.
+        let failed = || database("read a tree");
+        let mut tx = self.engine.begin(Purpose::Read).await.map_err(failed())?;
+        let tree = self.read_tree_in(&mut tx, platform).await?;
+        self.engine.commit(tx).await.map_err(failed())?;
+        Ok(tree)
+    }
+
+    pub(super) async fn read_tree_in(
+        &self,
+        tx: &mut E::Tx,
+        platform: PlatformId,
+    ) -> Result<StoredTree, StoreError> {
+        let failed = || database("read a tree");
+        let head = Statement::any(
+            "/* read::tree */ SELECT root, right_edge, mac, checkpoint, size, config_epoch, tighten_seq, updated_at, \
+             (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) FROM heads WHERE platform_id = $1",
+        );
+        let rows = self.engine.fetch_in(tx, head.int(platform.get())).await.map_err(failed())?;
+        let missing = crate::store::Damage { table: "heads", column: "platform_id" };
+        let mut columns = Columns::new(rows.first().ok_or(missing)?, "heads");
+        let head = columns.head(platform)?;
+        let vault_epoch = columns.number("vault_epoch")?;
+        let size = head.counters.size;
+
+        let leaves = Statement::any(
+            "/* read::tree */ SELECT leaf_hash FROM audit_entries WHERE platform_id = $1 AND position >= $2 \
+             ORDER BY position",
+        );
+        let rows = self.engine.fetch_in(tx, leaves.int(platform.get()).size(size & !255)).await;
+        let leaves = rows
+            .map_err(failed())?
+            .iter()
+            .map(|row| Columns::new(row, "audit_entries").array("leaf_hash"))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut partial = vec![leaves];
+        for level in 1..8_u32 {
+            let complete = size >> (8 * level);
+            if complete == 0 {
+                break;
+            }
+            let roots = Statement::any(
+                "/* read::tree */ SELECT root FROM audit_tiles WHERE platform_id = $1 AND level = $2 \
+                 AND tile_index >= $3 ORDER BY tile_index",
+            );
+            let roots = roots.int(platform.get()).int(level - 1).size(complete & !255);
+            let rows = self.engine.fetch_in(tx, roots).await.map_err(failed())?;
+            let roots = rows
+                .iter()
+                .map(|row| Columns::new(row, "audit_tiles").array("root"))
+                .collect::<Result<_, _>>()?;
+            partial.push(roots);
+        }
+        Ok(StoredTree { head, vault_epoch, partial })
+    }
+
+    pub(super) async fn read_config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError> {
+        const EPOCH: &str = "/* read::config */ SELECT config_epoch FROM heads WHERE platform_id = $1";
+        const KEYS: &str = "/* read::config */ SELECT kind, version, state, wrapped, created_at, mac FROM key_versions \
+                            WHERE platform_id = $1 AND state <> 'destroyed' ORDER BY kind, version";
+        const POLICIES: &str = "/* read::config */ SELECT version, text, sha256, created_at, mac FROM policies \
+                                WHERE platform_id = $1 ORDER BY version DESC LIMIT $2";
+        const CALLERS: &str = "/* read::config */ SELECT spiffe_id, caller_id, name, roles, pins, person_id, state, \
+                               updated_at, mac FROM callers WHERE platform_id = $1 ORDER BY name";
+        const RECIPIENTS: &str = "/* read::config */ SELECT recipient_id, name, kind, country, purposes, valid_from, \
+                                  valid_until, state, legal_name, contract, public_key, updated_at, mac \
+                                  FROM recipients WHERE platform_id = $1 ORDER BY name";
+        const LIMITS: &str = "/* read::config */ SELECT caller_id, kind, max_spent, window_seconds, updated_at, mac \
+                              FROM budget_limits WHERE platform_id = $1 ORDER BY kind";
+        const PERSONS: &str = "/* read::config */ SELECT person_id, handle, state, updated_at, mac FROM persons \
+                               WHERE platform_id = $1 ORDER BY handle";
+        const GRANTS: &str = "/* read::config */ SELECT person_id, role, scope, state, updated_at, mac \
+                              FROM person_roles WHERE platform_id = $1 ORDER BY person_id";
+        let failed = || database("read policies, callers and keys");
+        let mut tx = self.engine.begin(Purpose::Read).await.map_err(failed())?;
+        let mut rows = Vec::new();
+        for sql in [EPOCH, KEYS, CALLERS, RECIPIENTS, LIMITS, PERSONS, GRANTS, POLICIES] {
+            let mut statement = Statement::any(sql).int(platform.get());
+            if sql == POLICIES {
+                statement = statement.int(MAX_POLICIES);
+            }
+            rows.push(self.engine.fetch_in(&mut tx, statement).await.map_err(failed())?);
+        }
+        self.engine.commit(tx).await.map_err(failed())?;
+        let mut rows = rows.into_iter();
+        let mut next = || rows.next().unwrap_or_default();
+        let missing = crate::store::Damage { table: "heads", column: "platform_id" };
+        let (epoch, keys, callers, recipients) = (next(), next(), next(), next());
+        let (limits, persons, grants, policies) = (next(), next(), next(), next());
+        Ok(StoredConfig {
+            config_epoch: Columns::new(epoch.first().ok_or(missing)?, "heads").number("config_epoch")?,
+            keys: each(&keys, "key_versions", |mut c| c.key_version(platform))?,
+            callers: each(&callers, "callers", |mut c| c.caller(platform))?,
+            recipients: each(&recipients, "recipients", |mut c| c.recipient(platform))?,
+            limits: each(&limits, "budget_limits", |mut c| c.budget_limit(platform))?,
+            persons: each(&persons, "persons", |mut c| c.person())?,
+            grants: each(&grants, "person_roles", |mut c| c.role_grant())?,
+            policies: each(&policies, "policies", |mut c| c.policy(platform))?,
+        })
+    }
+
+    pub(super) async fn read_entries(
+        &self,
+        platform: PlatformId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        let statement = Statement::any(
+            "/* read::entries */ SELECT entry, leaf_hash FROM audit_entries WHERE platform_id = $1 AND position >= $2 \
+             ORDER BY position LIMIT $3",
+        );
+        let rows = self.list("read entries", statement.int(platform.get()).size(from).int(limit)).await?;
+        each(&rows, "audit_entries", |mut c| {
+            Ok(EntryRow { entry: c.bytes("entry")?.to_vec(), leaf_hash: c.array("leaf_hash")? })
+        })
+    }
+
+    pub(super) async fn read_tiles(
+        &self,
+        platform: PlatformId,
+        level: u8,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<TileRow>, StoreError> {
+        let statement = Statement::any(
+            "/* read::tiles */ SELECT tile_index, hashes, root FROM audit_tiles WHERE platform_id = $1 AND level = $2 \
+             AND tile_index >= $3 ORDER BY tile_index LIMIT $4",
+        );
+        let statement = statement.int(platform.get()).int(level).size(from).int(limit);
+        let rows = self.list("read tiles", statement).await?;
+        each(&rows, "audit_tiles", |mut c| {
+            let index = c.number("tile_index")?;
+            Ok(TileRow { level, index, hashes: c.bytes("hashes")?.to_vec(), root: c.array("root")? })
+        })
+    }
+
+    pub(super) async fn read_second_heads(
+        &self,
+        platform: PlatformId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<SecondHead>, StoreError> {
+        let statement = Statement::any(
+            "/* read::second_heads */ SELECT second, size, checkpoint FROM audit_heads WHERE platform_id = $1 \
+             AND second > $2 ORDER BY second LIMIT $3",
+        );
+        let rows = self.list("read heads", statement.int(platform.get()).int(after).int(limit)).await?;
+        each(&rows, "audit_heads", |mut c| {
+            Ok(SecondHead {
+                second: c.int("second")?,
+                size: c.number("size")?,
+                checkpoint: c.text("checkpoint")?.to_owned(),
+            })
+        })
+    }
+
+    pub(super) async fn read_operations(
+        &self,
+        platform: PlatformId,
+        due: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<OperationRow>, StoreError> {
+        const DUE: &str = "/* read::operations */ SELECT platform_id, operation_id, kind, object_id, state, created_at, \
+                           due_at, ended_at, fence, lease_until, done, total FROM operations WHERE platform_id = $1 \
+                           AND state IN ('waiting', 'running') AND due_at <= $3 ORDER BY due_at LIMIT $2";
+        const ALL: &str = "/* read::operations */ SELECT platform_id, operation_id, kind, object_id, state, created_at, \
+                           due_at, ended_at, fence, lease_until, done, total FROM operations WHERE platform_id = $1 \
+                           ORDER BY created_at DESC, operation_id LIMIT $2";
+        let statement = Statement::any(if due.is_some() { DUE } else { ALL }).int(platform.get()).int(limit);
+        let statement = match due {
+            Some(due) => statement.int(due.as_micros()),
+            None => statement,
+        };
+        let rows = self.list("read operations", statement).await?;
+        each(&rows, "operations", |mut c| c.operation())
+    }
+
+    pub(super) async fn read_row_marks(
+        &self,
+        platform: PlatformId,
+        table: GrantingTable,
+        after: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<RowMark>, StoreError> {
+        let statement = Statement::any(match table {
+            GrantingTable::Subjects => {
+                "/* read::marks */ SELECT subject_id, mac FROM subjects WHERE platform_id = $1 AND subject_id > $2 \
+                 ORDER BY subject_id LIMIT $3"
+            }
+            GrantingTable::Tokens => {
+                "/* read::marks */ SELECT token_id, mac FROM tokens WHERE platform_id = $1 AND token_id > $2 \
+                 ORDER BY token_id LIMIT $3"
+            }
+            GrantingTable::Consents => {
+                "/* read::marks */ SELECT consent_id, mac FROM consents WHERE platform_id = $1 AND consent_id > $2 \
+                 ORDER BY consent_id LIMIT $3"
+            }
+            GrantingTable::Events => {
+                "/* read::marks */ SELECT event_id, mac FROM subject_events WHERE platform_id = $1 AND event_id > $2 \
+                 ORDER BY event_id LIMIT $3"
+            }
+        });
+        let statement = statement.int(platform.get()).own_bytes(after.to_vec()).int(limit);
+        let rows = self.list("read rows for reconciliation", statement).await?;
+        each(&rows, "marks", |mut c| Ok((c.array("id")?, c.array("mac")?)))
+    }
+
+    pub(super) async fn beat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
+        let failed = || database("record that this process lives");
+        let mut tx = self.engine.begin(Purpose::Write).await.map_err(failed())?;
+        let beat = Statement::new(
+            "/* heartbeat */ INSERT INTO replicas (name, started_at, heartbeat_at, schema) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (name) DO UPDATE SET started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at, \
+             schema = excluded.schema",
+        )
+        .text(&replica.name)
+        .int(replica.started_at.as_micros())
+        .int(replica.heartbeat_at.as_micros())
+        .int(replica.schema);
+        self.engine.execute_in(&mut tx, beat).await.map_err(failed())?;
+        let gone = Statement::any("/* heartbeat */ DELETE FROM replicas WHERE heartbeat_at < $1");
+        let gone = gone.int(replica.heartbeat_at.plus_micros(-REPLICA_GONE_MICROS).as_micros());
+        self.engine.execute_in(&mut tx, gone).await.map_err(failed())?;
+        let all = Statement::any(
+            "/* heartbeat */ SELECT name, started_at, heartbeat_at, schema FROM replicas ORDER BY name",
+        );
+        let rows = self.engine.fetch_in(&mut tx, all).await.map_err(failed())?;
+        self.engine.commit(tx).await.map_err(failed())?;
+        each(&rows, "replicas", |mut c| {
+            Ok(ReplicaRow {
+                name: c.text("name")?.to_owned(),
+                started_at: c.time("started_at")?,
+                heartbeat_at: c.time("heartbeat_at")?,
+                schema: c.int("schema")?,
+            })
+        })
+    }
+}
+
+/// Decodes each row.
+fn each<'r, R: super::SqlRow, T>(
+    rows: &'r [R],
+    table: &'static str,
+    decode: impl Fn(Columns<'r, R>) -> Result<T, crate::store::Damage>,
+) -> Result<Vec<T>, StoreError> {
+    Ok(rows.iter().map(|row| decode(Columns::new(row, table))).collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,200 @@
+//! The store over SQL, written once. An [`Engine`] is what a database must give: connections, transactions, and the
+//! few statements that the dialects write differently.
+
+mod commit;
+pub(super) mod decode;
+pub(super) mod engine;
+mod lists;
+pub(super) mod read;
+pub(super) mod schema;
+pub(super) mod statement;
+mod writes;
+
+use decode::SqlRow;
+use statement::{Dialect, Statement};
+
+use super::{
+    Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys, RowMark, Snapshot,
+    Store, StoreError, StoredConfig, StoredTree,
+    rows::{
+        log::{EntryRow, SecondHead, TileRow},
+        work::{OperationRow, ReplicaRow},
+    },
+};
+use crate::domain::{ids::PlatformId, time::Timestamp};
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// One look at one state over several statements.
+    Read,
+    /// A commit.
+    Write,
+}
+
+/// A database.
+#[async_trait::async_trait]
+pub(super) trait Engine: Send + Sync + 'static {
+    type Row: SqlRow;
+    type Tx: Send;
+
+    /// How it writes what others write differently.
+    fn dialect(&self) -> &'static Dialect;
+
+    /// Swaps the head, and only where that happened writes the head of the second and the entries: parameters as in
+    /// `commit::swap_head`. One round trip. Answers whether the head was swapped.
+    async fn swap_head(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<bool>;
+
+    /// The same without rows beside it: a whole commit.
+    async fn swap_head_alone(&self, statement: Statement<'_>) -> sqlx::Result<bool>;
+
+    async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<Self::Row>>;
+    async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx>;
+    async fn fetch_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<Vec<Self::Row>>;
+    /// Answers how many rows were touched.
+    async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64>;
+    async fn commit(&self, tx: Self::Tx) -> sqlx::Result<()>;
+    async fn rollback(&self, tx: Self::Tx) -> sqlx::Result<()>;
+    async fn close(&self);
+}
+
+/// The store over an engine.
+pub(super) struct SqlStore<E> {
+    engine: E,
+    snapshot: &'static str,
+    insert_entries: &'static str,
+}
+
+impl<E: Engine> SqlStore<E> {
+    pub(super) fn new(engine: E) -> Self {
+        // The texts live as long as the process, as prepared statements want them; each dialect is rendered a few
+        // times in a process's life at most.
+        let snapshot = read::snapshot_sql(engine.dialect()).leak();
+        let insert_entries = engine.dialect().render(engine.dialect().insert_entries).leak();
+        Self { engine, snapshot, insert_entries }
+    }
+
+    pub(super) const fn engine(&self) -> &E {
+        &self.engine
+    }
+}
+
+pub(super) fn database(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { action, source: Box::new(source) }
+}
+
+/// A transaction that holds a head.
+struct Locked<'a, E: Engine> {
+    store: &'a SqlStore<E>,
+    platform: PlatformId,
+    tx: E::Tx,
+}
+
+#[async_trait::async_trait]
+impl<E: Engine> LockedHead for Locked<'_, E> {
+    async fn tree(&mut self) -> Result<StoredTree, StoreError> {
+        self.store.read_tree_in(&mut self.tx, self.platform).await
+    }
+
+    async fn read(&mut self, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
+        let statement = read::snapshot_statement(self.store.snapshot, self.platform, keys);
+        let rows = self.store.engine.fetch_in(&mut self.tx, statement).await;
+        read::assemble(&rows.map_err(database("read a batch"))?, self.platform)
+    }
+
+    async fn commit(self: Box<Self>, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        self.store.write_commit_in(self.tx, commit).await
+    }
+}
+
+#[async_trait::async_trait]
+impl<E: Engine> Store for SqlStore<E> {
+    async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError> {
+        self.insert_installation(name, &vault).await.map_err(database("create the installation"))
+    }
+
+    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        self.read_installation().await
+    }
+
+    async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
+        let statement = read::snapshot_statement(self.snapshot, platform, keys);
+        let rows = self.engine.fetch(statement).await.map_err(database("read a batch"))?;
+        read::assemble(&rows, platform)
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        self.write_commit(commit).await
+    }
+
+    async fn lock_head(&self, platform: PlatformId) -> Result<Box<dyn LockedHead + '_>, StoreError> {
+        let failed = || database("lock a head");
+        let mut tx = self.engine.begin(Purpose::Write).await.map_err(failed())?;
+        let lock = Statement::any(self.engine.dialect().lock_head).int(platform.get());
+        self.engine.fetch_in(&mut tx, lock).await.map_err(failed())?;
+        Ok(Box::new(Locked { store: self, platform, tx }))
+    }
+
+    async fn tree(&self, platform: PlatformId) -> Result<StoredTree, StoreError> {
+        self.read_tree(platform).await
+    }
+
+    async fn config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError> {
+        self.read_config(platform).await
+    }
+
+    async fn entries(
+        &self,
+        platform: PlatformId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        self.read_entries(platform, from, limit).await
+    }
+
+    async fn tiles(
+        &self,
+        platform: PlatformId,
+        level: u8,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<TileRow>, StoreError> {
+        self.read_tiles(platform, level, from, limit).await
+    }
+
+    async fn second_heads(
+        &self,
+        platform: PlatformId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<SecondHead>, StoreError> {
+        self.read_second_heads(platform, after, limit).await
+    }
+
+    async fn operations(
+        &self,
+        platform: PlatformId,
+        due: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<OperationRow>, StoreError> {
+        self.read_operations(platform, due, limit).await
+    }
+
+    async fn row_marks(
+        &self,
+        platform: PlatformId,
+        table: GrantingTable,
+        after: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<RowMark>, StoreError> {
+        self.read_row_marks(platform, table, after, limit).await
+    }
+
+    async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
+        self.beat(replica).await
+    }
+
+    async fn close(&self) {
+        self.engine.close().await;
+    }
+}

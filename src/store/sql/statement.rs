@@ -1,0 +1,239 @@
+//! Statements that both dialects take, with their parameters; and the few words in which the dialects differ.
+
+/// A value to bind.
+#[derive(Debug, Clone)]
+pub(in crate::store) enum Param<'a> {
+    Int(i64),
+    OptInt(Option<i64>),
+    Text(&'a str),
+    OptText(Option<&'a str>),
+    OwnText(String),
+    Bytes(&'a [u8]),
+    OwnBytes(Vec<u8>),
+    OptBytes(Option<&'a [u8]>),
+    /// A list of byte strings: an array in PostgreSQL, JSON of hexadecimal digits in SQLite.
+    Blobs(Vec<&'a [u8]>),
+}
+
+/// How many rows a statement must touch; otherwise the commit that it belongs to is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Touches {
+    /// Exactly one.
+    One,
+    /// However many there are.
+    Any,
+}
+
+/// A statement with its parameters.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Statement<'a> {
+    pub(in crate::store) sql: &'static str,
+    pub(in crate::store) params: Vec<Param<'a>>,
+    pub(in crate::store) touches: Touches,
+}
+
+impl<'a> Statement<'a> {
+    pub(in crate::store) const fn new(sql: &'static str) -> Self {
+        Self { sql, params: Vec::new(), touches: Touches::One }
+    }
+
+    pub(in crate::store) const fn any(sql: &'static str) -> Self {
+        Self { sql, params: Vec::new(), touches: Touches::Any }
+    }
+
+    fn with(mut self, param: Param<'a>) -> Self {
+        self.params.push(param);
+        self
+    }
+
+    pub(in crate::store) fn int(self, value: impl Into<i64>) -> Self {
+        self.with(Param::Int(value.into()))
+    }
+
+    /// A size, index or count. None comes near 2^63.
+    pub(in crate::store) fn size(self, value: u64) -> Self {
+        self.with(Param::Int(signed(value)))
+    }
+
+    pub(in crate::store) fn opt_int(self, value: Option<i64>) -> Self {
+        self.with(Param::OptInt(value))
+    }
+
+    pub(in crate::store) fn text(self, value: &'a str) -> Self {
+        self.with(Param::Text(value))
+    }
+
+    pub(in crate::store) fn opt_text(self, value: Option<&'a str>) -> Self {
+        self.with(Param::OptText(value))
+    }
+
+    pub(in crate::store) fn own_text(self, value: String) -> Self {
+        self.with(Param::OwnText(value))
+    }
+
+    pub(in crate::store) fn bytes(self, value: &'a [u8]) -> Self {
+        self.with(Param::Bytes(value))
+    }
+
+    pub(in crate::store) fn own_bytes(self, value: Vec<u8>) -> Self {
+        self.with(Param::OwnBytes(value))
+    }
+
+    pub(in crate::store) fn opt_bytes(self, value: Option<&'a [u8]>) -> Self {
+        self.with(Param::OptBytes(value))
+    }
+
+    pub(in crate::store) fn blobs(self, values: Vec<&'a [u8]>) -> Self {
+        self.with(Param::Blobs(values))
+    }
+}
+
+/// A size or index as it is stored.
+pub(in crate::store) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A list for `json_each`: each item is a string of hexadecimal digits.
+pub(in crate::store) fn json_blobs(blobs: &[&[u8]]) -> String {
+    let bytes: usize = blobs.iter().map(|blob| 2 * blob.len() + 3).sum();
+    let mut list = String::with_capacity(bytes + 2);
+    list.push('[');
+    for (i, blob) in blobs.iter().enumerate() {
+        list.push_str(if i == 0 { "\"" } else { ",\"" });
+        data_encoding::HEXLOWER.encode_append(blob, &mut list);
+        list.push('"');
+    }
+    list.push(']');
+    list
+}
+
+/// What the dialects write differently. `{1}` … `{9}` stand for "each item of that parameter, a JSON list of lists,
+/// as `wanted`"; `{hex:i}`, `{int:i}` and `{text:i}` for the i-th part of such an item.
+#[derive(Debug)]
+pub(in crate::store) struct Dialect {
+    list: [&'static str; 2],
+    hex: [&'static str; 2],
+    int: [&'static str; 2],
+    text: [&'static str; 2],
+    words: &'static [(&'static str, &'static str)],
+    /// `commit::swap_head`, whose parameters say what it does.
+    pub(in crate::store) swap_head: &'static str,
+    /// Entries `$2` with their leaf hashes `$3` from position 0 of the platform `$1` on.
+    pub(in crate::store) insert_entries: &'static str,
+    /// Waits for the head of the platform `$1` and holds it until the end of the transaction.
+    pub(in crate::store) lock_head: &'static str,
+    /// Answers 1 where the schema's version is there to be read.
+    pub(in crate::store) has_schema: &'static str,
+}
+
+/// SQLite. CROSS JOIN and INDEXED BY hold its planner to the order written: from the few wanted keys to the rows.
+pub(in crate::store) const SQLITE: Dialect = Dialect {
+    list: ["json_each($", ") AS wanted"],
+    hex: ["unhex(json_extract(wanted.value, '$[", "]'))"],
+    int: ["json_extract(wanted.value, '$[", "]')"],
+    text: ["json_extract(wanted.value, '$[", "]')"],
+    words: &[
+        ("{join}", "CROSS JOIN"),
+        ("{bytes}", "BLOB"),
+        ("{now}", "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)"),
+        ("{indexed:", "INDEXED BY "),
+        (":indexed}", ""),
+    ],
+    // Three statements; only where the swap happened has the head this commit's checkpoint, which no other has.
+    swap_head: "/* commit::swap_head */ UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, \
+        updated_at = $5, root = $6, right_edge = $7, checkpoint = $8, mac = $9 \
+        WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12 \
+        AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $16; \
+        INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
+        SELECT $1, $13, $2, $8 FROM heads WHERE platform_id = $1 AND checkpoint = $8 \
+        ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint; \
+        INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
+        SELECT $1, $10 + e.key, unhex(e.value), unhex(h.value) FROM json_each($14) e JOIN json_each($15) h ON h.key = e.key \
+        WHERE EXISTS (SELECT 1 FROM heads WHERE platform_id = $1 AND checkpoint = $8)",
+    insert_entries: "/* insert_entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
+        SELECT $1, e.key, unhex(e.value), unhex(h.value) FROM json_each($2) e JOIN json_each($3) h ON h.key = e.key",
+    // The transaction is the only writer's already.
+    lock_head: "/* lock_head */ SELECT size FROM heads WHERE platform_id = $1",
+    has_schema: "/* schema::check */ SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'",
+};
+
+/// PostgreSQL, from version 14 on.
+pub(in crate::store) const POSTGRES: Dialect = Dialect {
+    list: ["json_array_elements(CAST($", " AS json)) AS wanted"],
+    hex: ["decode(wanted.value ->> ", ", 'hex')"],
+    int: ["CAST(wanted.value ->> ", " AS bigint)"],
+    text: ["wanted.value ->> ", ""],
+    words: &[
+        ("{join}", "JOIN"),
+        ("{bytes}", "bytea"),
+        ("{now}", "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"),
+    ],
+    // One statement: the parts that follow the swap read what it returned, which is nothing where it did not happen.
+    swap_head: "/* commit::swap_head */ WITH swapped AS ( \
+        UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, updated_at = $5, root = $6, right_edge = $7, \
+        checkpoint = $8, mac = $9 WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12 \
+        AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $16 RETURNING platform_id), \
+        second_head AS (INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
+        SELECT platform_id, $13, $2, $8 FROM swapped \
+        ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint), \
+        entries AS (INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
+        SELECT s.platform_id, $10 + e.place - 1, e.entry, e.hash \
+        FROM swapped s, unnest($14::bytea[], $15::bytea[]) WITH ORDINALITY AS e (entry, hash, place)) \
+        SELECT platform_id FROM swapped",
+    insert_entries: "/* insert_entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
+        SELECT $1, e.place - 1, e.entry, e.hash \
+        FROM unnest($2::bytea[], $3::bytea[]) WITH ORDINALITY AS e (entry, hash, place)",
+    lock_head: "/* lock_head */ SELECT size FROM heads WHERE platform_id = $1 FOR UPDATE",
+    has_schema: "/* schema::check */ SELECT count(*) FROM pg_catalog.pg_class \
+        WHERE oid = to_regclass('schema_version')",
+};
+
+impl Dialect {
+    /// A statement written once, in this dialect.
+    pub(in crate::store) fn render(&self, template: &str) -> String {
+        let mut text = template.to_owned();
+        for n in 0..=12 {
+            for (key, [before, after]) in [
+                (format!("{{{n}}}"), self.list),
+                (format!("{{hex:{n}}}"), self.hex),
+                (format!("{{int:{n}}}"), self.int),
+                (format!("{{text:{n}}}"), self.text),
+            ] {
+                text = text.replace(&key, &format!("{before}{n}{after}"));
+            }
+        }
+        for (word, meaning) in self.words {
+            text = text.replace(word, meaning);
+        }
+        // Hints of one dialect are no words of the other.
+        while let Some((before, rest)) = text.split_once("{indexed:") {
+            let after = rest.split_once(":indexed}").map_or("", |(_, after)| after);
+            text = format!("{before}{after}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_rendered_whole() {
+        let template = "SELECT {now} FROM {2} {join} t {indexed:by_x:indexed} ON t.a = {hex:0} AND t.b = {int:1} \
+                        AND t.c = {text:2} AND CAST(NULL AS {bytes}) IS NULL";
+        for dialect in [SQLITE, POSTGRES] {
+            let text = dialect.render(template);
+            assert!(!text.contains(['{', '}']), "{text}");
+            assert!(text.contains("($2") || text.contains("CAST($2"), "{text}");
+        }
+        assert!(SQLITE.render(template).contains("INDEXED BY by_x"));
+        assert!(!POSTGRES.render(template).contains("by_x"));
+    }
+
+    #[test]
+    fn lists_of_blobs_are_json() {
+        assert_eq!(json_blobs(&[]), "[]");
+        assert_eq!(json_blobs(&[&[1, 255], &[]]), r#"["01ff",""]"#);
+    }
+}

@@ -1,0 +1,525 @@
+//! Each write of a commit as the statements that do it, the same in both dialects.
+
+use super::statement::Statement;
+use crate::{
+    domain::{
+        caller::Role,
+        ids::{PersonId, PlatformId},
+        names::{FieldName, PurposeName},
+        operation::Operation,
+        secret::Sealed,
+        time::Timestamp,
+    },
+    store::{
+        Write,
+        rows::{
+            ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
+            config::{
+                BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow,
+            },
+            log::TileRow,
+            work::RequestRow,
+        },
+    },
+};
+
+/// The statements of a write, in order.
+pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'_>> {
+    let of = |statement: Statement<'static>| statement.int(platform.get());
+    match write {
+        Write::InsertSubject(row) => vec![insert_subject(row)],
+        Write::UpdateSubject(row, was) => vec![update_subject(row, was)],
+        Write::DestroySubject(row) => destroy_subject(row),
+        Write::InsertRecord(row) => vec![insert_record(row)],
+        Write::UpdateRecord(row, was) => vec![
+            Statement::new(
+                "/* write::update_record */ UPDATE records SET state = $4, mac = $5 \
+                 WHERE platform_id = $1 AND record_id = $2 AND version = $3 AND mac = $6",
+            )
+            .int(row.address.platform.get())
+            .bytes(row.address.record.as_bytes())
+            .int(row.address.version)
+            .text(row.state.as_str())
+            .bytes(&row.mac)
+            .bytes(was),
+        ],
+        Write::InsertToken(row) => vec![insert_token(row)],
+        Write::UpdateToken(row, was) => vec![
+            Statement::new(
+                "/* write::update_token */ UPDATE tokens SET state = $3, mac = $4 \
+                 WHERE platform_id = $1 AND token_hash = $2 AND mac = $5",
+            )
+            .int(row.platform.get())
+            .bytes(&row.hash.0)
+            .text(row.state.as_str())
+            .bytes(&row.mac)
+            .bytes(was),
+        ],
+        Write::InsertConsent(row) => vec![insert_consent(row)],
+        Write::UpdateConsent(row, was) => vec![
+            Statement::new(
+                "/* write::update_consent */ UPDATE consents SET state = $3, withdrawn_at = $4, mac = $5 \
+                 WHERE platform_id = $1 AND consent_id = $2 AND mac = $6",
+            )
+            .int(row.platform.get())
+            .bytes(row.consent.id.as_bytes())
+            .text(row.consent.state.as_str())
+            .opt_int(micros(row.consent.withdrawn_at))
+            .bytes(&row.mac)
+            .bytes(was),
+        ],
+        Write::InsertEvent(row) => vec![insert_event(row)],
+        Write::InsertIndex(row) => vec![insert_index(platform, row)],
+        Write::EndClaims(record) => vec![
+            of(Statement::any(
+                "/* write::end_claims */ UPDATE index_entries SET claims_unique = 0 \
+                 WHERE platform_id = $1 AND record_id = $2",
+            ))
+            .bytes(record.as_bytes()),
+        ],
+        Write::Claim(row) => vec![
+            of(Statement::new(
+                "/* write::claim */ UPDATE index_entries SET claims_unique = 1 \
+                 WHERE platform_id = $1 AND field = $2 AND index_version = $3 AND value_hash = $4 AND record_id = $5",
+            ))
+            .text(row.field.as_str())
+            .int(row.index_version)
+            .bytes(&row.hash)
+            .bytes(row.record.as_bytes()),
+        ],
+        Write::DeleteIndex(record) => vec![
+            of(Statement::any(
+                "/* write::delete_index */ DELETE FROM index_entries WHERE platform_id = $1 AND record_id = $2",
+            ))
+            .bytes(record.as_bytes()),
+        ],
+        Write::InsertRequest(row) => vec![insert_request(row)],
+        Write::ForgetRequests { before, limit } => vec![
+            of(Statement::any(
+                "/* write::forget_requests */ DELETE FROM requests WHERE platform_id = $1 \
+                 AND (caller_id, request_id) IN (SELECT caller_id, request_id FROM requests \
+                 WHERE platform_id = $1 AND created_at < $2 ORDER BY created_at LIMIT $3)",
+            ))
+            .int(before.as_micros())
+            .int(*limit),
+        ],
+        Write::Spend { window, before, after } => {
+            let key = |statement: Statement<'static>| {
+                of(statement)
+                    .own_bytes(window.caller.as_bytes().to_vec())
+                    .text(window.kind.as_str())
+                    .int(window.start.as_micros())
+                    .size(*after)
+            };
+            vec![if *before == 0 {
+                key(Statement::new(
+                    "/* write::spend_first */ INSERT INTO budgets (platform_id, caller_id, kind, window_start, spent) \
+                     VALUES ($1, $2, $3, $4, $5)",
+                ))
+            } else {
+                key(Statement::new(
+                    "/* write::spend */ UPDATE budgets SET spent = $5 WHERE platform_id = $1 AND caller_id = $2 \
+                     AND kind = $3 AND window_start = $4 AND spent = $6",
+                ))
+                .size(*before)
+            }]
+        }
+        Write::InsertPolicy(row) => vec![insert_policy(row)],
+        Write::PutCaller(row, was) => vec![put_caller(row, was.as_ref())],
+        Write::PutPerson(row, was) => vec![put_person(row, was.as_ref())],
+        Write::PutRole(row, was) => vec![put_role(row, was.as_ref())],
+        Write::PutRecipient(row, was) => vec![put_recipient(row, was.as_ref())],
+        Write::PutLimit(row, was) => vec![put_limit(row, was.as_ref())],
+        Write::InsertOperation(row) => vec![insert_operation(&row.operation)],
+        Write::UpdateOperation(row, fence) => vec![update_operation(&row.operation, *fence)],
+        // Written by the commit itself: it needs the dialect's way of writing entries.
+        Write::CreatePlatform(_) => Vec::new(),
+    }
+}
+
+fn micros(time: Option<Timestamp>) -> Option<i64> {
+    time.map(Timestamp::as_micros)
+}
+
+/// A put is an insert, or an update of the very row that was read.
+fn put<'a>(
+    insert: &'static str,
+    update: &'static str,
+    was: Option<&'a Mac>,
+) -> (Statement<'a>, Option<&'a Mac>) {
+    match was {
+        None => (Statement::new(insert), None),
+        Some(was) => (Statement::new(update), Some(was)),
+    }
+}
+
+fn only_if<'a>((statement, was): (Statement<'a>, Option<&'a Mac>)) -> Statement<'a> {
+    match was {
+        None => statement,
+        Some(was) => statement.bytes(was),
+    }
+}
+
+fn insert_subject(row: &SubjectRow) -> Statement<'_> {
+    let restriction = row.restriction.as_ref();
+    Statement::new(
+        "/* write::insert_subject */ INSERT INTO subjects (platform_id, subject_id, index_version, reference_hash, \
+         sealed_reference, wrapped_key, kind, state, restriction_trigger, restriction_requester, restricted_at, \
+         review_at, erased_at, destroy_at, created_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+    )
+    .int(row.platform.get())
+    .bytes(row.id.as_bytes())
+    .int(row.index_version)
+    .bytes(&row.reference_hash)
+    .bytes(row.sealed_reference.as_bytes())
+    .opt_bytes(row.wrapped_key.as_ref().map(Sealed::as_bytes))
+    .text(row.kind.as_str())
+    .text(row.state.as_str())
+    .opt_text(restriction.map(|r| r.trigger.as_str()))
+    .opt_text(restriction.map(|r| r.requester.as_str()))
+    .opt_int(restriction.map(|r| r.since.as_micros()))
+    .opt_int(restriction.map(|r| r.review_at.as_micros()))
+    .opt_int(micros(row.erased_at))
+    .opt_int(micros(row.destroy_at))
+    .int(row.created_at.as_micros())
+    .bytes(&row.mac)
+}
+
+fn update_subject<'a>(row: &'a SubjectRow, was: &'a Mac) -> Statement<'a> {
+    let restriction = row.restriction.as_ref();
+    Statement::new(
+        "/* write::update_subject */ UPDATE subjects SET state = $3, restriction_trigger = $4, \
+         restriction_requester = $5, restricted_at = $6, review_at = $7, erased_at = $8, destroy_at = $9, mac = $10 \
+         WHERE platform_id = $1 AND subject_id = $2 AND mac = $11",
+    )
+    .int(row.platform.get())
+    .bytes(row.id.as_bytes())
+    .text(row.state.as_str())
+    .opt_text(restriction.map(|r| r.trigger.as_str()))
+    .opt_text(restriction.map(|r| r.requester.as_str()))
+    .opt_int(restriction.map(|r| r.since.as_micros()))
+    .opt_int(restriction.map(|r| r.review_at.as_micros()))
+    .opt_int(micros(row.erased_at))
+    .opt_int(micros(row.destroy_at))
+    .bytes(&row.mac)
+    .bytes(was)
+}
+
+/// The key goes, and with it every sealed copy; rows that point at values go too. Consents and events stay: they are
+/// evidence, and what names the person in them is sealed under the key that is gone.
+fn destroy_subject(row: &SubjectRow) -> Vec<Statement<'_>> {
+    let of = |statement: Statement<'static>| {
+        statement.int(row.platform.get()).own_bytes(row.id.as_bytes().to_vec())
+    };
+    vec![
+        of(Statement::any(
+            "/* write::destroy_tokens */ DELETE FROM tokens WHERE platform_id = $1 AND record_id IN \
+             (SELECT record_id FROM records WHERE platform_id = $1 AND subject_id = $2)",
+        )),
+        of(Statement::any(
+            "/* write::destroy_index */ DELETE FROM index_entries WHERE platform_id = $1 AND record_id IN \
+             (SELECT record_id FROM records WHERE platform_id = $1 AND subject_id = $2)",
+        )),
+        of(Statement::any(
+            "/* write::destroy_records */ DELETE FROM records WHERE platform_id = $1 AND subject_id = $2",
+        )),
+        of(Statement::new(
+            "/* write::destroy_key */ UPDATE subjects SET wrapped_key = NULL, sealed_reference = $4 \
+             WHERE platform_id = $1 AND subject_id = $2 AND mac = $3 AND state = 'erased' AND wrapped_key IS NOT NULL",
+        ))
+        .own_bytes(row.mac.to_vec())
+        .own_bytes(Vec::new()),
+    ]
+}
+
+fn insert_record(row: &RecordRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_record */ INSERT INTO records (platform_id, record_id, version, subject_id, field, state, \
+         source, sealed_value, created_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .int(row.address.platform.get())
+    .bytes(row.address.record.as_bytes())
+    .int(row.address.version)
+    .bytes(row.address.subject.as_bytes())
+    .text(row.address.field.as_str())
+    .text(row.state.as_str())
+    .text(row.source.as_str())
+    .bytes(row.sealed_value.as_bytes())
+    .int(row.created_at.as_micros())
+    .bytes(&row.mac)
+}
+
+fn insert_token(row: &TokenRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_token */ INSERT INTO tokens (platform_id, token_hash, hash_version, token_id, record_id, mode, \
+         state, expires_at, sealed_token, created_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .int(row.platform.get())
+    .bytes(&row.hash.0)
+    .int(row.hash_version)
+    .bytes(row.id.as_bytes())
+    .bytes(row.record.as_bytes())
+    .text(row.mode.as_str())
+    .text(row.state.as_str())
+    .opt_int(micros(row.expires_at))
+    .bytes(row.sealed_token.as_bytes())
+    .int(row.created_at.as_micros())
+    .bytes(&row.mac)
+}
+
+fn insert_consent(row: &ConsentRow) -> Statement<'_> {
+    let c = &row.consent;
+    Statement::new(
+        "/* write::insert_consent */ INSERT INTO consents (platform_id, consent_id, subject_id, purpose, fields, \
+         state, act, given_at, expires_at, recorded_at, withdrawn_at, third_party_transfer, cross_border_transfer, \
+         publication, policy_version, language, text_sha256, site, sealed_evidence, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+    )
+    .int(row.platform.get())
+    .bytes(c.id.as_bytes())
+    .bytes(c.subject.as_bytes())
+    .text(c.terms.purpose.as_str())
+    .own_text(c.terms.fields.iter().map(FieldName::as_str).collect::<Vec<_>>().join(","))
+    .text(c.state.as_str())
+    .text(c.terms.act.as_str())
+    .int(c.terms.given_at.as_micros())
+    .opt_int(micros(c.terms.expires_at))
+    .int(c.recorded_at.as_micros())
+    .opt_int(micros(c.withdrawn_at))
+    .int(c.terms.third_party_transfer)
+    .int(c.terms.cross_border_transfer)
+    .int(c.terms.publication)
+    .int(c.terms.policy_version)
+    .text(c.terms.language.as_str())
+    .bytes(&c.terms.text_sha256)
+    .text(c.terms.site.as_str())
+    .bytes(row.sealed_evidence.as_bytes())
+    .bytes(&row.mac)
+}
+
+fn insert_event(row: &EventRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_event */ INSERT INTO subject_events (platform_id, event_id, subject_id, name, happened_at, \
+         recorded_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .int(row.platform.get())
+    .bytes(row.id.as_bytes())
+    .bytes(row.subject.as_bytes())
+    .text(row.event.name.as_str())
+    .int(row.event.at.as_micros())
+    .int(row.recorded_at.as_micros())
+    .bytes(&row.mac)
+}
+
+fn insert_index(platform: PlatformId, row: &IndexRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_index */ INSERT INTO index_entries (platform_id, field, index_version, value_hash, record_id, \
+         claims_unique) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .int(platform.get())
+    .text(row.field.as_str())
+    .int(row.index_version)
+    .bytes(&row.hash)
+    .bytes(row.record.as_bytes())
+    .int(row.claims_unique)
+}
+
+fn insert_request(row: &RequestRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_request */ INSERT INTO requests (platform_id, caller_id, request_id, call, body_mac, outcome, \
+         created_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .int(row.platform.get())
+    .bytes(row.caller.as_bytes())
+    .bytes(row.request.as_bytes())
+    .text(&row.call)
+    .bytes(&row.body_mac)
+    .bytes(&row.outcome)
+    .int(row.created_at.as_micros())
+    .bytes(&row.mac)
+}
+
+fn insert_policy(row: &PolicyRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_policy */ INSERT INTO policies (platform_id, version, text, sha256, created_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .int(row.platform.get())
+    .int(row.version)
+    .text(&row.text)
+    .bytes(&row.sha256)
+    .int(row.created_at.as_micros())
+    .bytes(&row.mac)
+}
+
+fn put_caller<'a>(row: &'a CallerRow, was: Option<&'a Mac>) -> Statement<'a> {
+    let c = &row.caller;
+    let (statement, was) = put(
+        "/* write::insert_caller */ INSERT INTO callers (spiffe_id, caller_id, platform_id, name, roles, pins, \
+         person_id, state, updated_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "/* write::update_caller */ UPDATE callers SET name = $4, roles = $5, pins = $6, person_id = $7, state = $8, \
+         updated_at = $9, mac = $10 WHERE spiffe_id = $1 AND caller_id = $2 AND platform_id = $3 AND mac = $11",
+        was,
+    );
+    let statement = statement
+        .text(c.spiffe_id.as_str())
+        .bytes(c.id.as_bytes())
+        .int(c.platform.get())
+        .text(c.name.as_str())
+        .own_text(c.roles.iter().map(|role: &Role| role.as_str()).collect::<Vec<_>>().join(","))
+        .own_bytes(c.pins.concat())
+        .opt_bytes(c.person.as_ref().map(|id| PersonId::as_bytes(id).as_slice()))
+        .text(c.state.as_str())
+        .int(row.updated_at.as_micros())
+        .bytes(&row.mac);
+    only_if((statement, was))
+}
+
+fn put_person<'a>(row: &'a PersonRow, was: Option<&'a Mac>) -> Statement<'a> {
+    let (statement, was) = put(
+        "/* write::insert_person */ INSERT INTO persons (platform_id, person_id, handle, state, updated_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        "/* write::update_person */ UPDATE persons SET handle = $3, state = $4, updated_at = $5, mac = $6 \
+         WHERE platform_id = $1 AND person_id = $2 AND mac = $7",
+        was,
+    );
+    let statement = statement
+        .int(PlatformId::VAULT.get())
+        .bytes(row.person.id.as_bytes())
+        .text(row.person.handle.as_str())
+        .text(row.person.state.as_str())
+        .int(row.updated_at.as_micros())
+        .bytes(&row.mac);
+    only_if((statement, was))
+}
+
+fn put_role<'a>(row: &'a RoleGrantRow, was: Option<&'a Mac>) -> Statement<'a> {
+    let (statement, was) = put(
+        "/* write::insert_role */ INSERT INTO person_roles (platform_id, person_id, role, scope, state, updated_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "/* write::update_role */ UPDATE person_roles SET state = $5, updated_at = $6, mac = $7 \
+         WHERE platform_id = $1 AND person_id = $2 AND role = $3 AND scope = $4 AND mac = $8",
+        was,
+    );
+    let statement = statement
+        .int(PlatformId::VAULT.get())
+        .bytes(row.grant.person.as_bytes())
+        .text(row.grant.role.as_str())
+        .int(row.grant.scope.get())
+        .text(row.grant.state.as_str())
+        .int(row.updated_at.as_micros())
+        .bytes(&row.mac);
+    only_if((statement, was))
+}
+
+fn put_recipient<'a>(row: &'a RecipientRow, was: Option<&'a Mac>) -> Statement<'a> {
+    let r = &row.recipient;
+    let (statement, was) = put(
+        "/* write::insert_recipient */ INSERT INTO recipients (platform_id, recipient_id, name, kind, country, purposes, \
+         valid_from, valid_until, state, legal_name, contract, public_key, updated_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        "/* write::update_recipient */ UPDATE recipients SET name = $3, kind = $4, country = $5, purposes = $6, \
+         valid_from = $7, valid_until = $8, state = $9, legal_name = $10, contract = $11, public_key = $12, \
+         updated_at = $13, mac = $14 WHERE platform_id = $1 AND recipient_id = $2 AND mac = $15",
+        was,
+    );
+    let statement = statement
+        .int(row.platform.get())
+        .bytes(r.id.as_bytes())
+        .text(r.name.as_str())
+        .text(r.kind.as_str())
+        .text(r.country.as_str())
+        .own_text(r.purposes.iter().map(PurposeName::as_str).collect::<Vec<_>>().join(","))
+        .int(r.valid_from.as_micros())
+        .opt_int(micros(r.valid_until))
+        .text(r.state.as_str())
+        .text(&row.legal_name)
+        .text(&row.contract)
+        .opt_bytes(row.public_key.as_ref().map(<[u8; 32]>::as_slice))
+        .int(row.updated_at.as_micros())
+        .bytes(&row.mac);
+    only_if((statement, was))
+}
+
+fn put_limit<'a>(row: &'a BudgetLimitRow, was: Option<&'a Mac>) -> Statement<'a> {
+    let (statement, was) = put(
+        "/* write::insert_limit */ INSERT INTO budget_limits (platform_id, caller_id, kind, max_spent, window_seconds, \
+         updated_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "/* write::update_limit */ UPDATE budget_limits SET max_spent = $4, window_seconds = $5, updated_at = $6, \
+         mac = $7 WHERE platform_id = $1 AND caller_id = $2 AND kind = $3 AND mac = $8",
+        was,
+    );
+    let statement = statement
+        .int(row.platform.get())
+        .bytes(row.limit.caller.as_ref().map_or(&[], |id| id.as_bytes().as_slice()))
+        .text(row.limit.kind.as_str())
+        .size(row.limit.limit)
+        .int(row.limit.window_seconds)
+        .int(row.updated_at.as_micros())
+        .bytes(&row.mac);
+    only_if((statement, was))
+}
+
+fn insert_operation(o: &Operation) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_operation */ INSERT INTO operations (platform_id, operation_id, kind, object_id, state, \
+         created_at, due_at, ended_at, fence, lease_until, done, total) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .int(o.platform.get())
+    .bytes(o.id.as_bytes())
+    .text(o.kind.as_str())
+    .bytes(&o.object)
+    .text(o.state.as_str())
+    .int(o.created_at.as_micros())
+    .int(o.due_at.as_micros())
+    .opt_int(micros(o.ended_at))
+    .int(o.fence)
+    .opt_int(micros(o.lease_until))
+    .size(o.done)
+    .size(o.total)
+}
+
+fn update_operation(o: &Operation, fence: u32) -> Statement<'_> {
+    Statement::new(
+        "/* write::update_operation */ UPDATE operations SET state = $3, ended_at = $4, fence = $5, lease_until = $6, \
+         done = $7, total = $8 WHERE platform_id = $1 AND operation_id = $2 AND fence = $9 \
+         AND state IN ('waiting', 'running')",
+    )
+    .int(o.platform.get())
+    .bytes(o.id.as_bytes())
+    .text(o.state.as_str())
+    .opt_int(micros(o.ended_at))
+    .int(o.fence)
+    .opt_int(micros(o.lease_until))
+    .size(o.done)
+    .size(o.total)
+    .int(fence)
+}
+
+pub(super) fn insert_tile(platform: PlatformId, tile: &TileRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::tile */ INSERT INTO audit_tiles (platform_id, level, tile_index, hashes, root) \
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .int(platform.get())
+    .int(tile.level)
+    .size(tile.index)
+    .bytes(&tile.hashes)
+    .bytes(&tile.root)
+}
+
+pub(super) fn insert_key(row: &KeyVersionRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_key */ INSERT INTO key_versions (platform_id, kind, version, state, wrapped, created_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .int(row.platform.get())
+    .text(&row.kind)
+    .int(row.version)
+    .text(row.state.as_str())
+    .opt_bytes(row.wrapped.as_ref().map(Sealed::as_bytes))
+    .int(row.created_at.as_micros())
+    .bytes(&row.mac)
+}

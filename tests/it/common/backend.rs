@@ -1,0 +1,111 @@
+//! The two databases, each real.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use sandyq::{
+    crypto::random::SystemRng,
+    store::{
+        Store,
+        postgres::{self, PostgresOptions},
+        sqlite,
+    },
+};
+use sqlx::{Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+/// Where a test keeps its data.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    Sqlite,
+    /// URL of a database of the test's own.
+    Postgres(String),
+}
+
+/// Runs an async test on both databases, as `name::sqlite` and `name::postgres`.
+macro_rules! on_both {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        mod $name {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                super::$name($crate::common::backend::Backend::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                super::$name($crate::common::backend::Backend::postgres().await).await;
+            }
+        }
+    };
+}
+pub(crate) use on_both;
+
+impl Backend {
+    /// A new, empty database on the test server.
+    pub async fn postgres() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let server = server_url();
+        let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
+        let mut admin = PgConnection::connect(&server).await.expect("the test server answers");
+        for sql in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
+        }
+        admin.close().await.unwrap();
+        Self::Postgres(server.replace("/postgres?", &format!("/{name}?")))
+    }
+
+    /// The migrated store; SQLite keeps its file as `sandyq.db` in `dir`.
+    pub async fn store(&self, dir: &Path) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite => sqlite::open_and_migrate(&dir.join("sandyq.db")).await.unwrap(),
+            Self::Postgres(url) => {
+                postgres::open_and_migrate(&options(url), &SystemRng::new()).await.unwrap()
+            }
+        }
+    }
+
+    /// The configuration's section of it.
+    pub fn config(&self) -> String {
+        match self {
+            Self::Sqlite => "sqlite = \"sandyq.db\"".into(),
+            Self::Postgres(url) => format!("postgres = \"{url}\""),
+        }
+    }
+
+    /// Runs SQL on the database, behind the vault, and answers how many rows it touched.
+    pub async fn sql(&self, dir: &Path, sql: &str) -> u64 {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite => {
+                let options = SqliteConnectOptions::new().filename(dir.join("sandyq.db"));
+                let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+                let touched = sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected();
+                connection.close().await.unwrap();
+                touched
+            }
+            Self::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                let touched = sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected();
+                connection.close().await.unwrap();
+                touched
+            }
+        }
+    }
+}
+
+pub fn options(url: &str) -> PostgresOptions {
+    PostgresOptions { url: url.to_owned(), password: None, connections: 6 }
+}
+
+/// URL of the test server.
+pub fn server_url() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgres.url");
+    let url = std::fs::read_to_string(&file)
+        .expect("no test server: run `scripts/postgres start` first, or the tests through `scripts/test`");
+    url.trim().to_owned()
+}
