@@ -5,5 +5,7 @@
 pub mod entry;
 pub mod head;
 pub mod layout;
+pub mod mirror;
+pub mod segment;
 pub mod tree;
 pub mod verify;

@@ -3,7 +3,7 @@
 //! Trust starts from a verifier key given from outside. Memory grows with the heads, and by one tile for 65,536
 //! entries.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use super::{
     entry::Entry,
@@ -61,12 +61,53 @@ pub enum Finding {
     },
     /// The right edge is not that of the leaves.
     RightEdgeDiffers,
+    /// A segment of the mirror is damaged, or belongs elsewhere. It is then as if it were not there.
+    Segment {
+        /// Name of the segment.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Entries of the mirror are missing.
+    Gap {
+        /// Position of the first missing entry.
+        from: u64,
+        /// Position after the last.
+        to: u64,
+    },
+    /// The mirror ends before a head that says it is complete, or that is known from elsewhere.
+    Cut {
+        /// Which head.
+        name: String,
+        /// Entries that it promises.
+        size: u64,
+        /// Entries that the segments reach.
+        reach: u64,
+    },
+    /// The mirror has no segment of this log.
+    NothingMirrored,
+    /// An export agrees with the mirror up to one size, and no longer at a later one.
+    DiffersFromMirror {
+        /// Last size at which both have the same root.
+        agrees_until: u64,
+        /// First size at which they do not.
+        differs_at: u64,
+    },
+    /// An export ends before the mirror does: the log was cut back.
+    BehindMirror {
+        /// Entries of the export.
+        size: u64,
+        /// Entries of the mirror.
+        mirrored: u64,
+    },
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HeadNotTrusted { name, problem } => write!(f, "{name}: {problem}"),
+            Self::HeadNotTrusted { name, problem } | Self::Segment { name, problem } => {
+                write!(f, "{name}: {problem}")
+            }
             Self::EntryChanged { position, entry: Some(id) } => {
                 write!(f, "entry {position} ({id}) was changed: its bytes do not hash to its leaf")
             }
@@ -85,6 +126,23 @@ impl fmt::Display for Finding {
             ),
             Self::Incomplete { what } => write!(f, "the export is incomplete: {what}"),
             Self::RightEdgeDiffers => f.write_str("the right edge does not follow from the leaves"),
+            Self::Gap { from, to } => write!(
+                f,
+                "entries {from} to {} are in no segment that holds; what comes after them could not be checked",
+                to.saturating_sub(1)
+            ),
+            Self::Cut { name, size, reach } => {
+                write!(f, "{name} promises {size} entries, the segments end after {reach}")
+            }
+            Self::NothingMirrored => f.write_str("the mirror has no segment of this log"),
+            Self::DiffersFromMirror { agrees_until, differs_at } => write!(
+                f,
+                "entries {agrees_until} to {} are not those that were mirrored",
+                differs_at.saturating_sub(1)
+            ),
+            Self::BehindMirror { size, mirrored } => {
+                write!(f, "the log was cut back: it has {size} entries, {mirrored} were mirrored")
+            }
         }
     }
 }
@@ -94,9 +152,9 @@ impl fmt::Display for Finding {
 pub struct Report {
     /// Origin of the log.
     pub origin: String,
-    /// Entries that the signed head promises.
+    /// Entries that the signed head promises; of a mirror, entries from 0 that are there and hold.
     pub size: u64,
-    /// Heads of single seconds that were checked.
+    /// Heads of single seconds that were checked; of a mirror, heads of segments and replicas.
     pub heads: u64,
     /// Time of the first entry.
     pub first: Option<Timestamp>,
@@ -109,10 +167,45 @@ pub struct Report {
 }
 
 impl Report {
+    pub(super) const fn new(origin: String) -> Self {
+        Self { origin, size: 0, heads: 0, first: None, last: None, findings: Vec::new(), more_findings: 0 }
+    }
+
+    pub(super) fn find(&mut self, finding: Finding) {
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(finding);
+        } else {
+            self.more_findings += 1;
+        }
+    }
+
     /// True when everything holds.
     #[must_use]
     pub const fn holds(&self) -> bool {
         self.findings.is_empty() && self.more_findings == 0
+    }
+}
+
+/// What the entries of one log keep from one to the next: the platform, and a time that does not go back.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sequence {
+    platform: Option<u32>,
+    pub(super) first: Option<Timestamp>,
+    pub(super) last: Option<Timestamp>,
+}
+
+impl Sequence {
+    /// Takes the next entry; what is wrong with it here, if anything.
+    pub(super) fn take(&mut self, entry: &Entry) -> Option<String> {
+        let time = Timestamp::from_micros(entry.time);
+        let platform = *self.platform.get_or_insert(entry.platform);
+        let went_back = self.last.is_some_and(|last| time < last);
+        self.first.get_or_insert(time);
+        self.last = Some(time);
+        if platform != entry.platform {
+            return Some(format!("it names platform {}, the others {platform}", entry.platform));
+        }
+        went_back.then(|| "its time is before that of the entry before".to_owned())
     }
 }
 
@@ -124,9 +217,12 @@ pub struct Verifier {
     pending: Vec<Head>,
     agrees_until: u64,
     rewritten: bool,
+    mirrored: BTreeMap<u64, Hash>,
+    agrees_with_mirror_until: u64,
+    differs_from_mirror: bool,
     tree: LogTree,
     completed: Vec<CompleteTile>,
-    platform: Option<u32>,
+    sequence: Sequence,
     report: Report,
 }
 
@@ -136,15 +232,7 @@ impl Verifier {
     /// # Errors
     /// The [`Report`] with the one finding, since nothing else means anything then.
     pub fn new(heads: HeadVerifier, checkpoint: &str) -> Result<Self, Box<Report>> {
-        let mut report = Report {
-            origin: String::new(),
-            size: 0,
-            heads: 0,
-            first: None,
-            last: None,
-            findings: Vec::new(),
-            more_findings: 0,
-        };
+        let mut report = Report::new(String::new());
         match heads.open(checkpoint) {
             Ok(target) => {
                 report.origin.clone_from(&target.origin);
@@ -155,9 +243,12 @@ impl Verifier {
                     pending: Vec::new(),
                     agrees_until: 0,
                     rewritten: false,
+                    mirrored: BTreeMap::new(),
+                    agrees_with_mirror_until: 0,
+                    differs_from_mirror: false,
                     tree: LogTree::empty(),
                     completed: Vec::new(),
-                    platform: None,
+                    sequence: Sequence::default(),
                     report,
                 })
             }
@@ -181,26 +272,37 @@ impl Verifier {
     pub fn head(&mut self, name: &str, text: &str) {
         self.report.heads += 1;
         match self.heads.open(text) {
-            Ok(head) if head.origin != self.target.origin => self.find(Finding::HeadNotTrusted {
+            Ok(head) if head.origin != self.target.origin => self.report.find(Finding::HeadNotTrusted {
                 name: name.to_owned(),
                 problem: "it belongs to another log".to_owned(),
             }),
             Ok(head) => self.pending.push(head),
             Err(problem) => {
-                self.find(Finding::HeadNotTrusted { name: name.to_owned(), problem: problem.to_string() });
+                self.report
+                    .find(Finding::HeadNotTrusted { name: name.to_owned(), problem: problem.to_string() });
             }
         }
+    }
+
+    /// Takes the roots that a mirror of this log has at some sizes ([`super::mirror::Mirrored`]), before any bundle.
+    pub fn mirrored(&mut self, roots: BTreeMap<u64, Hash>) {
+        if let Some(mirrored) =
+            roots.last_key_value().map(|(size, _)| *size).filter(|s| *s > self.target.size)
+        {
+            self.report.find(Finding::BehindMirror { size: self.target.size, mirrored });
+        }
+        self.mirrored = roots;
     }
 
     /// Takes the next tile of level 0 with its entries, in order from index 0.
     pub fn bundle(&mut self, index: u64, hashes: &[u8], entries: &[u8]) {
         let width = tile_width(self.target.size, 0, index);
         let (Some(hashes), Some(entries)) = (split(hashes), split_bundle(entries)) else {
-            self.find(Finding::Incomplete { what: format!("bundle {index} is malformed") });
+            self.report.find(Finding::Incomplete { what: format!("bundle {index} is malformed") });
             return;
         };
         if hashes.len() != width || entries.len() != width || self.tree.size() != index * 256 {
-            self.find(Finding::Incomplete {
+            self.report.find(Finding::Incomplete {
                 what: format!(
                     "bundle {index} should have {width} entries and hashes, after {} others",
                     index * 256
@@ -222,14 +324,18 @@ impl Verifier {
         let decoded = Entry::decode(bytes);
         if leaf_hash(bytes) == leaf {
             match &decoded {
-                Ok(entry) => self.plausible(position, entry),
+                Ok(entry) => {
+                    if let Some(problem) = self.sequence.take(entry) {
+                        self.report.find(Finding::EntryImplausible { position, problem });
+                    }
+                }
                 Err(problem) => {
-                    self.find(Finding::EntryImplausible { position, problem: problem.to_string() });
+                    self.report.find(Finding::EntryImplausible { position, problem: problem.to_string() });
                 }
             }
         } else {
             let entry = decoded.ok().map(|e| e.entry_id());
-            self.find(Finding::EntryChanged { position, entry });
+            self.report.find(Finding::EntryChanged { position, entry });
         }
         let mut completed = Vec::new();
         self.tree.append(leaf, &mut completed);
@@ -238,29 +344,23 @@ impl Verifier {
         self.compare_heads();
     }
 
-    fn plausible(&mut self, position: u64, entry: &Entry) {
-        let time = Timestamp::from_micros(entry.time);
-        let platform = *self.platform.get_or_insert(entry.platform);
-        if platform != entry.platform {
-            let problem = format!("it names platform {}, the others {platform}", entry.platform);
-            self.find(Finding::EntryImplausible { position, problem });
-        }
-        if self.report.last.is_some_and(|last| time < last) {
-            let problem = "its time is before that of the entry before".to_owned();
-            self.find(Finding::EntryImplausible { position, problem });
-        }
-        self.report.first.get_or_insert(time);
-        self.report.last = Some(time);
-    }
-
     fn compare_heads(&mut self) {
         let size = self.tree.size();
+        match self.mirrored.get(&size) {
+            Some(root) if *root == self.tree.root() => self.agrees_with_mirror_until = size,
+            Some(_) if !self.differs_from_mirror => {
+                self.differs_from_mirror = true;
+                let agrees_until = self.agrees_with_mirror_until;
+                self.report.find(Finding::DiffersFromMirror { agrees_until, differs_at: size });
+            }
+            Some(_) | None => {}
+        }
         while let Some(head) = self.pending.pop_if(|head| head.size <= size) {
             if head.size == size {
                 self.compare(&head);
             } else if head.size > 0 {
                 let what = format!("the head of size {} came after its leaves", head.size);
-                self.find(Finding::Incomplete { what });
+                self.report.find(Finding::Incomplete { what });
             }
         }
     }
@@ -270,7 +370,7 @@ impl Verifier {
             self.agrees_until = head.size;
         } else if !self.rewritten {
             self.rewritten = true;
-            self.find(Finding::Rewritten { agrees_until: self.agrees_until, differs_at: head.size });
+            self.report.find(Finding::Rewritten { agrees_until: self.agrees_until, differs_at: head.size });
         }
     }
 
@@ -282,20 +382,20 @@ impl Verifier {
             None => concat(self.tree.partial_tile(usize::from(level))) == hashes,
         };
         if !same {
-            self.find(Finding::TileDiffers { level, index });
+            self.report.find(Finding::TileDiffers { level, index });
         }
     }
 
     /// Takes the right edge, after all bundles.
     pub fn right_edge(&mut self, hashes: &[Hash]) {
         if hashes != self.tree.right_edge() {
-            self.find(Finding::RightEdgeDiffers);
+            self.report.find(Finding::RightEdgeDiffers);
         }
     }
 
     /// Notes that a part of the export is missing or unreadable.
     pub fn missing(&mut self, what: String) {
-        self.find(Finding::Incomplete { what });
+        self.report.find(Finding::Incomplete { what });
     }
 
     /// Compares the whole with the checkpoint, and reports.
@@ -306,21 +406,14 @@ impl Verifier {
             self.compare(&target);
         } else {
             let what = format!("{} entries of {}", self.tree.size(), self.target.size);
-            self.find(Finding::Incomplete { what });
+            self.report.find(Finding::Incomplete { what });
         }
         if let Some(head) = self.pending.iter().find(|head| head.size > self.target.size) {
             let what = format!("a head of size {} is newer than the checkpoint", head.size);
-            self.find(Finding::Incomplete { what });
+            self.report.find(Finding::Incomplete { what });
         }
+        (self.report.first, self.report.last) = (self.sequence.first, self.sequence.last);
         self.report
-    }
-
-    fn find(&mut self, finding: Finding) {
-        if self.report.findings.len() < MAX_FINDINGS {
-            self.report.findings.push(finding);
-        } else {
-            self.report.more_findings += 1;
-        }
     }
 }
 
@@ -371,11 +464,16 @@ mod tests {
         }
 
         fn verify(&self) -> Report {
+            self.verify_with(BTreeMap::new())
+        }
+
+        fn verify_with(&self, mirrored: BTreeMap<u64, Hash>) -> Report {
             let trusted = HeadVerifier::new(&self.key.verifier_key()).unwrap();
             let mut verifier = match Verifier::new(trusted, &self.checkpoint) {
                 Ok(verifier) => verifier,
                 Err(report) => return *report,
             };
+            verifier.mirrored(mirrored);
             for (i, head) in self.heads.iter().enumerate() {
                 verifier.head(&format!("heads/{i}"), head);
             }
@@ -447,6 +545,26 @@ mod tests {
         assert!(matches!(log.verify().findings[..], [Finding::HeadNotTrusted { .. }]));
         log.checkpoint = Log::sign(&tree, &stranger);
         assert!(matches!(log.verify().findings[..], [Finding::HeadNotTrusted { .. }]));
+    }
+
+    #[test]
+    fn an_export_must_not_be_behind_its_mirror_nor_differ_from_it() {
+        let log = Log::new();
+        let root = |size: usize| {
+            let mut tree = LogTree::empty();
+            log.leaves[..size].iter().for_each(|l| tree.append(*l, &mut Vec::new()));
+            tree.root()
+        };
+        let wrong = root(1);
+        let with = |roots: &[(u64, Hash)]| log.verify_with(roots.iter().copied().collect()).findings;
+        assert_eq!(with(&[(100, root(100)), (600, root(600))]), []);
+        assert_eq!(
+            with(&[(100, root(100)), (150, wrong), (600, wrong), (601, wrong)]),
+            [
+                Finding::BehindMirror { size: 600, mirrored: 601 },
+                Finding::DiffersFromMirror { agrees_until: 100, differs_at: 150 }
+            ]
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod names;
 pub mod operation;
 pub mod recipient;
 pub mod reference;
+pub mod replica;
 pub mod rng;
 pub mod secret;
 pub mod subject;
