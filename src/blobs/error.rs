@@ -1,0 +1,82 @@
+//! What can go wrong with stored bytes.
+
+use std::{fmt, io, path::PathBuf};
+
+use crate::domain::rng::RandomUnavailable;
+
+/// Why bytes were not stored or not read. Paths are those of configuration, names those of objects: neither holds
+/// personal data.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The mirror's directory cannot be made or opened.
+    #[error("cannot use {} as a mirror", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What should be the mirror's directory is a file.
+    #[error("{} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    /// The place does not say that it is a mirror: another directory, or a disk that is not mounted.
+    #[error("{0} is not a mirror: it has no file sandyq-mirror of format 1")]
+    NotAMirror(String),
+    /// The store refused or failed.
+    #[error("cannot {doing} {object} in the mirror")]
+    Store {
+        /// `read`, `write` or `list`.
+        doing: &'static str,
+        /// Name of the object, or of what is listed.
+        object: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The store did not answer in time. A write may still have been made, or still be made.
+    #[error("cannot {doing} {object} in the mirror: no answer in time")]
+    TimedOut {
+        /// `read`, `write` or `list`.
+        doing: &'static str,
+        /// Name of the object, or of what is listed.
+        object: String,
+    },
+    /// An object is larger than such an object can be.
+    #[error("{object} in the mirror has more than {limit} bytes")]
+    TooLarge {
+        /// Name of the object.
+        object: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// A segment without entries.
+    #[error("a segment from {from} to {size} holds no entry")]
+    EmptyRange {
+        /// Position of its first entry.
+        from: u64,
+        /// Size of the log at its end.
+        size: u64,
+    },
+    /// No randomness for a name.
+    #[error("cannot name a segment")]
+    Random(#[from] RandomUnavailable),
+}
+
+/// What the object store says. Its errors print their sources too, so this one has none of its own.
+#[derive(Debug)]
+pub struct Cause(Box<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    pub(super) fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Cause {}
