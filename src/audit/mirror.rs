@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt::Display,
     vec,
 };
 
@@ -20,9 +21,9 @@ use super::{
 
 /// What a segment's name says it holds. Nothing of it is believed before the segment is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// Name, for findings.
-    pub name: String,
+pub struct Claim<N> {
+    /// The name, for findings and for whoever reads it.
+    pub name: N,
     /// Position of its first entry.
     pub from: u64,
     /// Size of the log at its end.
@@ -40,9 +41,9 @@ pub struct Mirrored {
 
 /// Replays a mirror. Feed [`MirrorVerifier::head`] every head, then answer each [`MirrorVerifier::next_claim`], and
 /// finish.
-pub struct MirrorVerifier {
+pub struct MirrorVerifier<N> {
     trusted: HeadVerifier,
-    claims: vec::IntoIter<Claim>,
+    claims: vec::IntoIter<Claim<N>>,
     heads: Vec<(String, Head)>,
     /// Roots at the sizes that some segment or head speaks of, where they are known yet.
     roots: BTreeMap<u64, Option<Hash>>,
@@ -56,10 +57,10 @@ pub struct MirrorVerifier {
     report: Report,
 }
 
-impl MirrorVerifier {
+impl<N: Display + Ord> MirrorVerifier<N> {
     /// Starts with the names of all segments, in any order, of the log with this origin.
     #[must_use]
-    pub fn new(trusted: HeadVerifier, origin: &str, mut claims: Vec<Claim>) -> Self {
+    pub fn new(trusted: HeadVerifier, origin: &str, mut claims: Vec<Claim<N>>) -> Self {
         claims.sort_by(|a, b| (a.from, a.size, &a.name).cmp(&(b.from, b.size, &b.name)));
         let tree = LogTree::empty();
         let mut roots: BTreeMap<_, _> = claims.iter().map(|claim| (claim.size, None)).collect();
@@ -98,7 +99,7 @@ impl MirrorVerifier {
     }
 
     /// The segment to be read next, for [`MirrorVerifier::segment`] or [`MirrorVerifier::unusable`].
-    pub fn next_claim(&mut self) -> Option<Claim> {
+    pub fn next_claim(&mut self) -> Option<Claim<N>> {
         let claim = self.claims.next()?;
         let held = u64::try_from(self.window.len()).unwrap_or(u64::MAX);
         let behind = claim.from.saturating_sub(self.tree.size().saturating_sub(held));
@@ -107,18 +108,18 @@ impl MirrorVerifier {
     }
 
     /// Takes the bytes of the segment that was due.
-    pub fn segment(&mut self, claim: &Claim, bytes: &[u8]) {
+    pub fn segment(&mut self, claim: &Claim<N>, bytes: &[u8]) {
         if let Err(problem) = self.take(claim, bytes) {
             self.unusable(&claim.name, problem);
         }
     }
 
     /// Notes an object that is no segment, or cannot be one.
-    pub fn unusable(&mut self, name: &str, problem: String) {
-        self.report.find(Finding::Segment { name: name.to_owned(), problem });
+    pub fn unusable(&mut self, name: &dyn Display, problem: String) {
+        self.report.find(Finding::Segment { name: name.to_string(), problem });
     }
 
-    fn take(&mut self, claim: &Claim, bytes: &[u8]) -> Result<(), String> {
+    fn take(&mut self, claim: &Claim<N>, bytes: &[u8]) -> Result<(), String> {
         let segment = Segment::decode(bytes).map_err(|e| e.to_string())?;
         if (segment.from, segment.size()) != (claim.from, Some(claim.size)) {
             let count = segment.entries.len();
@@ -223,7 +224,7 @@ mod tests {
     struct Fixture {
         key: AuditKey,
         entries: Vec<Vec<u8>>,
-        segments: Vec<(Claim, Vec<u8>)>,
+        segments: Vec<(Claim<String>, Vec<u8>)>,
         heads: Vec<(String, String)>,
     }
 

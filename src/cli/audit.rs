@@ -1,6 +1,7 @@
-//! `sandyq audit head|export|verify`.
+//! `sandyq audit head|export|verify|verify-mirror`.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -11,13 +12,14 @@ use tonic::transport::Channel;
 
 use super::{
     client::{self, audit},
+    mirror,
     output::{Failure, Out, exit},
 };
 use crate::{
     audit::{
         head::HeadVerifier,
         layout::{CHECKPOINT, HEADS, RIGHT_EDGE, entries_path, tile_path},
-        tree::{split, tile_width},
+        tree::{Hash, split, tile_width},
         verify::{Report, Verifier},
     },
     grpc::pb::{self, export_log_response::Piece},
@@ -58,6 +60,8 @@ pub(super) enum Command {
         #[arg(long, value_name = "FILE")]
         since: Option<PathBuf>,
     },
+    /// Check a mirror, offline, against an audit key that was kept outside the installation.
+    VerifyMirror(mirror::Args),
 }
 
 pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
@@ -95,11 +99,22 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             }
             print_report(&report, out)
         }
+        Command::VerifyMirror(args) => mirror::run(&args, out).await,
     }
 }
 
 /// Prints a report; a log that does not hold is a failure with a code of its own.
 pub(super) fn print_report(report: &Report, out: &mut Out) -> Result<(), Failure> {
+    let (json, mut lines) = describe(report);
+    if report.holds() {
+        lines.push("verified: up to this head nothing was changed, removed or added unseen".to_owned());
+    }
+    out.data(&json, &lines)?;
+    verdict(report, "log")
+}
+
+/// A report for programs and for people.
+pub(super) fn describe(report: &Report) -> (serde_json::Value, Vec<String>) {
     let findings: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
     let time = |t: Option<crate::domain::time::Timestamp>| t.map(|t| t.to_string());
     let mut lines = vec![format!("log       {}", report.origin), format!("entries   {}", report.size)];
@@ -109,22 +124,24 @@ pub(super) fn print_report(report: &Report, out: &mut Out) -> Result<(), Failure
         lines.push(format!("to        {last}"));
     }
     lines.extend(findings.iter().map(|finding| format!("FINDING   {finding}")));
-    if report.holds() {
-        lines.push("verified: up to this head nothing was changed, removed or added unseen".to_owned());
+    if report.more_findings > 0 {
+        lines.push(format!("FINDING   and {} more", report.more_findings));
     }
-    out.data(
-        &json!({
-            "verified": report.holds(), "origin": report.origin, "entries": report.size, "heads": report.heads,
-            "first": time(report.first), "last": time(report.last), "findings": findings,
-            "more_findings": report.more_findings,
-        }),
-        &lines,
-    )?;
+    let json = json!({
+        "verified": report.holds(), "origin": report.origin, "entries": report.size, "heads": report.heads,
+        "first": time(report.first), "last": time(report.last), "findings": findings,
+        "more_findings": report.more_findings,
+    });
+    (json, lines)
+}
+
+/// The failure of a report that does not hold.
+pub(super) fn verdict(report: &Report, what: &str) -> Result<(), Failure> {
     if report.holds() {
         return Ok(());
     }
-    let first = findings.first().map_or("", String::as_str);
-    Err(Failure::new(exit::NOT_VERIFIED, format!("the log does not verify: {first}")))
+    let first = report.findings.first().map(ToString::to_string).unwrap_or_default();
+    Err(Failure::new(exit::NOT_VERIFIED, format!("the {what} does not verify: {first}")))
 }
 
 /// Writes an export and answers what it holds.
@@ -190,6 +207,16 @@ fn write(dir: &Path, path: &str, bytes: &[u8]) -> io::Result<()> {
 
 /// Replays an exported log.
 pub(super) fn verify(dir: &Path, key: &str, since: Option<&Path>) -> Result<Report, Failure> {
+    verify_against(dir, key, since, BTreeMap::new())
+}
+
+/// Replays an exported log, and compares it with roots of its mirror.
+pub(super) fn verify_against(
+    dir: &Path,
+    key: &str,
+    since: Option<&Path>,
+    mirrored: BTreeMap<u64, Hash>,
+) -> Result<Report, Failure> {
     let checkpoint = read_note(&dir.join(CHECKPOINT))
         .map_err(|e| Failure::new(exit::FAILED, format!("{} holds no exported log: {e}", dir.display())))?;
     let mut verifier = match Verifier::new(HeadVerifier::new(key)?, &checkpoint) {
@@ -197,6 +224,7 @@ pub(super) fn verify(dir: &Path, key: &str, since: Option<&Path>) -> Result<Repo
         Err(report) => return Ok(*report),
     };
     read_heads(dir, &mut verifier)?;
+    verifier.mirrored(mirrored);
     if let Some(since) = since {
         verifier.head("the earlier checkpoint", &read_note(since)?);
     }
@@ -244,11 +272,11 @@ fn read_heads(dir: &Path, verifier: &mut Verifier) -> Result<(), Failure> {
 }
 
 /// A signed note. Bytes that are no text make it one that does not verify.
-fn read_note(path: &Path) -> io::Result<String> {
+pub(super) fn read_note(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
-fn read_right_edge(dir: &Path) -> Option<Vec<crate::audit::tree::Hash>> {
+fn read_right_edge(dir: &Path) -> Option<Vec<Hash>> {
     let text = fs::read_to_string(dir.join(RIGHT_EDGE)).ok()?;
     let mut bytes = Vec::new();
     for line in text.lines() {

@@ -9,6 +9,7 @@ mod dev;
 mod init;
 pub mod local;
 mod migrate;
+mod mirror;
 mod output;
 pub mod pki;
 mod serve;

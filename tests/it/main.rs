@@ -22,5 +22,6 @@ mod contract;
 mod disk_full;
 mod kill;
 mod leaks;
+mod mirror;
 mod tampering;
 mod values;

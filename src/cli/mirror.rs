@@ -1,0 +1,111 @@
+//! `sandyq audit verify-mirror`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    audit::{describe, read_note, verdict, verify_against},
+    output::{Failure, Out, exit},
+};
+use crate::{
+    audit::{
+        head::{HeadVerifier, origin},
+        mirror::{Claim, MirrorVerifier, Mirrored},
+        tree::Hash,
+        verify::Report,
+    },
+    blobs::{BlobError, mirror::MirrorReader},
+    domain::names::PlatformName,
+};
+
+/// How long a disk may take for one piece.
+const LIMIT: Duration = Duration::from_mins(1);
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Directory of the mirror.
+    dir: PathBuf,
+    /// The audit key, `name+id+base64`, as `sandyq init` printed it.
+    #[arg(long)]
+    key: String,
+    /// Platform.
+    #[arg(long)]
+    platform: PlatformName,
+    /// The log that is expected, `installation/platform`; by default the installation that the key names.
+    #[arg(long)]
+    origin: Option<String>,
+    /// A checkpoint kept from earlier: the mirror must reach it, so that a mirror cut back is found.
+    #[arg(long, value_name = "FILE")]
+    since: Option<PathBuf>,
+    /// An export of the same log: it must not end before the mirror, and must agree with it.
+    #[arg(long, value_name = "EXPORT_DIR")]
+    against: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let Mirrored { report, roots } = verify_mirror(args).await?;
+    let (mut json, mut lines) = describe(&report);
+    if report.holds() {
+        lines.push("verified: the mirror holds every entry up to here as it was signed".to_owned());
+    }
+    let export = args.against.as_deref().map(|dir| compare(dir, &args.key, &report, roots)).transpose()?;
+    if let Some(export) = &export {
+        let (found, more) = describe(export);
+        if let Some(object) = json.as_object_mut() {
+            object.insert("export".to_owned(), found);
+        }
+        lines.push(String::new());
+        lines.push("export, held against the mirror".to_owned());
+        lines.extend(more);
+        if export.holds() {
+            lines.push(
+                "verified: the export goes at least as far as the mirror, and agrees with it".to_owned(),
+            );
+        }
+    }
+    out.data(&json, &lines)?;
+    verdict(&report, "mirror")?;
+    export.map_or(Ok(()), |export| verdict(&export, "export"))
+}
+
+async fn verify_mirror(args: &Args) -> Result<Mirrored, Failure> {
+    let trusted = HeadVerifier::new(&args.key)?;
+    let installation = args.key.trim().split('+').next().unwrap_or_default();
+    let origin = args.origin.clone().unwrap_or_else(|| origin(installation, &args.platform));
+    let mirror = MirrorReader::directory(&args.dir, LIMIT)?;
+    // Heads before segments: a segment that comes in between is no fault.
+    let heads = mirror.heads(&args.platform).await?;
+    let segments = mirror.segments(&args.platform).await?;
+    let claims = segments.found.into_iter().map(|name| Claim { from: name.from, size: name.size, name });
+    let mut verifier = MirrorVerifier::new(trusted, &origin, claims.collect());
+    for head in &heads.found {
+        verifier.head(&format!("{}/heads/{}", args.platform, head.replica), &head.checkpoint);
+    }
+    if let Some(since) = &args.since {
+        verifier.head("the earlier checkpoint", &read_note(since)?);
+    }
+    for name in heads.strange.iter().chain(&segments.strange) {
+        verifier.unusable(name, "nothing of this name belongs into a mirror".to_owned());
+    }
+    while let Some(claim) = verifier.next_claim() {
+        match mirror.read_segment(&claim.name).await {
+            Ok(bytes) => verifier.segment(&claim, &bytes),
+            Err(error @ BlobError::TooLarge { .. }) => verifier.unusable(&claim.name, error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(verifier.finish())
+}
+
+fn compare(dir: &Path, key: &str, mirror: &Report, roots: BTreeMap<u64, Hash>) -> Result<Report, Failure> {
+    let export = verify_against(dir, key, None, roots)?;
+    if !export.origin.is_empty() && export.origin != mirror.origin {
+        let message =
+            format!("the export is the log of {}, the mirror that of {}", export.origin, mirror.origin);
+        return Err(Failure::new(exit::NOT_VERIFIED, message));
+    }
+    Ok(export)
+}
