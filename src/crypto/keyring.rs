@@ -24,6 +24,8 @@ coded!(
         Index = "index",
         /// MACs of rows that grant something.
         Row = "row",
+        /// HMACs of requests' bodies.
+        Request = "request",
         /// Signs heads of every log; one series for the installation, kept with platform 0.
         Audit = "audit",
     }
@@ -47,6 +49,8 @@ pub struct Keyring {
     pub index: IndexKey,
     /// Row MACs.
     pub row: RowKey,
+    /// MACs of requests' bodies.
+    pub request: RowKey,
 }
 
 impl Keyring {
@@ -60,11 +64,12 @@ impl Keyring {
         active: u32,
         index: IndexKey,
         row: RowKey,
+        request: RowKey,
     ) -> Result<Self, OpenError> {
         if !wrapping.contains_key(&active) {
             return Err(OpenError::UnknownKeyVersion(active));
         }
-        Ok(Self { platform, wrapping, active, index, row })
+        Ok(Self { platform, wrapping, active, index, row, request })
     }
 
     /// Wraps a subject key under the active platform key.

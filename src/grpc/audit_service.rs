@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{ids::PlatformId, time::Timestamp},
+    policy::decide::Denial,
     vault::{
         Vault,
         audit_log::{Piece, SignedHead},
@@ -34,10 +35,16 @@ impl AuditService {
         Self { vault }
     }
 
-    fn call<T>(&self, request: &Request<T>, platform: &str) -> Result<(Call, PlatformId), Status> {
+    fn call<T: prost::Message>(
+        &self,
+        request: &Request<T>,
+        platform: &str,
+    ) -> Result<(Call, PlatformId), Status> {
         let call = authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))?;
-        let platform =
-            self.vault.platform_named(platform).ok_or_else(|| status(&VaultError::PlatformNotFound))?;
+        let platform = self
+            .vault
+            .platform_named(platform)
+            .ok_or_else(|| status(&VaultError::Denied(Denial::PlatformNotFound)))?;
         Ok((call, platform))
     }
 }

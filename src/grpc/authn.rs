@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use rustls_pki_types::CertificateDer;
 use tonic::Request;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use zeroize::Zeroizing;
 
 use crate::{
     domain::{caller::Caller, ids::RequestId, names::SpiffeId},
-    vault::{
-        Vault,
-        act::Asker,
-        error::{VaultError, Violation},
-        refusals::Refusal,
-    },
+    vault::{Vault, act::Asker, error::VaultError, refusals::Refusal, replay::Asked},
 };
 
 /// The peer of a connection, as its certificate names it.
@@ -50,7 +47,7 @@ pub(super) enum RequestIdRule {
 }
 
 /// Authenticates first; nothing of the request is looked at for a stranger.
-pub(super) fn authenticate<T>(
+pub(super) fn authenticate<T: Message>(
     vault: &Vault,
     request: &Request<T>,
     request_id: &str,
@@ -65,8 +62,10 @@ pub(super) fn authenticate<T>(
     let request = if request_id.is_empty() && rule == RequestIdRule::Optional {
         None
     } else {
-        let parsed = RequestId::parse(request_id, vault.clock().now());
-        Some(parsed.map_err(|e| VaultError::Invalid(vec![Violation::new("request_id", e.to_string())]))?)
+        let id = RequestId::parse(request_id, vault.clock().now())
+            .map_err(|e| VaultError::invalid("request_id", e.to_string()))?;
+        let body = Zeroizing::new(request.get_ref().encode_to_vec());
+        Some(Asked { id, body_mac: vault.body_mac(&caller, &body)? })
     };
     Ok(Call { caller, asker: Asker { spiffe_id: spiffe_id.clone(), request } })
 }

@@ -32,7 +32,12 @@ impl ConsentService {
         Self { vault }
     }
 
-    fn call<T>(&self, request: &Request<T>, id: &str, rule: RequestIdRule) -> Result<Call, Status> {
+    fn call<T: prost::Message>(
+        &self,
+        request: &Request<T>,
+        id: &str,
+        rule: RequestIdRule,
+    ) -> Result<Call, Status> {
         authenticate(&self.vault, request, id, rule).map_err(|e| status(&e))
     }
 
@@ -53,10 +58,9 @@ impl ConsentService {
         message: pb::WithdrawConsentRequest,
     ) -> Result<pb::Consent, VaultError> {
         let mut check = Checker::new("");
-        check.unserved("platform", !message.platform.is_empty());
         let id = check.parse("consent_id", &message.consent_id);
         let id: ConsentId = check.finish(id)?;
-        Ok(consent(&self.vault.withdraw_consent(&call.caller, call.asker, id).await?))
+        Ok(consent(&self.vault.withdraw_consent(&call.caller, call.asker, &message.platform, id).await?))
     }
 
     async fn list(
@@ -65,7 +69,6 @@ impl ConsentService {
         message: pb::ListConsentsRequest,
     ) -> Result<pb::ListConsentsResponse, VaultError> {
         let mut check = Checker::new("");
-        check.unserved("platform", !message.platform.is_empty());
         check.subject_reference(&message.subject_reference);
         let after: Option<ConsentId> =
             if message.page_token.is_empty() { None } else { check.parse("page_token", &message.page_token) };
@@ -79,7 +82,14 @@ impl ConsentService {
         };
         let (consents, more) = self
             .vault
-            .list_consents(&call.caller, call.asker, message.subject_reference, size, after)
+            .list_consents(
+                &call.caller,
+                call.asker,
+                &message.platform,
+                message.subject_reference,
+                size,
+                after,
+            )
             .await?;
         let next = consents.last().filter(|_| more).map(|last| last.id.to_string());
         Ok(pb::ListConsentsResponse {

@@ -67,6 +67,10 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::TooManyConsents => {
             row(Code::ResourceExhausted, reason, "the subject has as many consents as a subject may have")
         }
+        Denial::PlatformNotFound => row(Code::NotFound, reason, "no such platform"),
+        Denial::RequestIdReused => {
+            row(Code::AlreadyExists, reason, "the request id came before, with another call or body")
+        }
         Denial::BudgetExhausted => row(
             Code::ResourceExhausted,
             reason,
@@ -92,7 +96,6 @@ pub const fn error_row(error: &VaultError) -> Row {
         VaultError::UnknownCaller => {
             row(Code::Unauthenticated, "CALLER_UNKNOWN", "the client certificate names no enrolled caller")
         }
-        VaultError::PlatformNotFound => row(Code::NotFound, "PLATFORM_NOT_FOUND", "no such platform"),
         VaultError::Overloaded => {
             row(Code::ResourceExhausted, "OVERLOADED", "too many calls wait for this platform")
         }
@@ -110,7 +113,6 @@ pub fn table() -> Vec<Row> {
         VaultError::Invalid(Vec::new()),
         VaultError::MistypedToken,
         VaultError::UnknownCaller,
-        VaultError::PlatformNotFound,
         VaultError::Overloaded,
         VaultError::Contended,
         VaultError::Unavailable,
@@ -141,10 +143,7 @@ fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
         VaultError::Overloaded | VaultError::Unavailable | VaultError::Contended => {
             details.set_retry_info(Some(RETRY_AFTER));
         }
-        VaultError::MistypedToken
-        | VaultError::Denied(_)
-        | VaultError::UnknownCaller
-        | VaultError::PlatformNotFound => {}
+        VaultError::MistypedToken | VaultError::Denied(_) | VaultError::UnknownCaller => {}
     }
     details
 }

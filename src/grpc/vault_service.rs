@@ -35,7 +35,12 @@ impl VaultService {
         Self { vault }
     }
 
-    fn call<T>(&self, request: &Request<T>, id: &str, rule: RequestIdRule) -> Result<Call, Status> {
+    fn call<T: prost::Message>(
+        &self,
+        request: &Request<T>,
+        id: &str,
+        rule: RequestIdRule,
+    ) -> Result<Call, Status> {
         authenticate(&self.vault, request, id, rule).map_err(|e| status(&e))
     }
 

@@ -85,6 +85,10 @@ coded!(
         ConsentNotFound = "CONSENT_NOT_FOUND",
         /// The subject has as many consents as a subject may have.
         TooManyConsents = "TOO_MANY_CONSENTS",
+        /// No such platform, or none that this caller may see.
+        PlatformNotFound = "PLATFORM_NOT_FOUND",
+        /// The request id came before, with another call or body.
+        RequestIdReused = "REQUEST_ID_REUSED",
         /// The caller spent what it may in this window.
         BudgetExhausted = "BUDGET_EXHAUSTED",
         /// A stored row or value fails its authentication.

@@ -7,14 +7,14 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Shared, context::Context, error::VaultError};
+use super::{Shared, access::Call, context::Context, error::VaultError, replay::Asked};
 use crate::{
     audit::entry::{Entry, Verdict},
     crypto::{envelope::SubjectKey, keyring::Keyring},
     domain::{
-        caller::Caller,
+        caller::{Caller, CallerState, Role},
         consent::{Consent, SubjectState},
-        ids::{ConsentId, EntryId, RecordId, RequestId, SubjectId},
+        ids::{CallerId, ConsentId, EntryId, PlatformId, RecordId, RequestId, SubjectId},
         names::SpiffeId,
         operation::BudgetWindow,
         rng::Rng,
@@ -23,7 +23,7 @@ use crate::{
     },
     policy::{decide::Denial, model::Policy},
     store::{
-        Damage, ReadKeys, ReferenceKey, Snapshot, Write,
+        Damage, IndexKeyOfValue, ReadKeys, ReferenceKey, Snapshot, Write,
         rows::{ConsentRow, RecordRow, SubjectRow, TokenRow},
     },
 };
@@ -33,8 +33,8 @@ use crate::{
 pub struct Asker {
     /// URI of the client certificate.
     pub spiffe_id: SpiffeId,
-    /// The client's request id.
-    pub request: Option<RequestId>,
+    /// The client's request id, with what it came with.
+    pub request: Option<Asked>,
 }
 
 /// Whether an act may be part of this batch.
@@ -56,6 +56,12 @@ pub trait Act: Send + Sync {
     /// Whether it writes rows. Acts that do are decided after those that do not, so that a batch's log reads in
     /// the order of its effects: what was permitted stands before what ended the permission.
     fn writes(&self) -> bool;
+
+    /// Whether it turned, or may have turned, a permit into a denial: it is answered when the mirror has its entry.
+    /// Asked after [`Act::decide`].
+    fn tightens(&self) -> bool {
+        false
+    }
 
     /// Whether nobody waits for its answer any more.
     fn is_abandoned(&self) -> bool;
@@ -81,7 +87,13 @@ pub enum Claim {
     Subject([u8; 32]),
     /// A consent.
     Consent(ConsentId),
-    /// Policy and callers.
+    /// A token.
+    Token(TokenHash),
+    /// A value of a unique field.
+    Value(IndexKeyOfValue),
+    /// A request.
+    Request(CallerId, RequestId),
+    /// Policy, callers and all other configuration.
     Config,
 }
 
@@ -198,6 +210,30 @@ impl Scene<'_> {
         caller.or_else(|| self.staff.caller(&asker.spiffe_id)).ok_or(VaultError::UnknownCaller)
     }
 
+    /// Whether the caller may make this call on this platform.
+    ///
+    /// # Errors
+    /// [`Denial::CallerDisabled`] or [`Denial::CallerNotAllowed`].
+    pub fn authorise(&self, call: Call, caller: &Caller) -> Result<(), Denial> {
+        if caller.state == CallerState::Disabled {
+            return Err(Denial::CallerDisabled);
+        }
+        let platform = self.context.platform;
+        let has = |role: &Role| match caller.person {
+            Some(person) => self.staff.person_has(person, *role, platform),
+            // The vault's own machines may ship every log, and do nothing else.
+            None if caller.platform == PlatformId::VAULT => {
+                *role == Role::Auditor && caller.roles.contains(role)
+            }
+            None => caller.platform == platform && caller.roles.contains(role),
+        };
+        if call.roles().is_empty() || call.roles().iter().any(has) {
+            Ok(())
+        } else {
+            Err(Denial::CallerNotAllowed)
+        }
+    }
+
     /// The policy in force.
     ///
     /// # Errors
@@ -222,7 +258,7 @@ impl Scene<'_> {
             caller: Some((*caller.id.as_bytes()).into()),
             person: caller.person.map(|id| (*id.as_bytes()).into()),
             policy_version: self.context.policy().map(|p| p.version),
-            request: asker.request.map(|r| (*r.as_bytes()).into()),
+            request: asker.request.map(|r| (*r.id.as_bytes()).into()),
             ..Entry::new(id, self.now, self.context.platform, call, verdict)
         })
     }

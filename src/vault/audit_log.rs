@@ -75,7 +75,7 @@ impl Vault {
     /// The newest head of a platform's log.
     ///
     /// # Errors
-    /// [`VaultError::PlatformNotFound`] also where the caller may not see the platform.
+    /// [`VaultError::Denied(Denial::PlatformNotFound)`] also where the caller may not see the platform.
     pub async fn head(
         &self,
         caller: &Caller,
@@ -118,7 +118,7 @@ impl Vault {
         let refusal = match require_role(caller, Role::Auditor) {
             Err(reason) if own => Some((reason, VaultError::Denied(reason))),
             Ok(()) if own => None,
-            _ => Some((Denial::CallerNotAllowed, VaultError::PlatformNotFound)),
+            _ => Some((Denial::CallerNotAllowed, VaultError::Denied(Denial::PlatformNotFound))),
         };
         if refusal.is_none() && call == HEAD {
             return Ok(());

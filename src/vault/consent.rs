@@ -5,28 +5,28 @@ use zeroize::Zeroizing;
 
 use super::{
     Vault,
-    act::{Act, Asker, Claim, Flow, Plan, Reply, Scene, reply},
+    access::Call,
+    act::{Asker, Claim, Scene},
     context::Context,
+    deed::{Deed, Deeded, Hand},
     error::{VaultError, Violation},
+    replay::ItemOutcome,
     tokenize::unavailable,
 };
 use crate::{
-    audit::entry::{Entry, Verdict},
+    audit::entry::Entry,
     crypto::envelope::{SubjectKey, SubjectPlace},
     domain::{
-        caller::{Caller, Role},
+        caller::Caller,
         consent::{Consent, ConsentState, ConsentTerms, SubjectState},
         field::FieldType,
         ids::{ConsentId, SubjectId},
         secret::Plaintext,
     },
-    policy::{
-        decide::{Denial, require_role},
-        model::Policy,
-    },
+    policy::{decide::Denial, model::Policy},
     store::{
         ReadKeys, ReferenceKey, Write,
-        rows::{ConsentRow, Mac, SubjectRow},
+        rows::{ConsentRow, SubjectRow},
     },
 };
 
@@ -34,10 +34,6 @@ use crate::{
 pub const MAX_CONSENTS_OF_SUBJECT: usize = 500;
 /// Consents on one page.
 pub const MAX_PAGE: usize = 100;
-
-const GRANT: &str = "ConsentService/GrantConsent";
-const WITHDRAW: &str = "ConsentService/WithdrawConsent";
-const LIST: &str = "ConsentService/ListConsents";
 
 /// A consent as it was given.
 pub struct NewConsent {
@@ -160,7 +156,7 @@ impl Vault {
                 return Err(VaultError::Invalid(violations));
             }
         }
-        self.consent_act(caller, asker, Question::Grant { subject_reference, consent }).await
+        self.run(caller.platform, caller, asker, Grant { subject_reference, consent }).await
     }
 
     /// Withdraws a consent. One that is withdrawn already stays as it is.
@@ -171,21 +167,11 @@ impl Vault {
         &self,
         caller: &Caller,
         asker: Asker,
+        platform: &str,
         consent: ConsentId,
     ) -> Result<Consent, VaultError> {
-        self.consent_act(caller, asker, Question::Withdraw(consent)).await
-    }
-
-    async fn consent_act(
-        &self,
-        caller: &Caller,
-        asker: Asker,
-        question: Question,
-    ) -> Result<Consent, VaultError> {
-        let (reply, waiting) = reply();
-        let act = ConsentActOf { asker, question, answer: Err(VaultError::Unavailable), reply };
-        self.submit(caller, act)?;
-        waiting.answer().await
+        let platform = self.target(caller, &asker, Call::WithdrawConsent, platform).await?;
+        self.run(platform, caller, asker, Withdraw(consent)).await
     }
 
     /// Lists a subject's consents, newest first, after the consent `after`; and whether there are more.
@@ -196,153 +182,127 @@ impl Vault {
         &self,
         caller: &Caller,
         asker: Asker,
+        platform: &str,
         subject_reference: String,
         page_size: usize,
         after: Option<ConsentId>,
     ) -> Result<(Vec<Consent>, bool), VaultError> {
-        let (reply, waiting) = reply();
-        let act = ListAct {
-            asker,
-            subject_reference,
-            page_size: page_size.min(MAX_PAGE),
-            after,
-            answer: Err(VaultError::Unavailable),
-            reply,
-        };
-        self.submit(caller, act)?;
-        waiting.answer().await
+        let platform = self.target(caller, &asker, Call::ListConsents, platform).await?;
+        let page_size = page_size.min(MAX_PAGE);
+        self.run(platform, caller, asker, List { subject_reference, page_size, after }).await
     }
 }
 
-enum Question {
-    Grant { subject_reference: String, consent: NewConsent },
-    Withdraw(ConsentId),
-}
-
-impl Question {
-    const fn call(&self) -> &'static str {
-        match self {
-            Self::Grant { .. } => GRANT,
-            Self::Withdraw(_) => WITHDRAW,
-        }
+/// Whether the caller may record and end consents: a service that the policy names for it. Staff may by its role.
+fn may_record(scene: &Scene<'_>, caller: &Caller) -> Result<(), Denial> {
+    if caller.person.is_some() || scene.policy()?.may_record_consents(caller) {
+        return Ok(());
     }
+    Err(Denial::CallerNotAllowed)
 }
 
-struct ConsentActOf {
-    asker: Asker,
-    question: Question,
-    answer: Result<Consent, VaultError>,
-    reply: Reply<Consent>,
+struct Grant {
+    subject_reference: String,
+    consent: NewConsent,
 }
 
-/// What a grant or withdrawal comes to.
-enum Change {
-    Insert(ConsentRow),
-    Withdraw(ConsentRow, Mac),
-    /// Withdrawn already.
-    Nothing(ConsentRow),
-}
+impl Deed for Grant {
+    type Answer = Consent;
 
-impl Act for ConsentActOf {
-    fn writes(&self) -> bool {
+    fn call(&self) -> Call {
+        Call::GrantConsent
+    }
+
+    fn changes(&self) -> bool {
         true
     }
 
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_abandoned()
+    fn reads(&self, context: &Context, before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
+        keys.references.insert(reference_key(context, &self.subject_reference));
+        keys.consents.extend(before.and_then(|b| b.id(0).ok()).map(ConsentId::from_bytes));
     }
 
-    fn reads(&self, context: &Context, keys: &mut ReadKeys) {
-        match &self.question {
-            Question::Grant { subject_reference, .. } => {
-                keys.references.insert(reference_key(context, subject_reference));
-            }
-            Question::Withdraw(id) => {
-                keys.consents.insert(*id);
-            }
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Consent>, VaultError> {
+        let scene = hand.scene;
+        may_record(scene, hand.caller)?;
+        let key = reference_key(scene.context, &self.subject_reference);
+        if !hand.plan.claim(Claim::Subject(key.1)) {
+            return Ok(Deeded::Later);
         }
-    }
-
-    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
-        let caller = scene.caller(&self.asker)?;
-        let claim = match &self.question {
-            Question::Grant { subject_reference, .. } => {
-                Claim::Subject(scene.keys().index.subject_reference(subject_reference))
-            }
-            Question::Withdraw(id) => Claim::Consent(*id),
-        };
-        if !plan.claim(claim) {
-            return Ok(Flow::Later);
+        let subject = find_subject(scene, &key)?;
+        match subject.state {
+            SubjectState::Active => {}
+            SubjectState::Restricted => return Err(Denial::SubjectRestricted.into()),
+            SubjectState::Erased => return Err(Denial::SubjectErased.into()),
         }
-        let call = self.question.call();
-        let change =
-            may_record(scene, &caller).map_err(VaultError::from).and_then(|()| match &self.question {
-                Question::Grant { subject_reference, consent } => grant(scene, subject_reference, consent),
-                Question::Withdraw(id) => withdraw(scene, *id).map_err(VaultError::from),
-            });
-        let change = match change {
-            Ok(change) => change,
-            Err(VaultError::Denied(reason)) => {
-                plan.entries.push(scene.denial(call, &self.asker, &caller, reason)?);
-                self.answer = Err(reason.into());
-                return Ok(Flow::Ready);
-            }
-            Err(other) => return Err(other),
-        };
-        let entry = scene.entry(call, &self.asker, &caller, Verdict::Done)?;
-        let (row, write) = match change {
-            Change::Insert(row) => (row.clone(), Some(Write::InsertConsent(row))),
-            Change::Withdraw(row, was) => {
-                plan.tightens = true;
-                (row.clone(), Some(Write::UpdateConsent(row, was)))
-            }
-            Change::Nothing(row) => (row, None),
-        };
-        plan.entries.push(consent_entry(entry, &row));
-        plan.writes.extend(write);
-        self.answer = Ok(row.consent);
-        Ok(Flow::Ready)
+        if scene.consents_of(subject.id)?.len() >= MAX_CONSENTS_OF_SUBJECT {
+            return Err(Denial::TooManyConsents.into());
+        }
+        let row = self.consent.seal(scene, subject.id, &scene.subject_key(subject)?)?;
+        hand.log(|entry| consent_entry(entry, &row))?;
+        let answer = row.consent.clone();
+        hand.plan.writes.push(Write::InsertConsent(row));
+        let ids = vec![(*answer.id.as_bytes()).into()];
+        Ok(Deeded::changed(answer, ItemOutcome { ids, ..ItemOutcome::default() }))
     }
 
-    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
-        let Self { answer, reply, .. } = *self;
-        reply.send(outcome.and(answer));
+    fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Consent, VaultError> {
+        may_record(hand.scene, hand.caller)?;
+        Ok(recorded(hand.scene, ConsentId::from_bytes(before.id(0)?))?.consent.clone())
     }
 }
 
-fn may_record(scene: &Scene<'_>, caller: &Caller) -> Result<(), Denial> {
-    require_role(caller, Role::Service)?;
-    if scene.policy()?.may_record_consents(caller) { Ok(()) } else { Err(Denial::CallerNotAllowed) }
-}
+struct Withdraw(ConsentId);
 
-fn grant(scene: &Scene<'_>, subject_reference: &str, consent: &NewConsent) -> Result<Change, VaultError> {
-    let subject = find_subject(scene, subject_reference)?;
-    match subject.state {
-        SubjectState::Active => {}
-        SubjectState::Restricted => return Err(Denial::SubjectRestricted.into()),
-        SubjectState::Erased => return Err(Denial::SubjectErased.into()),
-    }
-    if scene.consents_of(subject.id)?.len() >= MAX_CONSENTS_OF_SUBJECT {
-        return Err(Denial::TooManyConsents.into());
-    }
-    let key = scene.subject_key(subject)?;
-    Ok(Change::Insert(consent.seal(scene, subject.id, &key)?))
-}
+impl Deed for Withdraw {
+    type Answer = Consent;
 
-fn withdraw(scene: &Scene<'_>, id: ConsentId) -> Result<Change, Denial> {
-    let row = scene.found(scene.snapshot.consents.get(&id))?.ok_or(Denial::ConsentNotFound)?;
-    scene.trust_consent(row)?;
-    let mut row = row.clone();
-    match row.consent.state {
-        ConsentState::Withdrawn => Ok(Change::Nothing(row)),
-        ConsentState::Granted => {
+    fn call(&self) -> Call {
+        Call::WithdrawConsent
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn tightens(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
+        keys.consents.insert(self.0);
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Consent>, VaultError> {
+        let scene = hand.scene;
+        may_record(scene, hand.caller)?;
+        if !hand.plan.claim(Claim::Consent(self.0)) {
+            return Ok(Deeded::Later);
+        }
+        let mut row = recorded(scene, self.0)?.clone();
+        if row.consent.state == ConsentState::Granted {
+            let was = row.mac;
             row.consent.state = ConsentState::Withdrawn;
             row.consent.withdrawn_at = Some(scene.now);
-            let was = row.mac;
             row.mac = scene.keys().row.mac(&row.image());
-            Ok(Change::Withdraw(row, was))
+            hand.plan.tightens = true;
+            hand.plan.writes.push(Write::UpdateConsent(row.clone(), was));
         }
+        hand.log(|entry| consent_entry(entry, &row))?;
+        Ok(Deeded::changed(row.consent, ItemOutcome::default()))
     }
+
+    fn again(&self, hand: &Hand<'_, '_>, _before: &ItemOutcome) -> Result<Consent, VaultError> {
+        may_record(hand.scene, hand.caller)?;
+        Ok(recorded(hand.scene, self.0)?.consent.clone())
+    }
+}
+
+/// A consent on record, believed.
+fn recorded<'a>(scene: &'a Scene<'_>, id: ConsentId) -> Result<&'a ConsentRow, Denial> {
+    let row = scene.found(scene.snapshot.consents.get(&id))?.ok_or(Denial::ConsentNotFound)?;
+    scene.trust_consent(row)?;
+    Ok(row)
 }
 
 pub(super) fn reference_key(context: &Context, reference: &str) -> ReferenceKey {
@@ -350,67 +310,43 @@ pub(super) fn reference_key(context: &Context, reference: &str) -> ReferenceKey 
     (index.version, index.subject_reference(reference))
 }
 
-fn find_subject<'a>(scene: &'a Scene<'_>, reference: &str) -> Result<&'a SubjectRow, Denial> {
-    let key = reference_key(scene.context, reference);
-    scene.subject_by_reference(&key)?.ok_or(Denial::SubjectNotFound)
+fn find_subject<'a>(scene: &'a Scene<'_>, key: &ReferenceKey) -> Result<&'a SubjectRow, Denial> {
+    scene.subject_by_reference(key)?.ok_or(Denial::SubjectNotFound)
 }
 
-struct ListAct {
-    asker: Asker,
+struct List {
     subject_reference: String,
     page_size: usize,
     after: Option<ConsentId>,
-    answer: Result<(Vec<Consent>, bool), VaultError>,
-    reply: Reply<(Vec<Consent>, bool)>,
 }
 
-impl Act for ListAct {
-    fn writes(&self) -> bool {
+impl Deed for List {
+    type Answer = (Vec<Consent>, bool);
+
+    fn call(&self) -> Call {
+        Call::ListConsents
+    }
+
+    fn changes(&self) -> bool {
         false
     }
 
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_abandoned()
-    }
-
-    fn reads(&self, context: &Context, keys: &mut ReadKeys) {
+    fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
         keys.references.insert(reference_key(context, &self.subject_reference));
     }
 
-    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
-        let caller = scene.caller(&self.asker)?;
-        let listed = may_record(scene, &caller).and_then(|()| {
-            let subject = find_subject(scene, &self.subject_reference)?.id;
-            Ok((subject, scene.consents_of(subject)?))
-        });
-        match listed {
-            Ok((subject, consents)) => {
-                plan.entries.push(Entry {
-                    subject: Some((*subject.as_bytes()).into()),
-                    ..scene.entry(LIST, &self.asker, &caller, Verdict::Done)?
-                });
-                let start = match self.after {
-                    None => Some(0),
-                    Some(after) => consents.iter().position(|c| c.id == after).map(|at| at + 1),
-                };
-                self.answer = match start {
-                    Some(start) => {
-                        let more = consents.len() > start + self.page_size;
-                        Ok((consents.into_iter().skip(start).take(self.page_size).collect(), more))
-                    }
-                    None => Err(VaultError::invalid("page_token", "not a page of this list")),
-                };
-            }
-            Err(reason) => {
-                plan.entries.push(scene.denial(LIST, &self.asker, &caller, reason)?);
-                self.answer = Err(reason.into());
-            }
-        }
-        Ok(Flow::Ready)
-    }
-
-    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
-        let Self { answer, reply, .. } = *self;
-        reply.send(outcome.and(answer));
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Self::Answer>, VaultError> {
+        let scene = hand.scene;
+        may_record(scene, hand.caller)?;
+        let subject = find_subject(scene, &reference_key(scene.context, &self.subject_reference))?.id;
+        let consents = scene.consents_of(subject)?;
+        let start = match self.after {
+            None => Some(0),
+            Some(after) => consents.iter().position(|c| c.id == after).map(|at| at + 1),
+        };
+        hand.log(|entry| Entry { subject: Some((*subject.as_bytes()).into()), ..entry })?;
+        let start = start.ok_or_else(|| VaultError::invalid("page_token", "not a page of this list"))?;
+        let more = consents.len() > start + self.page_size;
+        Ok(Deeded::answer((consents.into_iter().skip(start).take(self.page_size).collect(), more)))
     }
 }

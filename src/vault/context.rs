@@ -260,6 +260,8 @@ async fn open_keys(kms: &dyn Kms, platform: PlatformId, stored: &StoredConfig) -
     let missing = |kind: KeyKind| LoadError::KeyMissing { platform: platform.get(), kind: kind.as_str() };
     let row = active(&stored.keys, KeyKind::Row).ok_or(missing(KeyKind::Row))?;
     let row_key = RowKey::new(&unwrap(kms, platform, KeyKind::Row, row).await?);
+    let row = active(&stored.keys, KeyKind::Request).ok_or(missing(KeyKind::Request))?;
+    let request_key = RowKey::new(&unwrap(kms, platform, KeyKind::Request, row).await?);
     let index = active(&stored.keys, KeyKind::Index).ok_or(missing(KeyKind::Index))?;
     let index_key = IndexKey::new(index.version, &unwrap(kms, platform, KeyKind::Index, index).await?);
     let active = active(&stored.keys, KeyKind::Platform).ok_or(missing(KeyKind::Platform))?.version;
@@ -267,7 +269,7 @@ async fn open_keys(kms: &dyn Kms, platform: PlatformId, stored: &StoredConfig) -
     for row in stored.keys.iter().filter(|k| k.kind == KeyKind::Platform.as_str()) {
         wrapping.insert(row.version, unwrap(kms, platform, KeyKind::Platform, row).await?);
     }
-    Ok(Keyring::new(platform, wrapping, active, index_key, row_key)?)
+    Ok(Keyring::new(platform, wrapping, active, index_key, row_key, request_key)?)
 }
 
 fn active(keys: &[KeyVersionRow], kind: KeyKind) -> Option<&KeyVersionRow> {

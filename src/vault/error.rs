@@ -37,9 +37,6 @@ pub enum VaultError {
     /// The certificate names no enrolled caller.
     #[error("the caller is not enrolled")]
     UnknownCaller,
-    /// No such platform, or none that this caller may see.
-    #[error("no such platform")]
-    PlatformNotFound,
     /// The lane is full.
     #[error("too many calls wait for this platform")]
     Overloaded,

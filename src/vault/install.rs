@@ -79,8 +79,12 @@ pub(super) async fn new_platform(
     let random = |rng: &dyn Rng| Key::random(rng).map_err(KmsError::from);
     let row_bytes = random(rng)?;
     let row_key = RowKey::new(&row_bytes);
-    let mut made =
-        vec![(KeyKind::Row, row_bytes), (KeyKind::Platform, random(rng)?), (KeyKind::Index, random(rng)?)];
+    let mut made = vec![
+        (KeyKind::Row, row_bytes),
+        (KeyKind::Platform, random(rng)?),
+        (KeyKind::Index, random(rng)?),
+        (KeyKind::Request, random(rng)?),
+    ];
     made.extend(audit_seed.map(|seed| (KeyKind::Audit, seed)));
 
     let entry = |call: &str| -> Result<Entry, LoadError> {

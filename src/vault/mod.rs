@@ -3,10 +3,12 @@
 //! Every call becomes an [`act::Act`] in its platform's [`lane::Lane`]: read with others in one batch, decided alone,
 //! committed together with its log entries, and answered only when that commit is durable.
 
+pub mod access;
 pub mod act;
 pub mod audit_log;
 pub mod consent;
 pub mod context;
+mod deed;
 pub mod describe;
 pub mod detokenize;
 mod door;
@@ -17,6 +19,7 @@ pub mod install;
 pub mod lane;
 pub mod platforms;
 pub mod refusals;
+pub mod replay;
 pub mod tokenize;
 
 use std::{
@@ -31,18 +34,24 @@ use crate::{
     crypto::{audit_key::AuditKey, kms::Kms},
     domain::{
         caller::Caller,
+        canonical::Canonical,
         ids::PlatformId,
         names::{PlatformName, SpiffeId},
         rng::Rng,
         time::Clock,
     },
-    store::Store,
+    policy::decide::Denial,
+    store::{ReadKeys, Store},
 };
+use access::Call;
+use act::Asker;
 use context::{Context, LoadError};
+use deed::{Deed, Deeded, Hand};
 use error::VaultError;
 use heads::Signatory;
 use lane::Lane;
 use refusals::{Refusal, Refusals};
+use replay::ItemOutcome;
 
 /// What every part of the vault shares.
 pub(crate) struct Shared {
@@ -178,6 +187,39 @@ impl Vault {
         Ok(self.platform(platform)?.lane.context())
     }
 
+    /// HMAC of a request's body, under the request key of the caller's platform.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] where there is no such lane.
+    pub fn body_mac(&self, caller: &Caller, body: &[u8]) -> Result<[u8; 32], VaultError> {
+        Ok(self.context(caller.platform)?.keys.request.mac(&Canonical::new("request body").bytes(body)))
+    }
+
+    /// The platform that a call is about: the caller's own where the name is empty. Callers of platforms see their own
+    /// only; those of the vault see all, as far as their roles go.
+    ///
+    /// # Errors
+    /// [`Denial::PlatformNotFound`], which is an entry of the caller's own platform.
+    pub async fn target(
+        &self,
+        caller: &Caller,
+        asker: &Asker,
+        call: Call,
+        name: &str,
+    ) -> Result<PlatformId, VaultError> {
+        if name.is_empty() {
+            return Ok(caller.platform);
+        }
+        let named = self.platform_named(name);
+        let seen = named.filter(|id| *id == caller.platform || caller.platform == PlatformId::VAULT);
+        if let Some(id) = seen {
+            return Ok(id);
+        }
+        let refused = Refuse { call, reason: Denial::PlatformNotFound };
+        self.run(caller.platform, caller, asker.clone(), refused).await?;
+        Err(Denial::PlatformNotFound.into())
+    }
+
     /// Ends the lanes after what waits in them, then the database's connections.
     pub async fn close(&self) {
         if let Err(error) = self.log_refusals().await {
@@ -214,5 +256,29 @@ impl Vault {
 
     fn audit_key(&self) -> &AuditKey {
         self.shared.signatory.key()
+    }
+}
+
+/// A refusal that needs no look at anything.
+struct Refuse {
+    call: Call,
+    reason: Denial,
+}
+
+impl Deed for Refuse {
+    type Answer = ();
+
+    fn call(&self) -> Call {
+        self.call
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+
+    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, _keys: &mut ReadKeys) {}
+
+    fn act(&mut self, _hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
+        Err(self.reason.into())
     }
 }

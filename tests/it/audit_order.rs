@@ -305,6 +305,7 @@ async fn a_withdrawal_between_read_and_commit_binds(backend: Backend) {
     let mut withdrawal = std::pin::pin!(open.vault.withdraw_consent(
         &backend,
         crate::common::vault::asker("backend"),
+        "",
         consent
     ));
     tokio::select! {

@@ -48,6 +48,7 @@ async fn a_withdrawal_binds_at_once_and_for_its_purpose_alone(backend: Backend) 
         seconds: now / 1_000_000,
         nanos: i32::try_from(now % 1_000_000).unwrap() * 1_000,
     });
+    fresh.request_id = request_id();
     consents.grant_consent(fresh).await.unwrap();
     assert!(served.read("payments", "payments", person.token("iin")).await.is_ok());
     let refused = served.read("payments", "payments", person.token("surname")).await;

@@ -1,0 +1,188 @@
+//! Who may call what: every call of the contract with the roles that it asks for. `docs/access.md` is held to this
+//! table by a test, and another walks the contract and finds each call here.
+
+use crate::domain::{caller::Role, code::coded};
+
+coded!(
+    /// A call of the contract, by its name in the log.
+    Call, "call" {
+        /// Values in, tokens out.
+        Tokenize = "VaultService/Tokenize",
+        /// The same for many subjects.
+        BatchTokenize = "VaultService/BatchTokenize",
+        /// A value for a token.
+        Detokenize = "VaultService/Detokenize",
+        /// Values for many tokens.
+        BatchDetokenize = "VaultService/BatchDetokenize",
+        /// Whether a token stands for a value.
+        CompareValue = "VaultService/CompareValue",
+        /// Tokens of subjects that have a value.
+        LookupTokens = "VaultService/LookupTokens",
+        /// What a token stands for.
+        DescribeToken = "VaultService/DescribeToken",
+        /// Ends a token.
+        RevokeToken = "VaultService/RevokeToken",
+        /// Corrects a value.
+        UpdateRecord = "VaultService/UpdateRecord",
+        /// Who the caller is.
+        WhoAmI = "VaultService/WhoAmI",
+        /// Records a consent.
+        GrantConsent = "ConsentService/GrantConsent",
+        /// Ends a consent.
+        WithdrawConsent = "ConsentService/WithdrawConsent",
+        /// Consents of a subject.
+        ListConsents = "ConsentService/ListConsents",
+        /// What is held of a subject.
+        GetSubject = "SubjectService/GetSubject",
+        /// Who saw a subject's values.
+        ListDisclosures = "SubjectService/ListDisclosures",
+        /// Something happened to a subject.
+        RecordEvent = "SubjectService/RecordEvent",
+        /// Blocks use of a subject's data.
+        RestrictSubject = "SubjectService/RestrictSubject",
+        /// Lifts the block.
+        UnrestrictSubject = "SubjectService/UnrestrictSubject",
+        /// Erases a subject.
+        EraseSubject = "SubjectService/EraseSubject",
+        /// Calls an erasure off before the destruction.
+        CancelErasure = "SubjectService/CancelErasure",
+        /// Checks a policy's text.
+        ValidatePolicy = "PolicyService/ValidatePolicy",
+        /// Applies a policy version.
+        ApplyPolicy = "PolicyService/ApplyPolicy",
+        /// A policy version.
+        GetPolicy = "PolicyService/GetPolicy",
+        /// Policy versions.
+        ListPolicies = "PolicyService/ListPolicies",
+        /// Why a decision is as it is.
+        ExplainDecision = "PolicyService/ExplainDecision",
+        /// Makes a platform.
+        CreatePlatform = "PlatformService/CreatePlatform",
+        /// Platforms.
+        ListPlatforms = "PlatformService/ListPlatforms",
+        /// Enrols a caller.
+        EnrolCaller = "PlatformService/EnrolCaller",
+        /// Changes a caller.
+        UpdateCaller = "PlatformService/UpdateCaller",
+        /// Refuses a caller from now on.
+        DisableCaller = "PlatformService/DisableCaller",
+        /// Lets a caller call again.
+        EnableCaller = "PlatformService/EnableCaller",
+        /// Callers.
+        ListCallers = "PlatformService/ListCallers",
+        /// Enrols a person.
+        EnrolPerson = "PlatformService/EnrolPerson",
+        /// Persons.
+        ListPersons = "PlatformService/ListPersons",
+        /// Refuses a person from now on.
+        DisablePerson = "PlatformService/DisablePerson",
+        /// Gives a person a role.
+        GrantRole = "PlatformService/GrantRole",
+        /// Takes it away.
+        RevokeRole = "PlatformService/RevokeRole",
+        /// Registers a recipient.
+        RegisterRecipient = "PlatformService/RegisterRecipient",
+        /// Changes the key that releases are sealed to.
+        UpdateRecipientKey = "PlatformService/UpdateRecipientKey",
+        /// Ends releases to a recipient.
+        EndRecipient = "PlatformService/EndRecipient",
+        /// Recipients.
+        ListRecipients = "PlatformService/ListRecipients",
+        /// Limits what a caller may spend.
+        SetBudget = "PlatformService/SetBudget",
+        /// Limits, and what is spent.
+        ListBudgets = "PlatformService/ListBudgets",
+        /// An operation.
+        GetOperation = "OperationService/GetOperation",
+        /// Operations.
+        ListOperations = "OperationService/ListOperations",
+        /// Entries of the log.
+        ListEntries = "AuditService/ListEntries",
+        /// The newest signed head.
+        GetHead = "AuditService/GetHead",
+        /// Proof that an entry is in the log.
+        GetInclusionProof = "AuditService/GetInclusionProof",
+        /// Proof that a log extends an older one.
+        GetConsistencyProof = "AuditService/GetConsistencyProof",
+        /// The whole log.
+        ExportLog = "AuditService/ExportLog",
+        /// Log and rows compared.
+        ReconcileLog = "AuditService/ReconcileLog",
+    }
+);
+
+impl Call {
+    /// Roles of which a caller needs one, on the platform that the call is about. None: every enrolled caller may.
+    #[must_use]
+    pub const fn roles(self) -> &'static [Role] {
+        use Role::{Auditor, DataProtection, PlatformAdmin, SecurityOfficer, Service};
+        match self {
+            Self::WhoAmI => &[],
+            Self::Tokenize
+            | Self::BatchTokenize
+            | Self::Detokenize
+            | Self::BatchDetokenize
+            | Self::CompareValue
+            | Self::LookupTokens
+            | Self::DescribeToken
+            | Self::RevokeToken
+            | Self::UpdateRecord
+            | Self::GrantConsent
+            | Self::RecordEvent => &[Service],
+            Self::WithdrawConsent
+            | Self::ListConsents
+            | Self::GetSubject
+            | Self::RestrictSubject
+            | Self::UnrestrictSubject
+            | Self::EraseSubject => &[Service, DataProtection],
+            Self::CancelErasure => &[DataProtection],
+            Self::ListDisclosures => &[DataProtection, Auditor],
+            Self::ValidatePolicy => &[PlatformAdmin, DataProtection, SecurityOfficer, Auditor],
+            Self::GetPolicy | Self::ListPolicies => {
+                &[Service, PlatformAdmin, DataProtection, SecurityOfficer, Auditor]
+            }
+            Self::ExplainDecision => &[DataProtection, PlatformAdmin, Auditor],
+            Self::ApplyPolicy
+            | Self::CreatePlatform
+            | Self::EnrolCaller
+            | Self::UpdateCaller
+            | Self::EnableCaller
+            | Self::RegisterRecipient
+            | Self::UpdateRecipientKey
+            | Self::SetBudget => &[PlatformAdmin],
+            Self::DisableCaller | Self::EndRecipient => &[PlatformAdmin, SecurityOfficer],
+            Self::EnrolPerson | Self::DisablePerson | Self::GrantRole | Self::RevokeRole => {
+                &[SecurityOfficer]
+            }
+            Self::ListPlatforms
+            | Self::ListCallers
+            | Self::ListPersons
+            | Self::ListRecipients
+            | Self::ListBudgets => &[PlatformAdmin, SecurityOfficer, DataProtection, Auditor],
+            Self::GetOperation | Self::ListOperations => &[SecurityOfficer, DataProtection, Auditor],
+            Self::ListEntries
+            | Self::GetHead
+            | Self::GetInclusionProof
+            | Self::GetConsistencyProof
+            | Self::ExportLog
+            | Self::ReconcileLog => &[Auditor],
+        }
+    }
+
+    /// Why a call leaves no entry in the log, for the few that leave none.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a call that nobody excepted is logged")]
+    #[must_use]
+    pub const fn unlogged(self) -> Option<&'static str> {
+        match self {
+            Self::WhoAmI => Some("tells the caller what its own certificate says; no data of anybody"),
+            Self::GetHead => {
+                Some("public by nature: signatures and hashes, asked for every second by witnesses")
+            }
+            Self::GetInclusionProof | Self::GetConsistencyProof => Some("hashes and signatures only"),
+            Self::ListPlatforms | Self::GetOperation | Self::ListOperations => {
+                Some("names, dates and counts of the installation; no data of anybody")
+            }
+            _ => None,
+        }
+    }
+}

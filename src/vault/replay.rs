@@ -1,0 +1,161 @@
+//! Requests that were done: what a retry with the same request id is answered from.
+//!
+//! A row keeps an HMAC of the request's body, and of each item its denial or the ids of its rows; never a value. An
+//! answer is rebuilt from the rows, and the caller is authorised anew.
+
+use minicbor::{Decode, Encode, bytes::ByteArray};
+
+use super::act::{Asker, Claim, Plan, Scene};
+use crate::{
+    domain::{
+        caller::Caller,
+        ids::{CallerId, EntryId, RequestId},
+        time::Timestamp,
+    },
+    policy::decide::Denial,
+    store::{Damage, ReadKeys, Write, rows::work::RequestRow},
+};
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Outcome {
+    /// The entry that it left; the replay's entry names it.
+    #[n(0)]
+    pub entry: ByteArray<16>,
+    /// One for each item, in order.
+    #[n(1)]
+    pub items: Vec<ItemOutcome>,
+}
+
+/// What came of one item.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ItemOutcome {
+    /// Code of the denial.
+    #[n(0)]
+    pub denial: Option<String>,
+    /// Ids of rows, as the call orders them.
+    #[n(1)]
+    pub ids: Vec<ByteArray<16>>,
+    /// Times, versions and flags, as the call orders them.
+    #[n(2)]
+    pub numbers: Vec<i64>,
+}
+
+impl Outcome {
+    /// The outcome of a call with one item.
+    #[must_use]
+    pub fn one(entry: EntryId, item: ItemOutcome) -> Self {
+        Self { entry: (*entry.as_bytes()).into(), items: vec![item] }
+    }
+
+    /// The only item.
+    #[must_use]
+    pub fn item(&self) -> ItemOutcome {
+        self.items.first().cloned().unwrap_or_default()
+    }
+}
+
+impl ItemOutcome {
+    /// An id by its place.
+    ///
+    /// # Errors
+    /// [`Denial::DataDamaged`] where there is none: the outcome is of another call, which its MAC denies.
+    pub fn id(&self, at: usize) -> Result<[u8; 16], Denial> {
+        self.ids.get(at).map(|id| **id).ok_or(Denial::DataDamaged)
+    }
+
+    /// A number by its place.
+    ///
+    /// # Errors
+    /// As [`Self::id`].
+    pub fn number(&self, at: usize) -> Result<i64, Denial> {
+        self.numbers.get(at).copied().ok_or(Denial::DataDamaged)
+    }
+
+    /// An instant by its place.
+    ///
+    /// # Errors
+    /// As [`Self::id`].
+    pub fn time(&self, at: usize) -> Result<Timestamp, Denial> {
+        self.number(at).map(Timestamp::from_micros)
+    }
+}
+
+/// A request id with the HMAC of the body that it came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The client's id.
+    pub id: RequestId,
+    /// HMAC of the body under the request key of the caller's platform.
+    pub body_mac: [u8; 32],
+}
+
+/// How a request with an id stands.
+pub(super) enum Standing {
+    /// Never seen: to be done, and recorded with [`record`].
+    New,
+    /// Another act of this batch has the same id: wait for it.
+    Twin,
+    /// Done before: answer as then.
+    Done(Box<Outcome>),
+}
+
+/// Adds what [`standing`] looks at.
+pub(super) fn reads(caller: CallerId, asker: &Asker, keys: &mut ReadKeys) {
+    if let Some(request) = &asker.request {
+        keys.requests.insert((caller, request.id));
+    }
+}
+
+/// Whether this request was done before.
+///
+/// # Errors
+/// [`Denial::RequestIdReused`] where the id came with another call or body, [`Denial::DataDamaged`] where the record of
+/// it was changed behind the vault.
+pub(super) fn standing(
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+    caller: &Caller,
+    call: &str,
+    asker: &Asker,
+) -> Result<Standing, Denial> {
+    let Some(request) = &asker.request else { return Ok(Standing::New) };
+    let Some(row) = scene.found(scene.snapshot.requests.get(&(caller.id, request.id)))? else {
+        let first = plan.claim(Claim::Request(caller.id, request.id));
+        return Ok(if first { Standing::New } else { Standing::Twin });
+    };
+    scene.keys().row.verify(&row.image(), &row.mac).map_err(|e| scene.damaged("requests", &e))?;
+    if row.call != call || row.body_mac != request.body_mac {
+        return Err(Denial::RequestIdReused);
+    }
+    let outcome = minicbor::decode(&row.outcome)
+        .map_err(|_| scene.damaged("requests", &Damage { table: "requests", column: "outcome" }))?;
+    Ok(Standing::Done(Box::new(outcome)))
+}
+
+/// Records a request that is done with this commit.
+pub(super) fn record(
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+    caller: &Caller,
+    call: &str,
+    asker: &Asker,
+    outcome: &Outcome,
+) {
+    let Some(request) = &asker.request else { return };
+    let mut row = RequestRow {
+        platform: scene.context.platform,
+        caller: caller.id,
+        request: request.id,
+        call: call.to_owned(),
+        body_mac: request.body_mac,
+        // Writing to a vector cannot fail.
+        outcome: minicbor::to_vec(outcome).unwrap_or_default(),
+        created_at: scene.now,
+        mac: [0; 32],
+    };
+    row.mac = scene.keys().row.mac(&row.image());
+    plan.writes.push(Write::InsertRequest(row));
+}
