@@ -153,8 +153,8 @@ impl Story<'_> {
         self.expect_value("email", email)?;
 
         self.next("Without a declared purpose there is no value")?;
-        let undeclared = detokenize(&callers.payments, iin, "marketing_mail", pb::View::Full).await;
-        self.expect_refusal("payments asks for `marketing_mail`", undeclared, "PURPOSE_NOT_DECLARED")?;
+        let undeclared = detokenize(&callers.payments, iin, "resale", pb::View::Full).await;
+        self.expect_refusal("payments asks for `resale`", undeclared, "PURPOSE_NOT_DECLARED")?;
         let stranger = detokenize(&callers.support, iin, "payments", pb::View::Full).await;
         self.expect_refusal("support asks for `payments`", stranger, "CALLER_NOT_ALLOWED")?;
         let mistyped =

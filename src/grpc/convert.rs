@@ -257,5 +257,7 @@ pub(super) const fn view(view: View) -> pb::View {
     match view {
         View::Full => pb::View::Full,
         View::Masked => pb::View::Masked,
+        // The contract has no number for them yet, and nobody can ask for them.
+        View::AgeAtLeast | View::BirthDate | View::BirthYear | View::Sex => pb::View::Unspecified,
     }
 }

@@ -337,7 +337,7 @@ mod tests {
             (Denial::CallerDisabled, |c| c.caller.state = CallerState::Disabled),
             (Denial::CallerNotAllowed, |c| c.caller.roles = vec![Role::Auditor]),
             (Denial::CallerNotAllowed, |c| c.caller = caller("support", &[Role::Service])),
-            (Denial::PurposeNotDeclared, |c| c.purpose = "marketing_mail"),
+            (Denial::PurposeNotDeclared, |c| c.purpose = "resale"),
             (Denial::TokenNotFound, |c| c.known = false),
             (Denial::FieldNotAllowed, |c| c.field = "phone"),
             (Denial::TokenSpent, |c| c.token = TokenState::Spent),

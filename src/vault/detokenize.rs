@@ -217,6 +217,9 @@ fn open(
     Ok(match permit.view() {
         View::Full => value,
         View::Masked => field_type(policy, &found.record.address.field)?.mask(&value),
+        View::AgeAtLeast | View::BirthDate | View::BirthYear | View::Sex => {
+            return Err(Denial::ViewNotAllowed);
+        }
     })
 }
 

@@ -211,7 +211,7 @@ async fn every_decision_is_an_entry() {
     let served = Served::start().await;
     let person = served.store(1).await;
     let _answer = served.read("payments", "payments", person.token("iin")).await;
-    let _answer = served.read("payments", "marketing_mail", person.token("iin")).await;
+    let _answer = served.read("payments", "resale", person.token("iin")).await;
     let _answer = served.read("payments", "payments", person.token("phone")).await;
     let _answer = served.read("support", "payments", person.token("iin")).await;
     let stranger = crate::common::people::tokenize_request(2);

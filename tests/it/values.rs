@@ -22,7 +22,7 @@ async fn a_value_comes_back_for_its_purpose_alone(backend: Backend) {
     assert_eq!(read("payments", "payments", "surname").await.as_deref(), Ok("Сынақова"));
     assert_eq!(read("support", "request_comms", "phone").await.as_deref(), Ok("+77010000001"));
     let refusals = [
-        ("payments", "marketing_mail", "iin", "PURPOSE_NOT_DECLARED"),
+        ("payments", "resale", "iin", "PURPOSE_NOT_DECLARED"),
         ("support", "payments", "iin", "CALLER_NOT_ALLOWED"),
         ("backend", "payments", "iin", "CALLER_NOT_ALLOWED"),
         ("auditor", "payments", "iin", "CALLER_NOT_ALLOWED"),
@@ -203,7 +203,7 @@ async fn bad_input_is_refused_field_by_field_and_changes_nothing(backend: Backen
         ("fields[0].value", |r| r.fields[0].value = "4111111111111111".into()),
         ("fields[3].value", |r| r.fields[3].value = "12345".into()),
         ("fields[4].value", |r| r.fields[4].value = "a".repeat(5000)),
-        ("consents[0].purpose", |r| r.consents[0].purpose = "marketing_mail".into()),
+        ("consents[0].purpose", |r| r.consents[0].purpose = "resale".into()),
         ("consents[0].fields", |r| r.consents[0].fields = vec!["phone".into()]),
         ("consents[0].fields", |r| r.consents[0].fields.clear()),
         ("consents[0].act", |r| r.consents[0].act = 0),

@@ -1,0 +1,330 @@
+//! From the text of a policy file to its parts. A part that is refused is noted and stood in for, so that one mistake
+//! does not hide the next: nothing of a file with a problem is ever used.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{civil::Date, tz::Offset};
+use toml::de::DeTable;
+
+use super::{
+    MAX_POLICY_BYTES, Policy,
+    cards::is_card_or_password,
+    parts::{
+        Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Category, CompletedBy, ConsentRules, Event,
+        Field, InForce, Operator, Represented, SubjectRules,
+    },
+    problem::{Findings, Problem},
+    purpose::{self, ReadPurpose},
+    rules,
+    table::{At, Table},
+};
+use crate::domain::{
+    consent::{ConsentAct, Language},
+    field::FieldType,
+    iin,
+    names::{CallerName, EventName, FieldName, PlatformName, PurposeName, SiteName},
+    subject::{SubjectKind, ValueSource},
+    time::Timestamp,
+};
+
+/// Hours by which the time of Kazakhstan is ahead of UTC, all over the country since 01.03.2024.
+const KAZAKHSTAN: i8 = 5;
+const MICROS_A_DAY: i64 = 86_400_000_000;
+
+/// A declared field with the lines that rules need.
+pub(super) struct ReadField {
+    pub(super) name: At<FieldName>,
+    pub(super) place: String,
+    /// The line that makes it what it is: its category, or its type.
+    pub(super) kind_line: usize,
+    /// `None` where its type was refused.
+    pub(super) field: Option<Field>,
+}
+
+/// A declared ban with its line.
+pub(super) struct ReadBan {
+    pub(super) line: usize,
+    pub(super) ban: Ban,
+}
+
+/// Everything that rules look at.
+pub(super) struct Parts {
+    pub(super) subject: SubjectRules,
+    pub(super) consent: ConsentRules,
+    pub(super) completed_line: usize,
+    pub(super) bans: Vec<ReadBan>,
+    pub(super) events: Vec<(At<EventName>, Event)>,
+    pub(super) fields: Vec<ReadField>,
+    pub(super) purposes: Vec<ReadPurpose>,
+}
+
+pub(super) fn policy(text: &str) -> Result<Policy, Vec<Problem>> {
+    let findings = Findings::new(text);
+    if text.len() > MAX_POLICY_BYTES {
+        findings.add(1, "file", "a policy has at most 1 MiB");
+        findings.finish()?;
+    }
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let line = error.span().map_or(1, |span| findings.line(&span));
+        findings.add(line, "file", format!("not TOML: {}", error.message()));
+    }
+    if !errors.is_empty() {
+        findings.finish()?;
+    }
+    let policy = file(&findings, Table::new(&findings, "file", &(0..0), root.into_inner()));
+    findings.finish()?;
+    policy.ok_or_else(|| vec![Problem { line: 1, place: "file".to_owned(), rule: "refused".to_owned() }])
+}
+
+fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
+    if let Some(format) = root.number("format", 0..=u32::MAX).filter(|format| format.value != 1) {
+        findings.add(format.line, "format", "this vault reads format 1");
+    }
+    let operator = root.table("platform").and_then(operator);
+    let version = root.table("version").and_then(version);
+    let agreement = root.optional_table("agreement").and_then(agreement);
+    let subject = root.table("subject").map(subject);
+    let consent = root.table("consent").map(consent);
+    let bans = root.tables("ban", "ban").into_iter().filter_map(ban).collect();
+    let events = root.tables("event", "event").into_iter().filter_map(event).collect();
+    let fields: Vec<_> = root.tables("field", "field").into_iter().filter_map(field).collect();
+    let purposes: Vec<_> = root.tables("purpose", "purpose").into_iter().filter_map(purpose::read).collect();
+    for (key, missing) in [("field", fields.is_empty()), ("purpose", purposes.is_empty())] {
+        if missing {
+            root.problem(1, format!("at least one [[{key}]] is needed"));
+        }
+    }
+    root.finish();
+    let (consent, completed_line) = consent?;
+    let parts = Parts { subject: subject?, consent, completed_line, bans, events, fields, purposes };
+    rules::check(findings, &parts);
+    assemble(operator?, version?, agreement, parts)
+}
+
+fn assemble(
+    operator: Operator,
+    version: Version,
+    agreement: Option<Agreement>,
+    parts: Parts,
+) -> Option<Policy> {
+    let named = |read: ReadField| read.field.map(|field| (read.name.value, field));
+    let fields: Option<BTreeMap<_, _>> = parts.fields.into_iter().map(named).collect();
+    let purposes: BTreeMap<PurposeName, _> =
+        parts.purposes.into_iter().map(|read| (read.name.value, read.purpose)).collect();
+    Some(Policy {
+        operator,
+        version: version.number,
+        acceptance: version.acceptance,
+        agreement,
+        subject: parts.subject,
+        consent: parts.consent,
+        in_force: version.in_force,
+        sites: version.sites,
+        languages: version.languages,
+        bans: parts.bans.into_iter().map(|read| read.ban).collect(),
+        events: parts.events.into_iter().map(|(name, event)| (name.value, event)).collect(),
+        fields: fields?,
+        purposes,
+    })
+}
+
+fn operator(mut table: Table<'_, '_>) -> Option<Operator> {
+    let name = table.parsed::<PlatformName>("name");
+    let legal_name = table.text("legal_name");
+    let bin = table.text("bin");
+    if let Some(name) = name.as_ref().filter(|name| name.value.as_str() == "vault") {
+        table.problem(name.line, "the name `vault` is the vault's own");
+    }
+    if let Some(bin) = bin.as_ref().filter(|bin| !iin::has_valid_check_digit(&bin.value)) {
+        table.problem(bin.line, "bin is not 12 digits with a valid check digit");
+    }
+    table.finish();
+    Some(Operator { name: name?.value, legal_name: legal_name?.value, bin: bin?.value })
+}
+
+struct Version {
+    number: u32,
+    in_force: InForce,
+    acceptance: Acceptance,
+    languages: Vec<Language>,
+    sites: BTreeSet<SiteName>,
+}
+
+fn version(mut table: Table<'_, '_>) -> Option<Version> {
+    let number = table.number("number", 1..=u32::MAX);
+    let effective = date(&mut table, "effective");
+    let acceptance = table.table("acceptance").and_then(acceptance);
+    let languages = table.list("languages");
+    let sites = table.list("sites");
+    table.finish();
+    let (acceptance, effective) = (acceptance?, midnight(effective?)?);
+    let governs = effective.plus_micros(i64::from(acceptance.days).saturating_mul(MICROS_A_DAY));
+    Some(Version {
+        number: number?.value,
+        in_force: InForce { effective, governs },
+        acceptance,
+        languages: values(languages),
+        sites: set(sites),
+    })
+}
+
+fn date(table: &mut Table<'_, '_>, key: &str) -> Option<Date> {
+    let text = table.text(key)?;
+    let date = text.value.parse::<Date>().ok();
+    // The parser also takes other forms of ISO 8601; a policy has one.
+    let date = date.filter(|date| date.to_string() == text.value);
+    if date.is_none() {
+        table.problem(text.line, format!("{key} must be a date, YYYY-MM-DD"));
+    }
+    date
+}
+
+/// 00:00 of a date in Kazakhstan.
+fn midnight(date: Date) -> Option<Timestamp> {
+    let zoned = date.to_zoned(Offset::constant(KAZAKHSTAN).to_time_zone()).ok()?;
+    Some(Timestamp::from_micros(zoned.timestamp().as_microsecond()))
+}
+
+fn acceptance(mut table: Table<'_, '_>) -> Option<Acceptance> {
+    let kind = table.parsed::<AcceptanceKind>("kind");
+    let days = table.optional_number("days", 0..=366);
+    let clause = table.text("clause");
+    if let (Some(kind), Some(days)) = (&kind, &days)
+        && kind.value != AcceptanceKind::Use
+    {
+        table.problem(days.line, "days count only where a version is accepted by use");
+    }
+    table.finish();
+    Some(Acceptance { kind: kind?.value, days: days.map_or(0, |days| days.value), clause: clause?.value })
+}
+
+fn agreement(mut table: Table<'_, '_>) -> Option<Agreement> {
+    let edition = date(&mut table, "edition");
+    let withdrawal_address = table.text("withdrawal_address");
+    let clause = table.text("clause");
+    table.finish();
+    Some(Agreement {
+        edition: edition?.to_string(),
+        withdrawal_address: withdrawal_address?.value,
+        clause: clause?.value,
+    })
+}
+
+fn subject(mut table: Table<'_, '_>) -> SubjectRules {
+    let kinds: Option<Vec<At<SubjectKind>>> = table.list("kinds");
+    let min_age = table.number("min_age", 1..=99);
+    let represented = table.optional_table("represented").and_then(represented);
+    let managed_by: Option<Vec<At<CallerName>>> = table.list("managed_by");
+    let clause = table.text("clause");
+    if let Some(kinds) = &kinds {
+        let acted_for = kinds.iter().find(|kind| kind.value == SubjectKind::Represented);
+        match (acted_for, &represented) {
+            (Some(kind), None) => table.problem(
+                kind.line,
+                "represented = { who, clause } must say for whom a representative may act (Law 94-V, Article 8(1))",
+            ),
+            (None, Some(_)) => table.problem(table.line(), "kinds does not name `represented`"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+    table.finish();
+    SubjectRules {
+        kinds: values(kinds),
+        min_age: min_age.map_or(0, |age| age.value),
+        represented,
+        managed_by: set(managed_by),
+        clause: text(clause),
+    }
+}
+
+fn represented(mut table: Table<'_, '_>) -> Option<Represented> {
+    let who = table.list("who");
+    let clause = table.text("clause");
+    table.finish();
+    Some(Represented { who: values(who), clause: clause?.value })
+}
+
+fn consent(mut table: Table<'_, '_>) -> (ConsentRules, usize) {
+    let acts: Option<Vec<At<ConsentAct>>> = table.list("acts");
+    let recorded_by: Option<Vec<At<CallerName>>> = table.list("recorded_by");
+    let completed = table.optional_table("completed_by");
+    let clause = table.text("clause");
+    let completed_line = completed.as_ref().map_or(table.line(), Table::line);
+    let completed_by = completed.and_then(|mut table| {
+        let event = table.parsed::<EventName>("event");
+        let clause = table.text("clause");
+        table.finish();
+        Some(CompletedBy { event: event?.value, clause: clause?.value })
+    });
+    table.finish();
+    let rules = ConsentRules {
+        acts: values(acts),
+        recorded_by: set(recorded_by),
+        completed_by,
+        clause: text(clause),
+    };
+    (rules, completed_line)
+}
+
+fn ban(mut table: Table<'_, '_>) -> Option<ReadBan> {
+    let what = table.parsed::<BanKind>("what");
+    let clause = table.text("clause");
+    table.finish();
+    let what = what?;
+    Some(ReadBan { line: what.line, ban: Ban { what: what.value, clause: text(clause) } })
+}
+
+fn event(mut table: Table<'_, '_>) -> Option<(At<EventName>, Event)> {
+    let name = table.parsed("name");
+    let clause = table.text("clause");
+    let recorded_by: Option<Vec<At<CallerName>>> = table.list("recorded_by");
+    table.finish();
+    Some((name?, Event { clause: text(clause), recorded_by: set(recorded_by) }))
+}
+
+fn field(mut table: Table<'_, '_>) -> Option<ReadField> {
+    let written_name = table.text("name");
+    let written_type = table.text("type");
+    for written in [&written_name, &written_type].into_iter().flatten() {
+        if is_card_or_password(&written.value) {
+            table.problem(
+                written.line,
+                format!("`{}`: no field may hold a payment card or a password (rule R21)", written.value),
+            );
+        }
+    }
+    let name = written_name.and_then(|written| table.as_parsed::<FieldName>("name", &written));
+    let field_type = written_type
+        .filter(|written| !is_card_or_password(&written.value))
+        .and_then(|written| table.as_parsed::<FieldType>("type", &written));
+    let category = table.parsed::<Category>("category");
+    let unique = table.flag("unique");
+    let sources = table.optional_list::<ValueSource>("sources");
+    let collected_by: Option<Vec<At<CallerName>>> = table.list("collected_by");
+    let clause = table.text("clause");
+    let place = table.place().to_owned();
+    let kind_line = category.as_ref().map_or(table.line(), |category| category.line);
+    table.finish();
+    let field = field_type.map(|field_type| Field {
+        field_type: field_type.value,
+        category: category.map_or(Category::Ordinary, |category| category.value),
+        clause: text(clause),
+        unique: unique.value,
+        sources: sources.map_or_else(|| vec![ValueSource::Subject], |sources| values(Some(sources))),
+        collected_by: set(collected_by),
+    });
+    Some(ReadField { name: name?, place, kind_line, field })
+}
+
+pub(super) fn text(text: Option<At<String>>) -> String {
+    text.map(|text| text.value).unwrap_or_default()
+}
+
+pub(super) fn values<T>(list: Option<Vec<At<T>>>) -> Vec<T> {
+    list.unwrap_or_default().into_iter().map(|item| item.value).collect()
+}
+
+pub(super) fn set<T: Ord>(list: Option<Vec<At<T>>>) -> BTreeSet<T> {
+    list.unwrap_or_default().into_iter().map(|item| item.value).collect()
+}

@@ -1,0 +1,441 @@
+//! What a policy is made of. Each part keeps the clause that it comes from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::{
+    caller::Caller,
+    code::coded,
+    consent::ConsentAct,
+    field::FieldType,
+    names::{CallerName, EventName, FieldName, PlatformName},
+    recipient::{CountryCode, RecipientKind},
+    subject::{SubjectKind, ValueSource},
+    time::Timestamp,
+};
+
+/// Who runs the platform, as a consent must name them (Law 94-V, Article 8(4)).
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// Short name within the installation.
+    pub name: PlatformName,
+    /// Registered name.
+    pub legal_name: String,
+    /// BIN, 12 digits.
+    pub bin: String,
+}
+
+coded!(
+    /// How much of a value is answered.
+    View, "view" {
+        /// All of it.
+        Full = "full",
+        /// Enough to recognise it.
+        Masked = "masked",
+        /// Only whether the subject is at least so old.
+        AgeAtLeast = "age_at_least",
+        /// Only the date of birth.
+        BirthDate = "birth_date",
+        /// Only the year of birth.
+        BirthYear = "birth_year",
+        /// Only the sex.
+        Sex = "sex",
+    }
+);
+
+impl View {
+    /// Whether it answers something computed from the value instead of the value.
+    #[must_use]
+    pub const fn is_derived(self) -> bool {
+        !matches!(self, Self::Full | Self::Masked)
+    }
+
+    /// Whether values of this type can be seen so: what is told of a birth or a sex is read from an IIN.
+    #[must_use]
+    pub const fn fits(self, field_type: FieldType) -> bool {
+        match self {
+            Self::Full | Self::Masked => true,
+            Self::AgeAtLeast | Self::BirthDate | Self::BirthYear | Self::Sex => {
+                matches!(field_type, FieldType::Iin)
+            }
+        }
+    }
+}
+
+coded!(
+    /// Category of a field (rule R2).
+    Category, "category" {
+        /// Personal data without a rule of their own.
+        Ordinary = "ordinary",
+        /// Data open to all by law or by the subject's will.
+        Public = "public",
+        /// What devices and visits leave behind (rule R43).
+        Telemetry = "telemetry",
+        /// What the subject writes to others; it has no recipients (rule R31).
+        Correspondence = "correspondence",
+        /// Health, views, convictions and the like.
+        Special = "special",
+        /// Face, voice, fingerprints and what is computed from them.
+        Biometric = "biometric",
+        /// Genetic data.
+        Genetic = "genetic",
+    }
+);
+
+coded!(
+    /// What a policy bars. The checks execute each: a field, purpose or recipient that a ban names is refused.
+    BanKind, "ban" {
+        /// Fields of the category `biometric`.
+        Biometric = "biometric",
+        /// Fields of the category `genetic`.
+        Genetic = "genetic",
+        /// Fields of the categories `special`, `biometric` and `genetic`.
+        Special = "special",
+        /// Payment cards; barred everywhere (rule R21), so that this only keeps the clause.
+        CardData = "card_data",
+        /// Purposes that publish, and the recipient `public`.
+        Publication = "publication",
+        /// Recipients to whom data are sold.
+        Sale = "sale",
+        /// Recipients with whom data are exchanged.
+        Exchange = "exchange",
+        /// Recipients of purposes that advertise.
+        AdvertisingTransfer = "advertising_transfer",
+        /// Partners and affiliates as recipients.
+        PartnerTransfer = "partner_transfer",
+        /// Every recipient but state bodies and courts.
+        ThirdPartyTransfer = "third_party_transfer",
+        /// Recipients who may pass data on.
+        OnwardTransfer = "onward_transfer",
+        /// Purposes that hold an IP address or referrer beside what names a person (rule R32).
+        IpIdentity = "ip_identity",
+    }
+);
+
+/// Something that the policy bars.
+#[derive(Debug, Clone)]
+pub struct Ban {
+    /// What.
+    pub what: BanKind,
+    /// Clause.
+    pub clause: String,
+}
+
+/// How a policy comes to bind a subject.
+#[derive(Debug, Clone)]
+pub struct Acceptance {
+    /// How.
+    pub kind: AcceptanceKind,
+    /// Days of use until it counts as accepted; 0 unless accepted by use.
+    pub days: u32,
+    /// Clause.
+    pub clause: String,
+}
+
+coded!(
+    /// How a new version comes to bind subjects. A wider purpose, field or recipient needs a fresh consent in any case.
+    AcceptanceKind, "kind of acceptance" {
+        /// By being published.
+        Publication = "publication",
+        /// By going on using the platform for a number of days.
+        Use = "use",
+        /// By an act of each subject.
+        Act = "act",
+    }
+);
+
+/// An agreement that the policy leans on for terms which it lacks itself.
+#[derive(Debug, Clone)]
+pub struct Agreement {
+    /// Date of its text, YYYY-MM-DD.
+    pub edition: String,
+    /// Where it lets a subject withdraw.
+    pub withdrawal_address: String,
+    /// Clause of the policy that refers to it.
+    pub clause: String,
+}
+
+/// Whose data the platform holds.
+#[derive(Debug, Clone)]
+pub struct SubjectRules {
+    pub(super) kinds: Vec<SubjectKind>,
+    /// Least age of a user, in whole years.
+    pub min_age: u32,
+    /// For whom a representative may act; `None` where nobody is represented.
+    pub represented: Option<Represented>,
+    pub(super) managed_by: BTreeSet<CallerName>,
+    /// Clause.
+    pub clause: String,
+}
+
+/// For whom a legal representative may act.
+#[derive(Debug, Clone)]
+pub struct Represented {
+    /// Whom.
+    pub who: Vec<Incapacity>,
+    /// Clause.
+    pub clause: String,
+}
+
+coded!(
+    /// Why somebody is represented.
+    Incapacity, "reason of representation" {
+        /// An adult whom a court has found incapable.
+        IncapacitatedAdult = "incapacitated_adult",
+        /// Somebody younger than the policy's least age.
+        UnderMinAge = "under_min_age",
+    }
+);
+
+/// What counts as a consent.
+#[derive(Debug, Clone)]
+pub struct ConsentRules {
+    pub(super) acts: Vec<ConsentAct>,
+    pub(super) recorded_by: BTreeSet<CallerName>,
+    /// An event without which a consent is not complete.
+    pub completed_by: Option<CompletedBy>,
+    /// Clause.
+    pub clause: String,
+}
+
+/// An event without which a consent is not complete.
+#[derive(Debug, Clone)]
+pub struct CompletedBy {
+    /// The event.
+    pub event: EventName,
+    /// Clause.
+    pub clause: String,
+}
+
+/// A declared event.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Clause.
+    pub clause: String,
+    pub(super) recorded_by: BTreeSet<CallerName>,
+}
+
+/// A declared field.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Its type.
+    pub field_type: FieldType,
+    /// Its category.
+    pub category: Category,
+    /// Clause.
+    pub clause: String,
+    pub(super) unique: bool,
+    pub(super) sources: Vec<ValueSource>,
+    pub(super) collected_by: BTreeSet<CallerName>,
+}
+
+impl Field {
+    /// Whether two subjects of the platform may not hold the same value.
+    #[must_use]
+    pub const fn is_unique(&self) -> bool {
+        self.unique
+    }
+
+    /// Whether a value may come from there.
+    #[must_use]
+    pub fn accepts_source(&self, source: ValueSource) -> bool {
+        self.sources.contains(&source)
+    }
+}
+
+coded!(
+    /// Whether the source policy itself ties a field to a purpose.
+    Given, "mark" {
+        /// It does.
+        Stated = "stated",
+        /// It does not; the file's authors inferred it, and a lawyer should confirm it.
+        Inferred = "inferred",
+    }
+);
+
+/// A field of a purpose.
+#[derive(Debug, Clone)]
+pub struct PurposeField {
+    /// Stated or inferred.
+    pub given: Given,
+    /// Clause.
+    pub clause: String,
+}
+
+/// What a purpose stands on. Contract and legitimate interest are no bases in Kazakhstan (Law 94-V, Article 9).
+#[derive(Debug, Clone)]
+pub struct Basis {
+    /// Consent, or an article of a law.
+    pub kind: BasisKind,
+    /// Clause.
+    pub clause: String,
+    /// The basis that the source policy claims, where the law does not know it.
+    pub declared: Option<DeclaredBasis>,
+}
+
+/// Kind of a basis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BasisKind {
+    /// The subject's consent.
+    Consent,
+    /// A law that needs no consent.
+    Law {
+        /// Act and article, such as `94-V/9(1)`.
+        article: String,
+    },
+}
+
+coded!(
+    /// A basis that a source policy claims and that opens nothing (rule R3).
+    DeclaredBasis, "declared basis" {
+        /// A contract with the subject.
+        Contract = "contract",
+        /// The operator's legitimate interest.
+        LegitimateInterest = "legitimate_interest",
+    }
+);
+
+coded!(
+    /// On what terms a recipient gets data.
+    Manner, "manner of transfer" {
+        /// For the purpose alone.
+        Disclosure = "disclosure",
+        /// For money.
+        Sale = "sale",
+        /// For other data.
+        Exchange = "exchange",
+        /// With leave to pass it on.
+        Onward = "onward",
+    }
+);
+
+/// A kind of recipient that a purpose names.
+#[derive(Debug, Clone)]
+pub struct RecipientRule {
+    /// Kind.
+    pub kind: RecipientKind,
+    /// Clause.
+    pub clause: String,
+    /// Whether recipients abroad are allowed, with the consent that they need; Kazakhstan alone otherwise.
+    pub abroad: bool,
+    /// Whether a release is sealed to the recipient's key.
+    pub encrypted: bool,
+    /// On what terms.
+    pub manner: Manner,
+    pub(super) fields: Option<BTreeSet<FieldName>>,
+}
+
+impl RecipientRule {
+    /// Whether this recipient may get the field.
+    #[must_use]
+    pub fn covers(&self, field: &FieldName) -> bool {
+        self.fields.as_ref().is_none_or(|fields| fields.contains(field))
+    }
+
+    /// Whether this recipient may lie in the country.
+    #[must_use]
+    pub fn allows_country(&self, country: CountryCode) -> bool {
+        self.abroad || country == CountryCode::KZ
+    }
+}
+
+coded!(
+    /// What is special about a purpose.
+    Mark, "mark of a purpose" {
+        /// Its consent is an act of its own, by channel and sender (rule R5).
+        Separate = "separate",
+        /// Its consent is given in writing or with an electronic signature.
+        Written = "written",
+        /// Every read names the law or the demand behind it (rule R19).
+        LegalReference = "legal_reference",
+        /// It offers goods or services to the subject.
+        Advertising = "advertising",
+        /// It publishes.
+        Publication = "publication",
+    }
+);
+
+/// A declared purpose.
+#[derive(Debug, Clone)]
+pub struct Purpose {
+    /// Clause.
+    pub clause: String,
+    /// What it stands on.
+    pub basis: Basis,
+    /// Clause that says how long its data are kept. Nothing executes it yet.
+    pub retention: String,
+    /// Why nobody reads by it: the source names the purpose and no data.
+    pub inert: Option<String>,
+    pub(super) callers: BTreeSet<CallerName>,
+    pub(super) fields: BTreeMap<FieldName, PurposeField>,
+    pub(super) views: Vec<View>,
+    pub(super) recipients: Vec<RecipientRule>,
+    pub(super) marks: Vec<Mark>,
+}
+
+impl Purpose {
+    /// Whether the policy names this caller for the purpose.
+    #[must_use]
+    pub fn names_caller(&self, caller: &Caller) -> bool {
+        self.callers.contains(&caller.name)
+    }
+
+    /// Whether the purpose covers the field.
+    #[must_use]
+    pub fn covers(&self, field: &FieldName) -> bool {
+        self.fields.contains_key(field)
+    }
+
+    /// Whether the purpose may see this much.
+    #[must_use]
+    pub fn allows_view(&self, view: View) -> bool {
+        self.views.contains(&view)
+    }
+
+    /// How the source ties a field to the purpose.
+    #[must_use]
+    pub fn field(&self, name: &FieldName) -> Option<&PurposeField> {
+        self.fields.get(name)
+    }
+
+    /// Its fields.
+    pub fn fields(&self) -> impl Iterator<Item = (&FieldName, &PurposeField)> {
+        self.fields.iter()
+    }
+
+    /// The kinds of recipients that it names.
+    #[must_use]
+    pub fn recipients(&self) -> &[RecipientRule] {
+        &self.recipients
+    }
+
+    /// The rule for a kind of recipient; `None` where the purpose does not name it.
+    #[must_use]
+    pub fn recipient(&self, kind: RecipientKind) -> Option<&RecipientRule> {
+        self.recipients.iter().find(|rule| rule.kind == kind)
+    }
+
+    /// Whether the policy marks it so.
+    #[must_use]
+    pub fn is(&self, mark: Mark) -> bool {
+        self.marks.contains(&mark)
+    }
+
+    /// Whether this act can be a consent to the purpose, as far as the purpose itself asks for more than the policy.
+    #[must_use]
+    pub fn accepts_act(&self, act: ConsentAct) -> bool {
+        !self.is(Mark::Written) || matches!(act, ConsentAct::Written | ConsentAct::ElectronicSignature)
+    }
+
+    /// Whether every read names the law or the demand behind it: where the policy says so, and without consent.
+    #[must_use]
+    pub fn needs_reference(&self) -> bool {
+        self.is(Mark::LegalReference) || self.basis.kind != BasisKind::Consent
+    }
+}
+
+/// From when a version is in force, and from when it governs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InForce {
+    pub(super) effective: Timestamp,
+    pub(super) governs: Timestamp,
+}

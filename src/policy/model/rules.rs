@@ -1,0 +1,268 @@
+//! Rules that no single line of a policy file can show: what the law forbids, and what the policy's own bans name.
+
+use std::collections::BTreeSet;
+
+use super::{
+    load::{Parts, ReadBan, ReadField},
+    parts::{BanKind, BasisKind, Category, Manner, Mark, RecipientRule},
+    problem::Findings,
+    purpose::ReadPurpose,
+    table::At,
+};
+use crate::domain::{field::FieldType, names::FieldName, recipient::RecipientKind};
+
+pub(super) fn check(findings: &Findings, parts: &Parts) {
+    names(findings, parts);
+    completed_by(findings, parts);
+    idle_fields(findings, parts);
+    for purpose in &parts.purposes {
+        let rules = OfPurpose { findings, parts, read: purpose };
+        rules.fields();
+        rules.basis();
+        rules.own_acts();
+        rules.views();
+        for (i, rule) in purpose.recipients.iter().enumerate() {
+            rules.recipient(i, rule);
+        }
+    }
+    for ban in &parts.bans {
+        banned_fields(findings, parts, ban);
+        for purpose in &parts.purposes {
+            banned_purpose(findings, parts, ban, purpose);
+        }
+    }
+}
+
+/// Nothing is declared twice.
+fn names(findings: &Findings, parts: &Parts) {
+    let mut seen = BTreeSet::new();
+    let mut once = |kind: &'static str, name: &str, line: usize| {
+        if !seen.insert((kind, name.to_owned())) {
+            findings.add(line, &format!("{kind} {name}"), "declared twice");
+        }
+    };
+    parts.fields.iter().for_each(|field| once("field", field.name.value.as_str(), field.name.line));
+    parts.purposes.iter().for_each(|purpose| once("purpose", purpose.name.value.as_str(), purpose.name.line));
+    parts.events.iter().for_each(|(name, _)| once("event", name.value.as_str(), name.line));
+    parts.bans.iter().for_each(|ban| once("ban", ban.ban.what.as_str(), ban.line));
+}
+
+fn completed_by(findings: &Findings, parts: &Parts) {
+    if let Some(completed) = &parts.consent.completed_by
+        && !parts.events.iter().any(|(name, _)| name.value == completed.event)
+    {
+        let rule = format!("completed_by: event {} is not declared", completed.event);
+        findings.add(parts.completed_line, "consent", rule);
+    }
+}
+
+fn idle_fields(findings: &Findings, parts: &Parts) {
+    let used: BTreeSet<_> = parts.purposes.iter().flat_map(|p| &p.fields).map(|field| &field.value).collect();
+    for field in parts.fields.iter().filter(|field| !used.contains(&field.name.value)) {
+        findings.add(
+            field.name.line,
+            &field.place,
+            "no purpose uses it; data without a purpose may not be collected (Law 94-V, Articles 7(8), 7(9))",
+        );
+    }
+}
+
+struct OfPurpose<'a> {
+    findings: &'a Findings,
+    parts: &'a Parts,
+    read: &'a ReadPurpose,
+}
+
+impl OfPurpose<'_> {
+    fn problem(&self, line: usize, rule: impl Into<String>) {
+        self.findings.add(line, &self.read.place, rule);
+    }
+
+    fn fields(&self) {
+        for field in &self.read.fields {
+            if find(self.parts, &field.value).is_none() {
+                self.problem(field.line, format!("field {} is not declared", field.value));
+            }
+        }
+    }
+
+    /// Without consent there is no act that could be separate or written, and only authorities receive.
+    fn basis(&self) {
+        let purpose = &self.read.purpose;
+        if purpose.basis.kind == BasisKind::Consent {
+            return;
+        }
+        for mark in self.read.marks.iter().filter(|mark| mark.value != Mark::LegalReference) {
+            let rule = "needs the basis consent (Law 94-V, Articles 7(6), 8, 15)";
+            self.problem(mark.line, format!("{} {rule}", mark.value.as_str()));
+        }
+        for rule in self.read.recipients.iter().filter(|rule| !rule.value.kind.is_authority()) {
+            self.problem(
+                rule.line,
+                "without consent only state bodies and courts receive (Law 94-V, Article 9)",
+            );
+        }
+        if purpose.basis.declared.is_some() {
+            self.problem(self.read.basis_line, "declared stands only beside the basis consent");
+        }
+    }
+
+    /// Consents that must be acts of their own, and written ones that the policy must take at all.
+    fn own_acts(&self) {
+        let purpose = &self.read.purpose;
+        let consented = purpose.basis.kind == BasisKind::Consent && purpose.inert.is_none();
+        let acts = &self.parts.consent.acts;
+        for mark in &self.read.marks {
+            let rule = match mark.value {
+                Mark::Advertising | Mark::Publication if consented && !purpose.is(Mark::Separate) => {
+                    "needs a consent of its own: separate = true (rule R5; Law 94-V, Article 7(6))"
+                }
+                Mark::Written if !acts.iter().any(|act| purpose.accepts_act(*act)) => {
+                    "consent.acts takes neither `written` nor `electronic_signature`"
+                }
+                Mark::Separate
+                | Mark::Written
+                | Mark::LegalReference
+                | Mark::Advertising
+                | Mark::Publication => continue,
+            };
+            self.problem(mark.line, format!("{}: {rule}", mark.value.as_str()));
+        }
+    }
+
+    fn views(&self) {
+        let types: Vec<FieldType> = declared(self.parts, self.read).map(|(_, f)| f.field_type).collect();
+        for view in self.read.views.iter().filter(|view| view.value.is_derived()) {
+            if !types.iter().any(|field_type| view.value.fits(*field_type)) {
+                let rule = format!("view {}: no field of the purpose can answer it", view.value.as_str());
+                self.problem(view.line, rule);
+            }
+        }
+    }
+
+    fn recipient(&self, at: usize, rule: &At<RecipientRule>) {
+        let kind = rule.value.kind;
+        if self.read.recipients.iter().take(at).any(|before| before.value.kind == kind) {
+            self.problem(rule.line, format!("recipient {} is named twice", kind.as_str()));
+        }
+        if kind == RecipientKind::Public && !self.read.purpose.is(Mark::Publication) {
+            self.problem(rule.line, "the recipient `public` needs publication = true");
+        }
+        for named in rule.value.fields.iter().flatten() {
+            if !self.read.purpose.covers(named) {
+                self.problem(
+                    rule.line,
+                    format!("recipient {}: the purpose has no field {named}", kind.as_str()),
+                );
+            }
+        }
+        for (name, _) in declared(self.parts, self.read)
+            .filter(|(name, field)| field.category == Category::Correspondence && rule.value.covers(name))
+        {
+            self.problem(
+                rule.line,
+                format!(
+                    "recipient {}: field {name} is correspondence, which has no recipients (rule R31); give the \
+                     recipient a list of fields without it",
+                    kind.as_str()
+                ),
+            );
+        }
+    }
+}
+
+fn find<'a>(parts: &'a Parts, name: &FieldName) -> Option<&'a ReadField> {
+    parts.fields.iter().find(|field| field.name.value == *name)
+}
+
+/// The fields of a purpose that are declared and whose types are known.
+fn declared<'a>(
+    parts: &'a Parts,
+    purpose: &'a ReadPurpose,
+) -> impl Iterator<Item = (&'a FieldName, &'a super::parts::Field)> {
+    purpose.fields.iter().filter_map(|name| {
+        let field = find(parts, &name.value)?.field.as_ref()?;
+        Some((&name.value, field))
+    })
+}
+
+fn banned_fields(findings: &Findings, parts: &Parts, ban: &ReadBan) {
+    let barred: &[Category] = match ban.ban.what {
+        BanKind::Biometric => &[Category::Biometric],
+        BanKind::Genetic => &[Category::Genetic],
+        BanKind::Special => &[Category::Special, Category::Biometric, Category::Genetic],
+        BanKind::CardData
+        | BanKind::Publication
+        | BanKind::Sale
+        | BanKind::Exchange
+        | BanKind::AdvertisingTransfer
+        | BanKind::PartnerTransfer
+        | BanKind::ThirdPartyTransfer
+        | BanKind::OnwardTransfer
+        | BanKind::IpIdentity => &[],
+    };
+    for read in &parts.fields {
+        if read.field.as_ref().is_some_and(|field| barred.contains(&field.category)) {
+            findings.add(read.kind_line, &read.place, barred_by(ban));
+        }
+    }
+}
+
+fn banned_purpose(findings: &Findings, parts: &Parts, ban: &ReadBan, read: &ReadPurpose) {
+    if ban.ban.what == BanKind::Publication {
+        for mark in read.marks.iter().filter(|mark| mark.value == Mark::Publication) {
+            findings.add(mark.line, &read.place, barred_by(ban));
+        }
+    }
+    for rule in read.recipients.iter().filter(|rule| bars_recipient(ban.ban.what, read, &rule.value)) {
+        let place = format!("{}, recipient {}", read.place, rule.value.kind.as_str());
+        findings.add(rule.line, &place, barred_by(ban));
+    }
+    if ban.ban.what == BanKind::IpIdentity {
+        let names_a_person = declared(parts, read).any(|(_, field)| names_person(field.field_type));
+        for field in read.fields.iter().filter(|field| is_address_or_referrer(parts, &field.value)) {
+            if names_a_person {
+                findings.add(field.line, &read.place, barred_by(ban));
+            }
+        }
+    }
+}
+
+fn bars_recipient(what: BanKind, read: &ReadPurpose, rule: &RecipientRule) -> bool {
+    match what {
+        BanKind::Publication => rule.kind == RecipientKind::Public,
+        BanKind::Sale => rule.manner == Manner::Sale,
+        BanKind::Exchange => rule.manner == Manner::Exchange,
+        BanKind::OnwardTransfer => rule.manner == Manner::Onward,
+        BanKind::AdvertisingTransfer => read.purpose.is(Mark::Advertising),
+        BanKind::PartnerTransfer => matches!(rule.kind, RecipientKind::Partner | RecipientKind::Affiliate),
+        BanKind::ThirdPartyTransfer => !rule.kind.is_authority(),
+        BanKind::Biometric
+        | BanKind::Genetic
+        | BanKind::Special
+        | BanKind::CardData
+        | BanKind::IpIdentity => false,
+    }
+}
+
+/// Types that say by themselves who somebody is.
+const fn names_person(field_type: FieldType) -> bool {
+    matches!(field_type, FieldType::Iin | FieldType::PersonName | FieldType::Phone | FieldType::Email)
+}
+
+/// Addresses and referrers: told by their type and name, of the category `telemetry`.
+fn is_address_or_referrer(parts: &Parts, name: &FieldName) -> bool {
+    let field = find(parts, name).and_then(|read| read.field.as_ref());
+    field.is_some_and(|field| field.category == Category::Telemetry)
+        && (field.is_some_and(|field| field.field_type.as_str() == "ip")
+            || name.as_str().contains("referrer"))
+}
+
+fn barred_by(ban: &ReadBan) -> String {
+    format!(
+        "the policy bars it: ban {}, clause {} (line {})",
+        ban.ban.what.as_str(),
+        ban.ban.clause,
+        ban.line
+    )
+}
