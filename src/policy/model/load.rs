@@ -27,8 +27,8 @@ use crate::domain::{
     time::Timestamp,
 };
 
-/// Hours by which the time of Kazakhstan is ahead of UTC, all over the country since 01.03.2024.
-const KAZAKHSTAN: i8 = 5;
+/// Kazakhstan's time: UTC+5 everywhere since 1 March 2024; dates before it are counted so too.
+const KAZAKHSTAN: Offset = Offset::constant(5);
 const MICROS_A_DAY: i64 = 86_400_000_000;
 
 /// A declared field with the lines that rules need.
@@ -182,7 +182,7 @@ fn date(table: &mut Table<'_, '_>, key: &str) -> Option<Date> {
 
 /// 00:00 of a date in Kazakhstan.
 fn midnight(date: Date) -> Option<Timestamp> {
-    let zoned = date.to_zoned(Offset::constant(KAZAKHSTAN).to_time_zone()).ok()?;
+    let zoned = date.to_zoned(KAZAKHSTAN.to_time_zone()).ok()?;
     Some(Timestamp::from_micros(zoned.timestamp().as_microsecond()))
 }
 

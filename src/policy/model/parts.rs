@@ -49,14 +49,15 @@ impl View {
         !matches!(self, Self::Full | Self::Masked)
     }
 
-    /// Whether values of this type can be seen so: what is told of a birth or a sex is read from an IIN.
+    /// Whether values of this type can be seen so: a birth is read from an IIN or a date, a sex from an IIN.
     #[must_use]
     pub const fn fits(self, field_type: FieldType) -> bool {
         match self {
             Self::Full | Self::Masked => true,
-            Self::AgeAtLeast | Self::BirthDate | Self::BirthYear | Self::Sex => {
-                matches!(field_type, FieldType::Iin)
+            Self::AgeAtLeast | Self::BirthDate | Self::BirthYear => {
+                matches!(field_type, FieldType::Iin | FieldType::Date)
             }
+            Self::Sex => matches!(field_type, FieldType::Iin),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     load::{Parts, ReadBan, ReadField},
-    parts::{BanKind, BasisKind, Category, Manner, Mark, RecipientRule},
+    parts::{BanKind, BasisKind, Category, Field, Manner, Mark, RecipientRule},
     problem::Findings,
     purpose::ReadPurpose,
     table::At,
@@ -179,7 +179,7 @@ fn find<'a>(parts: &'a Parts, name: &FieldName) -> Option<&'a ReadField> {
 fn declared<'a>(
     parts: &'a Parts,
     purpose: &'a ReadPurpose,
-) -> impl Iterator<Item = (&'a FieldName, &'a super::parts::Field)> {
+) -> impl Iterator<Item = (&'a FieldName, &'a Field)> {
     purpose.fields.iter().filter_map(|name| {
         let field = find(parts, &name.value)?.field.as_ref()?;
         Some((&name.value, field))
@@ -220,10 +220,9 @@ fn banned_purpose(findings: &Findings, parts: &Parts, ban: &ReadBan, read: &Read
     }
     if ban.ban.what == BanKind::IpIdentity {
         let names_a_person = declared(parts, read).any(|(_, field)| names_person(field.field_type));
-        for field in read.fields.iter().filter(|field| is_address_or_referrer(parts, &field.value)) {
-            if names_a_person {
-                findings.add(field.line, &read.place, barred_by(ban));
-            }
+        let told_apart = |field: &&At<FieldName>| is_address_or_referrer(parts, &field.value);
+        for field in read.fields.iter().filter(|_| names_a_person).filter(told_apart) {
+            findings.add(field.line, &read.place, barred_by(ban));
         }
     }
 }
@@ -247,15 +246,21 @@ fn bars_recipient(what: BanKind, read: &ReadPurpose, rule: &RecipientRule) -> bo
 
 /// Types that say by themselves who somebody is.
 const fn names_person(field_type: FieldType) -> bool {
-    matches!(field_type, FieldType::Iin | FieldType::PersonName | FieldType::Phone | FieldType::Email)
+    match field_type {
+        FieldType::Iin
+        | FieldType::PersonName
+        | FieldType::Phone
+        | FieldType::Email
+        | FieldType::DocumentNumber => true,
+        FieldType::Bin | FieldType::Date | FieldType::Ip | FieldType::Text => false,
+    }
 }
 
-/// Addresses and referrers: told by their type and name, of the category `telemetry`.
+/// A referrer has no type of its own: its name tells it.
 fn is_address_or_referrer(parts: &Parts, name: &FieldName) -> bool {
-    let field = find(parts, name).and_then(|read| read.field.as_ref());
-    field.is_some_and(|field| field.category == Category::Telemetry)
-        && (field.is_some_and(|field| field.field_type.as_str() == "ip")
-            || name.as_str().contains("referrer"))
+    let address = |field: &Field| field.field_type == FieldType::Ip;
+    find(parts, name).and_then(|read| read.field.as_ref()).is_some_and(address)
+        || name.as_str().contains("referrer")
 }
 
 fn barred_by(ban: &ReadBan) -> String {

@@ -1,5 +1,7 @@
 //! The checks of a policy file, one change of a good file at a time.
 
+mod shipped;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -10,7 +12,7 @@ use crate::domain::{
     subject::ValueSource,
 };
 
-const LERNA: &str = include_str!("../../../policies/lerna.toml");
+const LERNA: &str = include_str!("../../../../policies/lerna.toml");
 
 /// A shipped file with the operator's decisions filled in.
 fn with_settings(text: &str, settings: &[(&str, &str)]) -> String {
@@ -195,10 +197,13 @@ fn bans_are_executed() {
         ("sale", "manner = \"sale\", ", "", "purpose payments, recipient bank"),
         ("exchange", "manner = \"exchange\", ", "", "purpose payments, recipient bank"),
         ("onward_transfer", "manner = \"onward\", ", "", "purpose payments, recipient bank"),
+        ("ip_identity", "", "", "purpose offers"),
     ];
     for (what, addition, category, place) in table {
         let mut text = LERNA.replacen("category = \"ordinary\"", category, usize::from(!category.is_empty()));
-        if addition.starts_with("manner") {
+        if what == "ip_identity" {
+            text = text.replacen("{ name = \"purchases\", given", "{ name = \"referrer\", given", 1);
+        } else if addition.starts_with("manner") {
             text = text.replacen("kind = \"bank\", ", &format!("kind = \"bank\", {addition}"), 1);
         } else {
             text =
@@ -215,7 +220,7 @@ fn bans_are_executed() {
         let barred = problems.iter().find(|p| p.place == place && p.rule.contains(&format!("ban {what}")));
         let barred = barred.unwrap_or_else(|| panic!("{what}: {problems:#?}"));
         let line = text.lines().nth(barred.line - 1).unwrap();
-        let named = ["kind = \"bank\"", "publication = true", "category"];
+        let named = ["kind = \"bank\"", "publication = true", "category", "referrer"];
         assert!(named.iter().any(|part| line.contains(part)), "{what}: {line}");
     }
 }
