@@ -54,6 +54,43 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::SubjectRestricted => {
             row(Code::FailedPrecondition, reason, "use of the subject's data is blocked")
         }
+        Denial::TokenExpired => row(Code::FailedPrecondition, reason, "the token's time has ended"),
+        Denial::PurposeInert => row(
+            Code::PermissionDenied,
+            reason,
+            "the policy declares this purpose without data; nobody reads by it",
+        ),
+        Denial::Quarantined => {
+            row(Code::FailedPrecondition, reason, "the value came before any consent and waits for one")
+        }
+        Denial::RecipientUnknown => {
+            row(Code::PermissionDenied, reason, "no such recipient for this purpose now")
+        }
+        Denial::CrossBorder => row(
+            Code::FailedPrecondition,
+            reason,
+            "the purpose or the consent does not let the value go abroad",
+        ),
+        Denial::RecipientKeyMissing => row(
+            Code::FailedPrecondition,
+            reason,
+            "the value leaves only sealed, and the recipient has no key",
+        ),
+        Denial::AdvertisingBarred => {
+            row(Code::PermissionDenied, reason, "the policy gives nothing to this recipient for advertising")
+        }
+        Denial::LegalReferenceMissing => {
+            row(Code::FailedPrecondition, reason, "the read needs a reference to the law or demand behind it")
+        }
+        Denial::TransferConsentMissing => {
+            row(Code::FailedPrecondition, reason, "the consent does not allow transfer to third parties")
+        }
+        Denial::PublicationConsentMissing => {
+            row(Code::FailedPrecondition, reason, "the consent does not allow publication")
+        }
+        Denial::ConsentIncomplete => {
+            row(Code::FailedPrecondition, reason, "an event that completes the consent has not been recorded")
+        }
         Denial::ConsentMissing => {
             row(Code::FailedPrecondition, reason, "no consent covers this purpose and field")
         }

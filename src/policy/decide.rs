@@ -1,31 +1,35 @@
 //! The decision: pure and total. Who asks, for what, on which facts; a permit or a denial with a stable reason.
 
+use super::model::{BanKind, BasisKind, Mark, Policy, Purpose, RecipientRule, View};
 use crate::domain::{
     authority::ReleaseAuthority,
     caller::{Caller, CallerState, Role},
     code::coded,
-    consent::{Consent, ConsentState, RecordAddress, SubjectState},
-    ids::ConsentId,
+    consent::{Consent, ConsentState, ConsentTerms, RecordAddress, SubjectState},
+    event::SubjectEvent,
+    ids::{ConsentId, RecipientId},
     names::PurposeName,
+    recipient::{CountryCode, Recipient, RecipientKind},
+    reference::Reference,
     time::Timestamp,
     token::TokenState,
 };
 
-use super::model::{Policy, Purpose, View};
-
 /// Leave to open one record in one view. Its fields are private and [`decide`] is its only maker:
 ///
 /// ```compile_fail,E0451
-/// # use sandyq::{domain::{consent::RecordAddress, ids::ConsentId}, policy::{decide::Permit, model::View}};
-/// fn forge(address: RecordAddress, consent: ConsentId) -> Permit {
-///     Permit { address, view: View::Full, consent }
+/// # use sandyq::{domain::consent::RecordAddress, policy::{decide::Permit, model::View}};
+/// fn forge(address: RecordAddress) -> Permit {
+///     Permit { address, view: View::Full, consent: None, recipient: None, sealed: false }
 /// }
 /// ```
 #[derive(Debug)]
 pub struct Permit {
     address: RecordAddress,
     view: View,
-    consent: ConsentId,
+    consent: Option<ConsentId>,
+    recipient: Option<RecipientId>,
+    sealed: bool,
 }
 
 impl Permit {
@@ -35,10 +39,22 @@ impl Permit {
         self.view
     }
 
-    /// The consent that the permit stands on.
+    /// The consent that the permit stands on; `None` where a law needs none.
     #[must_use]
-    pub const fn consent(&self) -> ConsentId {
+    pub const fn consent(&self) -> Option<ConsentId> {
         self.consent
+    }
+
+    /// The recipient whom the value is for; `None` where it stays with the platform.
+    #[must_use]
+    pub const fn recipient(&self) -> Option<RecipientId> {
+        self.recipient
+    }
+
+    /// Whether the value may leave only sealed to the recipient's key.
+    #[must_use]
+    pub const fn must_seal(&self) -> bool {
+        self.sealed
     }
 }
 
@@ -55,6 +71,8 @@ coded!(
         CallerDisabled = "CALLER_DISABLED",
         /// The policy does not declare the purpose.
         PurposeNotDeclared = "PURPOSE_NOT_DECLARED",
+        /// The policy declares the purpose, and nobody reads by it.
+        PurposeInert = "PURPOSE_INERT",
         /// The policy does not name the caller for this.
         CallerNotAllowed = "CALLER_NOT_ALLOWED",
         /// The purpose does not allow this view.
@@ -67,10 +85,30 @@ coded!(
         TokenSpent = "TOKEN_SPENT",
         /// The token was revoked.
         TokenRevoked = "TOKEN_REVOKED",
+        /// The token's time has ended.
+        TokenExpired = "TOKEN_EXPIRED",
         /// The subject was erased.
         SubjectErased = "SUBJECT_ERASED",
         /// Use of the subject's data is blocked.
         SubjectRestricted = "SUBJECT_RESTRICTED",
+        /// The value came before any consent, and waits for one (rule R38).
+        Quarantined = "QUARANTINED",
+        /// The recipient is not registered, or not for this purpose, or not now, or of a kind that it does not name.
+        RecipientUnknown = "RECIPIENT_UNKNOWN",
+        /// The recipient is abroad; the purpose or the consent does not let the value go there.
+        CrossBorder = "CROSS_BORDER",
+        /// The value may leave only sealed, and the recipient has no key.
+        RecipientKeyMissing = "RECIPIENT_KEY_MISSING",
+        /// The policy gives nothing to this recipient for advertising.
+        AdvertisingBarred = "ADVERTISING_BARRED",
+        /// The read names neither the law nor the demand behind it.
+        LegalReferenceMissing = "LEGAL_REFERENCE_MISSING",
+        /// The consent does not allow transfer to third parties.
+        TransferConsentMissing = "TRANSFER_CONSENT_MISSING",
+        /// The consent does not allow publication.
+        PublicationConsentMissing = "PUBLICATION_CONSENT_MISSING",
+        /// An event without which the consent is not complete has not happened yet.
+        ConsentIncomplete = "CONSENT_INCOMPLETE",
         /// No consent covers the purpose and field.
         ConsentMissing = "CONSENT_MISSING",
         /// The consent that covered them was withdrawn.
@@ -105,6 +143,19 @@ pub struct Ask<'a> {
     pub purpose: &'a PurposeName,
     /// How much.
     pub view: View,
+    /// For whom outside the platform; `None` where the value stays with it.
+    pub recipient: Option<RecipientAsk<'a>>,
+    /// The law, demand or case behind it, in the platform's numbering.
+    pub reference: Option<&'a Reference>,
+}
+
+/// The recipient that a caller named.
+#[derive(Debug, Clone, Copy)]
+pub enum RecipientAsk<'a> {
+    /// A registered one.
+    Known(&'a Recipient),
+    /// One that the platform has not registered.
+    Unknown,
 }
 
 /// What is known about a token that was found.
@@ -112,12 +163,18 @@ pub struct Ask<'a> {
 pub struct Facts<'a> {
     /// The token.
     pub token: TokenState,
+    /// When the token ends; `None` where it does not.
+    pub token_expires_at: Option<Timestamp>,
     /// The subject.
     pub subject: SubjectState,
+    /// Whether the record came before any consent, and waits for one (rule R38).
+    pub quarantined: bool,
     /// The record behind the token.
     pub address: &'a RecordAddress,
     /// Every consent of the subject.
     pub consents: &'a [Consent],
+    /// Every event of the subject.
+    pub events: &'a [SubjectEvent],
 }
 
 /// Decides one read. `facts` is `None` where the platform has no such token.
@@ -132,21 +189,28 @@ pub fn decide(
 ) -> Result<Permit, Denial> {
     let purpose = may_ask(policy, ask)?;
     let facts = facts.ok_or(Denial::TokenNotFound)?;
-    if !purpose.covers(&facts.address.field) {
-        return Err(Denial::FieldNotAllowed);
+    let covered = policy.field(&facts.address.field).filter(|_| purpose.covers(&facts.address.field));
+    if !ask.view.fits(covered.ok_or(Denial::FieldNotAllowed)?.field_type) {
+        return Err(Denial::ViewNotAllowed);
     }
-    match facts.token {
-        TokenState::Active => {}
-        TokenState::Spent => return Err(Denial::TokenSpent),
-        TokenState::Revoked => return Err(Denial::TokenRevoked),
+    usable(facts, now)?;
+    let release = release(policy, purpose, ask, facts, now)?;
+    let to_authority = release.is_some_and(|release| release.rule.kind.is_authority());
+    if ask.reference.is_none() && (to_authority || purpose.needs_reference()) {
+        return Err(Denial::LegalReferenceMissing);
     }
-    match facts.subject {
-        SubjectState::Active => {}
-        SubjectState::Restricted => return Err(Denial::SubjectRestricted),
-        SubjectState::Erased => return Err(Denial::SubjectErased),
-    }
-    let consent = live_consent(ask.purpose, facts, now)?;
-    Ok(Permit { address: facts.address.clone(), view: ask.view, consent })
+    let needs = Needs::of(purpose, release);
+    let consent = match purpose.basis.kind {
+        BasisKind::Consent => Some(live_consent(policy, purpose, ask, facts, needs, now)?),
+        BasisKind::Law { .. } => needs.without_consent()?,
+    };
+    Ok(Permit {
+        address: facts.address.clone(),
+        view: ask.view,
+        consent,
+        recipient: release.map(|release| release.recipient.id),
+        sealed: release.is_some_and(|release| release.rule.encrypted),
+    })
 }
 
 /// What a caller is told about a denial. A caller none of whose purposes covers the token's field learns only
@@ -162,6 +226,7 @@ pub fn disclosed(
         denial,
         Denial::CallerDisabled
             | Denial::PurposeNotDeclared
+            | Denial::PurposeInert
             | Denial::CallerNotAllowed
             | Denial::ViewNotAllowed
             | Denial::DataDamaged
@@ -186,6 +251,9 @@ pub fn require_role(caller: &Caller, role: Role) -> Result<(), Denial> {
 fn may_ask<'a>(policy: &'a Policy, ask: Ask<'_>) -> Result<&'a Purpose, Denial> {
     require_role(ask.caller, Role::Service)?;
     let purpose = policy.purpose(ask.purpose).ok_or(Denial::PurposeNotDeclared)?;
+    if purpose.inert.is_some() {
+        return Err(Denial::PurposeInert);
+    }
     if !purpose.names_caller(ask.caller) {
         return Err(Denial::CallerNotAllowed);
     }
@@ -195,18 +263,130 @@ fn may_ask<'a>(policy: &'a Policy, ask: Ask<'_>) -> Result<&'a Purpose, Denial> 
     Ok(purpose)
 }
 
-/// A consent of this subject that covers purpose and field now; or why there is none. A consent's own list of
-/// fields binds: one given under an older policy keeps its scope. A withdrawal ends every consent to the purpose that
-/// was given or recorded before it and covers the field, also a twin that a retry recorded, before or after: the
-/// person's last word was no.
-fn live_consent(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> Result<ConsentId, Denial> {
+/// Whether token, subject and record can be used at all.
+fn usable(facts: Facts<'_>, now: Timestamp) -> Result<(), Denial> {
+    match facts.token {
+        TokenState::Active if facts.token_expires_at.is_some_and(|end| end <= now) => {
+            return Err(Denial::TokenExpired);
+        }
+        TokenState::Active => {}
+        TokenState::Spent => return Err(Denial::TokenSpent),
+        TokenState::Revoked => return Err(Denial::TokenRevoked),
+    }
+    match facts.subject {
+        SubjectState::Active if facts.quarantined => Err(Denial::Quarantined),
+        SubjectState::Active => Ok(()),
+        SubjectState::Restricted => Err(Denial::SubjectRestricted),
+        SubjectState::Erased => Err(Denial::SubjectErased),
+    }
+}
+
+/// A recipient and the rule that lets it receive.
+#[derive(Clone, Copy)]
+struct Release<'a> {
+    recipient: &'a Recipient,
+    rule: &'a RecipientRule,
+}
+
+/// To whom the value would go, as far as policy and registration allow it.
+fn release<'a>(
+    policy: &Policy,
+    purpose: &'a Purpose,
+    ask: Ask<'a>,
+    facts: Facts<'_>,
+    now: Timestamp,
+) -> Result<Option<Release<'a>>, Denial> {
+    let Some(asked) = ask.recipient else { return Ok(None) };
+    let barred = policy.ban(BanKind::AdvertisingTransfer).is_some() || purpose.recipients().is_empty();
+    if purpose.is(Mark::Advertising) && barred {
+        return Err(Denial::AdvertisingBarred);
+    }
+    let RecipientAsk::Known(recipient) = asked else { return Err(Denial::RecipientUnknown) };
+    let unlisted =
+        if purpose.is(Mark::Advertising) { Denial::AdvertisingBarred } else { Denial::RecipientUnknown };
+    let rule = purpose.recipient(recipient.kind).ok_or(unlisted)?;
+    if !recipient.may_receive(ask.purpose, now) {
+        return Err(Denial::RecipientUnknown);
+    }
+    if !rule.covers(&facts.address.field) {
+        return Err(Denial::FieldNotAllowed);
+    }
+    if !rule.allows_country(recipient.country) {
+        return Err(Denial::CrossBorder);
+    }
+    if rule.encrypted && !recipient.has_key {
+        return Err(Denial::RecipientKeyMissing);
+    }
+    Ok(Some(Release { recipient, rule }))
+}
+
+/// What a consent must allow besides purpose and field (Law 94-V, Article 8(4)).
+#[derive(Clone, Copy)]
+struct Needs {
+    transfer: bool,
+    abroad: bool,
+    publication: bool,
+}
+
+impl Needs {
+    /// Authorities receive by lawful demand (Article 9), the public by a consent to publication: neither is a transfer
+    /// to a third party by consent.
+    fn of(purpose: &Purpose, release: Option<Release<'_>>) -> Self {
+        let kind = release.map(|release| release.rule.kind);
+        let public = kind == Some(RecipientKind::Public);
+        Self {
+            transfer: kind.is_some_and(|kind| !kind.is_authority() && !public),
+            abroad: release.is_some_and(|release| release.recipient.country != CountryCode::KZ),
+            publication: public || purpose.is(Mark::Publication),
+        }
+    }
+
+    /// What a consent with these terms lacks.
+    fn missing_from(self, terms: &ConsentTerms) -> Option<Denial> {
+        if self.publication && !terms.publication {
+            Some(Denial::PublicationConsentMissing)
+        } else if self.transfer && !terms.third_party_transfer {
+            Some(Denial::TransferConsentMissing)
+        } else if self.abroad && !terms.cross_border_transfer {
+            Some(Denial::CrossBorder)
+        } else {
+            None
+        }
+    }
+
+    /// Without a consent, what needs one is denied.
+    fn without_consent(self) -> Result<Option<ConsentId>, Denial> {
+        if self.publication {
+            Err(Denial::PublicationConsentMissing)
+        } else if self.transfer {
+            Err(Denial::TransferConsentMissing)
+        } else if self.abroad {
+            Err(Denial::CrossBorder)
+        } else {
+            Ok(None)
+        }
+    }
+}
+
+/// A consent of this subject that covers purpose and field now and allows what is needed; or why there is none. A
+/// consent's own list of fields binds: one given under an older policy keeps its scope. A withdrawal ends every consent
+/// to the purpose that was given or recorded before it and covers the field, also a twin that a retry recorded, before
+/// or after: the person's last word was no.
+fn live_consent(
+    policy: &Policy,
+    purpose: &Purpose,
+    ask: Ask<'_>,
+    facts: Facts<'_>,
+    needs: Needs,
+    now: Timestamp,
+) -> Result<ConsentId, Denial> {
     let covers = |c: &&Consent| {
         c.subject == facts.address.subject
-            && c.terms.purpose == *purpose
+            && c.terms.purpose == *ask.purpose
             && c.terms.fields.contains(&facts.address.field)
     };
     let withdrawn_at = facts.consents.iter().filter(covers).filter_map(|c| c.withdrawn_at).max();
-    let mut reason = Denial::ConsentMissing;
+    let (mut reason, mut missing) = (Denial::ConsentMissing, None);
     for consent in facts.consents.iter().filter(covers) {
         match consent.state {
             ConsentState::Withdrawn => reason = Denial::ConsentWithdrawn,
@@ -221,172 +401,23 @@ fn live_consent(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> Resu
                     reason = Denial::ConsentExpired;
                 }
             }
-            ConsentState::Granted => return Ok(consent.id),
+            ConsentState::Granted if !purpose.accepts_act(consent.terms.act) => {}
+            ConsentState::Granted => match needs.missing_from(&consent.terms) {
+                Some(denial) => missing = missing.or(Some(denial)),
+                None if is_complete(policy, facts, now) => return Ok(consent.id),
+                None => missing = Some(Denial::ConsentIncomplete),
+            },
         }
     }
-    Err(reason)
+    Err(missing.unwrap_or(reason))
+}
+
+/// Whether the event that completes every consent of this policy has happened.
+fn is_complete(policy: &Policy, facts: Facts<'_>, now: Timestamp) -> bool {
+    policy.consent.completed_by.as_ref().is_none_or(|completed| {
+        facts.events.iter().any(|event| event.name == completed.event && event.at <= now)
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{
-        consent::{ConsentAct, ConsentTerms, Language},
-        ids::{CallerId, PlatformId, RecordId, SubjectId},
-    };
-
-    const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
-    const SUBJECT: SubjectId = SubjectId::from_bytes([2; 16]);
-
-    fn policy() -> Policy {
-        Policy::parse(include_str!("../../policies/lerna.toml")).unwrap()
-    }
-
-    fn caller(name: &str, roles: &[Role]) -> Caller {
-        Caller {
-            id: CallerId::from_bytes([1; 16]),
-            platform: PlatformId::new(1),
-            name: name.parse().unwrap(),
-            spiffe_id: format!("spiffe://lerna.kz/{name}").parse().unwrap(),
-            roles: roles.to_vec(),
-            pins: Vec::new(),
-            person: None,
-            state: CallerState::Enabled,
-        }
-    }
-
-    fn address(field: &str) -> RecordAddress {
-        RecordAddress {
-            platform: PlatformId::new(1),
-            subject: SUBJECT,
-            record: RecordId::from_bytes([3; 16]),
-            field: field.parse().unwrap(),
-            version: 1,
-        }
-    }
-
-    fn consent(purpose: &str, fields: &[&str]) -> Consent {
-        Consent {
-            id: ConsentId::from_bytes([4; 16]),
-            subject: SUBJECT,
-            terms: ConsentTerms {
-                purpose: purpose.parse().unwrap(),
-                fields: fields.iter().map(|f| f.parse().unwrap()).collect(),
-                act: ConsentAct::Tick,
-                given_at: NOW.plus_micros(-10),
-                expires_at: None,
-                third_party_transfer: true,
-                cross_border_transfer: false,
-                publication: false,
-                policy_version: 1,
-                language: Language::Ru,
-                text_sha256: [5; 32],
-                site: "skillbox.kz".parse().unwrap(),
-            },
-            state: ConsentState::Granted,
-            recorded_at: NOW.plus_micros(-5),
-            withdrawn_at: None,
-        }
-    }
-
-    struct Case {
-        caller: Caller,
-        purpose: &'static str,
-        view: View,
-        field: &'static str,
-        known: bool,
-        token: TokenState,
-        subject: SubjectState,
-        consents: Vec<Consent>,
-    }
-
-    impl Case {
-        fn good() -> Self {
-            Self {
-                caller: caller("payments", &[Role::Service]),
-                purpose: "payments",
-                view: View::Full,
-                field: "iin",
-                known: true,
-                token: TokenState::Active,
-                subject: SubjectState::Active,
-                consents: vec![consent("payments", &["iin", "surname"])],
-            }
-        }
-
-        fn decide(&self) -> Result<Permit, Denial> {
-            let (purpose, address) = (self.purpose.parse().unwrap(), address(self.field));
-            let ask = Ask { caller: &self.caller, purpose: &purpose, view: self.view };
-            let facts = Facts {
-                token: self.token,
-                subject: self.subject,
-                address: &address,
-                consents: &self.consents,
-            };
-            decide(&policy(), ask, self.known.then_some(facts), NOW)
-        }
-    }
-
-    type Change = fn(&mut Case);
-
-    /// One change of a permitted case at a time, each with its reason.
-    #[test]
-    fn the_decision_as_a_table() {
-        assert_eq!(Case::good().decide().unwrap().consent(), ConsentId::from_bytes([4; 16]));
-        let table: Vec<(Denial, Change)> = vec![
-            (Denial::CallerDisabled, |c| c.caller.state = CallerState::Disabled),
-            (Denial::CallerNotAllowed, |c| c.caller.roles = vec![Role::Auditor]),
-            (Denial::CallerNotAllowed, |c| c.caller = caller("support", &[Role::Service])),
-            (Denial::PurposeNotDeclared, |c| c.purpose = "resale"),
-            (Denial::TokenNotFound, |c| c.known = false),
-            (Denial::FieldNotAllowed, |c| c.field = "phone"),
-            (Denial::TokenSpent, |c| c.token = TokenState::Spent),
-            (Denial::TokenRevoked, |c| c.token = TokenState::Revoked),
-            (Denial::SubjectRestricted, |c| c.subject = SubjectState::Restricted),
-            (Denial::SubjectErased, |c| c.subject = SubjectState::Erased),
-            (Denial::ConsentMissing, |c| c.consents.clear()),
-            (Denial::ConsentMissing, |c| c.consents = vec![consent("request_comms", &["iin"])]),
-            (Denial::ConsentMissing, |c| c.consents = vec![consent("payments", &["surname"])]),
-            (Denial::ConsentMissing, |c| c.consents[0].terms.given_at = NOW.plus_micros(1)),
-            (Denial::ConsentMissing, |c| c.consents[0].subject = SubjectId::from_bytes([9; 16])),
-            (Denial::ConsentWithdrawn, |c| c.consents[0].state = ConsentState::Withdrawn),
-            (Denial::ConsentExpired, |c| c.consents[0].terms.expires_at = Some(NOW)),
-        ];
-        for (i, (denial, change)) in table.into_iter().enumerate() {
-            let mut case = Case::good();
-            change(&mut case);
-            assert_eq!(case.decide().err(), Some(denial), "row {i}");
-        }
-    }
-
-    #[test]
-    fn a_fresh_consent_outlives_a_withdrawn_one_and_a_twin_does_not() {
-        let mut case = Case::good();
-        let withdrawn_at = Some(NOW.plus_micros(-6));
-        let withdrawn =
-            Consent { state: ConsentState::Withdrawn, withdrawn_at, ..consent("payments", &["iin"]) };
-        case.consents.insert(0, withdrawn);
-        assert_eq!(case.decide().err(), Some(Denial::ConsentWithdrawn), "given before, recorded after");
-        case.consents[1].terms.given_at = NOW.plus_micros(-5);
-        assert!(case.decide().is_ok());
-        case.consents[1].recorded_at = NOW.plus_micros(-6);
-        assert_eq!(case.decide().err(), Some(Denial::ConsentWithdrawn), "recorded before the withdrawal");
-        case.consents[0].terms.fields = vec!["surname".parse().unwrap()];
-        assert!(case.decide().is_ok(), "the withdrawal of another field");
-        case.consents[1].terms.expires_at = Some(NOW.plus_micros(1));
-        assert!(case.decide().is_ok(), "a term ends at its instant, not before");
-    }
-
-    #[test]
-    fn a_caller_outside_the_field_learns_nothing() {
-        let (policy, support) = (policy(), caller("support", &[Role::Service]));
-        for denial in [Denial::FieldNotAllowed, Denial::ConsentWithdrawn, Denial::SubjectErased] {
-            assert_eq!(disclosed(denial, &policy, &support, Some(&address("iin"))), Denial::TokenNotFound);
-            assert_eq!(disclosed(denial, &policy, &support, Some(&address("phone"))), denial);
-        }
-        assert_eq!(
-            disclosed(Denial::PurposeNotDeclared, &policy, &support, None),
-            Denial::PurposeNotDeclared
-        );
-    }
-}
+mod tests;

@@ -155,7 +155,7 @@ impl DetokenizeAct {
         match (decided, found) {
             (Ok((permit, value)), Some(found)) => {
                 let entry = Entry {
-                    consent: Some((*permit.consent().as_bytes()).into()),
+                    consent: permit.consent().map(|id| (*id.as_bytes()).into()),
                     ..about(scene.entry(question.call, &self.asker, caller, Verdict::Permit)?)
                 };
                 let released = Released {
@@ -185,14 +185,23 @@ impl DetokenizeAct {
         caller: &Caller,
         found: Option<Found<'_>>,
     ) -> Result<Permit, Denial> {
-        let ask = Ask { caller, purpose: &self.question.purpose, view: self.question.view };
+        let ask = Ask {
+            caller,
+            purpose: &self.question.purpose,
+            view: self.question.view,
+            recipient: None,
+            reference: self.question.reference.as_ref(),
+        };
         let Some(found) = found else { return decide(policy, ask, None, scene.now) };
         let consents = scene.consents_of(found.subject.id)?;
         let facts = Facts {
             token: found.token.state,
+            token_expires_at: None,
             subject: found.subject.state,
+            quarantined: false,
             address: &found.record.address,
             consents: &consents,
+            events: &[],
         };
         decide(policy, ask, Some(facts), scene.now)
     }

@@ -11,8 +11,6 @@ mod purpose;
 mod rules;
 mod settings;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -208,3 +206,6 @@ impl Policy {
         self.sites.contains(site)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! The clauses behind a decision, for `ExplainDecision`: what the source policy and the law say where it was taken.
+
+use super::{
+    decide::Denial,
+    model::{BanKind, BasisKind, Policy, Purpose, RecipientRule},
+};
+use crate::domain::names::{FieldName, PurposeName};
+
+/// A decision with the clauses behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// Permitted, or why not.
+    pub decision: Result<(), Denial>,
+    /// The clauses, from the purpose to what decided.
+    pub clauses: Vec<Clause>,
+}
+
+/// A clause and what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clause {
+    /// Clause of the source policy, or article of a law.
+    pub clause: String,
+    /// What it says, in the words of the policy file.
+    pub says: String,
+}
+
+/// Names the clauses behind a decision on one field for one purpose. Nothing in it comes from a subject.
+#[must_use]
+pub fn explain(
+    policy: &Policy,
+    purpose: &PurposeName,
+    field: &FieldName,
+    decision: Result<(), Denial>,
+) -> Explanation {
+    let mut clauses = Clauses::default();
+    match policy.purpose(purpose) {
+        Some(declared) => {
+            clauses.of_purpose(policy, purpose, declared, field);
+            if let Err(denial) = decision {
+                clauses.of_denial(policy, declared, denial);
+            }
+        }
+        None => clauses.add("Law 94-V, Articles 7(8), 14", "data serve declared purposes only"),
+    }
+    Explanation { decision, clauses: clauses.0 }
+}
+
+#[derive(Default)]
+struct Clauses(Vec<Clause>);
+
+impl Clauses {
+    fn add(&mut self, clause: &str, says: impl Into<String>) {
+        self.0.push(Clause { clause: clause.to_owned(), says: says.into() });
+    }
+
+    fn of_purpose(&mut self, policy: &Policy, name: &PurposeName, purpose: &Purpose, field: &FieldName) {
+        self.add(&purpose.clause, format!("purpose {name}"));
+        if let Some(why) = &purpose.inert {
+            self.add(&purpose.clause, format!("inert: {why}"));
+        }
+        if let Some(declared) = policy.field(field) {
+            self.add(&declared.clause, format!("field {field}, {}", declared.category.as_str()));
+        }
+        match purpose.field(field) {
+            Some(tied) => {
+                self.add(&tied.clause, format!("field {field} for {name}: {}", tied.given.as_str()));
+            }
+            None => self.add("Law 94-V, Article 7(9)", format!("field {field} does not serve {name}")),
+        }
+        match &purpose.basis.kind {
+            BasisKind::Consent => self.add(&purpose.basis.clause, "basis: consent"),
+            BasisKind::Law { article } => self.add(&purpose.basis.clause, format!("basis: law {article}")),
+        }
+        if let Some(declared) = purpose.basis.declared {
+            let says = format!("the source claims {}, which is no basis: consent", declared.as_str());
+            self.add("Law 94-V, Article 9", says);
+        }
+        self.add(&purpose.retention, "retention");
+    }
+
+    /// The clauses that a denial turns on, besides those of the purpose.
+    fn of_denial(&mut self, policy: &Policy, purpose: &Purpose, denial: Denial) {
+        match denial {
+            Denial::RecipientUnknown | Denial::RecipientKeyMissing => self.recipients(policy, purpose),
+            Denial::CrossBorder => {
+                self.recipients(policy, purpose);
+                self.add("Law 94-V, Article 16", "transfer abroad");
+            }
+            Denial::TransferConsentMissing => {
+                self.recipients(policy, purpose);
+                self.add("Law 94-V, Article 7(6)", "transfer to third parties needs consent");
+            }
+            Denial::PublicationConsentMissing => {
+                self.recipients(policy, purpose);
+                self.add("Law 94-V, Article 7(6)", "publication needs consent");
+            }
+            Denial::AdvertisingBarred => {
+                self.recipients(policy, purpose);
+                self.add(
+                    "Law 94-V, Article 15",
+                    "what is given out for advertising needs a policy that names whom",
+                );
+            }
+            Denial::LegalReferenceMissing => {
+                self.recipients(policy, purpose);
+                self.add("Law 94-V, Article 9", "without consent, or to an authority: with its reference");
+            }
+            Denial::ConsentMissing => {
+                self.add(&policy.consent.clause, "consent");
+                self.add("Law 94-V, Articles 7(1), 8", "consent");
+            }
+            Denial::ConsentWithdrawn => self.add("Law 94-V, Article 8(7)", "a withdrawal stops use"),
+            Denial::ConsentExpired => {
+                self.add("Law 94-V, Articles 8(5), 8(6)", "a consent ends with its term");
+            }
+            Denial::ConsentIncomplete => {
+                self.add(&policy.consent.clause, "consent");
+                if let Some(completed) = &policy.consent.completed_by {
+                    self.add(&completed.clause, format!("consent is completed by {}", completed.event));
+                }
+            }
+            Denial::Quarantined => {
+                self.add(&policy.consent.clause, "consent comes before use");
+                self.add("Law 94-V, Article 7(1)", "consent comes before use");
+            }
+            Denial::SubjectRestricted => self.add("Law 94-V, Article 1(3)", "blocking stops use"),
+            Denial::SubjectErased => self.add("Law 94-V, Articles 1(6), 18", "destruction"),
+            Denial::CallerDisabled
+            | Denial::PurposeNotDeclared
+            | Denial::PurposeInert
+            | Denial::CallerNotAllowed
+            | Denial::ViewNotAllowed
+            | Denial::TokenNotFound
+            | Denial::FieldNotAllowed
+            | Denial::TokenSpent
+            | Denial::TokenRevoked
+            | Denial::TokenExpired
+            | Denial::ValueDiffers
+            | Denial::SubjectNotFound
+            | Denial::ConsentNotFound
+            | Denial::TooManyConsents
+            | Denial::DataDamaged => {}
+        }
+    }
+
+    /// Whom the purpose names, and what the policy bars.
+    fn recipients(&mut self, policy: &Policy, purpose: &Purpose) {
+        for rule in purpose.recipients() {
+            self.add(&rule.clause, recipient(rule));
+        }
+        let transfers = [
+            BanKind::AdvertisingTransfer,
+            BanKind::PartnerTransfer,
+            BanKind::ThirdPartyTransfer,
+            BanKind::OnwardTransfer,
+            BanKind::Publication,
+            BanKind::Sale,
+            BanKind::Exchange,
+        ];
+        for ban in transfers.into_iter().filter_map(|what| policy.ban(what)) {
+            self.add(&ban.clause, format!("ban {}", ban.what.as_str()));
+        }
+    }
+}
+
+fn recipient(rule: &RecipientRule) -> String {
+    let abroad = if rule.abroad { "any country" } else { "Kazakhstan" };
+    let sealed = if rule.encrypted { ", sealed" } else { "" };
+    format!("recipient {}, {abroad}{sealed}", rule.kind.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(purpose: &str, field: &str, decision: Result<(), Denial>) -> Vec<(String, String)> {
+        let policy = Policy::parse(include_str!("../../policies/lerna.toml")).unwrap();
+        let explained = explain(&policy, &purpose.parse().unwrap(), &field.parse().unwrap(), decision);
+        assert_eq!(explained.decision, decision);
+        explained.clauses.into_iter().map(|clause| (clause.clause, clause.says)).collect()
+    }
+
+    fn has(clauses: &[(String, String)], clause: &str, part: &str) -> bool {
+        clauses.iter().any(|(c, s)| c == clause && s.contains(part))
+    }
+
+    #[test]
+    fn a_permit_names_purpose_field_basis_and_retention() {
+        let clauses = says("payments", "iin", Ok(()));
+        assert!(has(&clauses, "7.1(ж)", "purpose payments"), "{clauses:?}");
+        assert!(has(&clauses, "9.2", "field iin for payments: stated"), "{clauses:?}");
+        assert!(has(&clauses, "7.2", "basis: consent"), "{clauses:?}");
+        assert!(has(&clauses, "7.1(ж), 7.3, 8.4(е)", "retention"), "{clauses:?}");
+        assert!(has(&says("request_comms", "phone", Ok(())), "5.3(б)", "inferred"));
+        assert!(has(&says("subject_requests", "phone", Ok(())), "6.4", "law 94-V/24(1)"));
+    }
+
+    #[test]
+    fn a_denial_names_what_it_turns_on() {
+        for (purpose, denial, clause, part) in [
+            ("payments", Denial::RecipientUnknown, "9.2", "recipient bank, Kazakhstan, sealed"),
+            ("payments", Denial::CrossBorder, "Law 94-V, Article 16", "abroad"),
+            ("payments", Denial::ConsentMissing, "4.1, 7.2", "consent"),
+            ("offers", Denial::AdvertisingBarred, "9.4(в)", "ban onward_transfer"),
+            ("other_services", Denial::PurposeInert, "7.1(з)", "inert: the text names neither"),
+            ("request_comms", Denial::FieldNotAllowed, "Law 94-V, Article 7(9)", "iin does not serve"),
+            ("resale", Denial::PurposeNotDeclared, "Law 94-V, Articles 7(8), 14", "declared purposes"),
+        ] {
+            let clauses = says(purpose, "iin", Err(denial));
+            assert!(has(&clauses, clause, part), "{denial:?}: {clauses:?}");
+        }
+    }
+
+    #[test]
+    fn every_clause_of_every_explanation_is_named() {
+        for denial in Denial::ALL {
+            for purpose in ["payments", "offers", "legal", "resale"] {
+                let clauses = says(purpose, "email", Err(*denial));
+                assert!(!clauses.is_empty() && clauses.iter().all(|(c, s)| !c.is_empty() && !s.is_empty()));
+            }
+        }
+    }
+}
