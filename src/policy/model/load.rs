@@ -224,7 +224,10 @@ fn subject(mut table: Table<'_, '_>) -> SubjectRules {
                 kind.line,
                 "represented = { who, clause } must say for whom a representative may act (Law 94-V, Article 8(1))",
             ),
-            (None, Some(_)) => table.problem(table.line(), "kinds does not name `represented`"),
+            (None, Some(_)) => {
+                let line = kinds.first().map_or(table.line(), |kind| kind.line);
+                table.problem(line, "kinds does not name `represented`, whom represented = { who, clause } is about");
+            }
             (Some(_), Some(_)) | (None, None) => {}
         }
     }

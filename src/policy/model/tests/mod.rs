@@ -89,7 +89,7 @@ fn a_version_begins_at_midnight_in_kazakhstan() {
 
 /// Each row: what is replaced, by what, the place and a part of the rule. The problem lies on the replaced line.
 #[test]
-fn one_mistake_is_one_problem_on_its_line() {
+fn a_mistake_is_named_on_its_line() {
     let ban = |what: &str| format!("[[ban]]\nwhat = \"{what}\"\nclause = \"1\"\n\n[[event]]");
     let table: &[(&str, &str, &str, &str)] = &[
         ("bin = \"210140019844\"", "bin = \"210140019845\"", "platform", "check digit"),
@@ -157,6 +157,33 @@ fn one_mistake_is_one_problem_on_its_line() {
             "purpose subject_requests",
             "basis consent",
         ),
+        ("separate = true\nadvertising = true", "advertising = true", "purpose offers", "consent of its own"),
+        (
+            "callers = [\"payments\"]",
+            "callers = [\"payments\"]\nwritten = true",
+            "purpose payments",
+            "takes neither",
+        ),
+        (
+            "acts = [\"tick\"]",
+            "acts = [\"tick\"]\ncompleted_by = { event = \"x\", clause = \"1\" }",
+            "consent",
+            "event x",
+        ),
+        ("views = [\"full\"]\nfields", "views = [\"sex\"]\nfields", "purpose offers", "can answer it"),
+        ("kinds = [\"natural\", \"represented\"]", "kinds = [\"natural\"]", "subject", "does not name"),
+        (
+            "callers = [\"rights\"]",
+            "callers = [\"rights\"]\nrecipients = [{ kind = \"bank\", clause = \"1\" }]",
+            "purpose subject_requests",
+            "only state bodies and courts",
+        ),
+        (
+            "encrypted = true, fields = [\"surname\", \"first_name\", \"email\", \"phone\"] }",
+            "encrypted = true }",
+            "purpose request_comms",
+            "message is correspondence",
+        ),
         ("[[event]]", &ban("sale"), "", ""),
         ("[[event]]", &ban("partner_transfer"), "", ""),
     ];
@@ -197,12 +224,15 @@ fn bans_are_executed() {
         ("sale", "manner = \"sale\", ", "", "purpose payments, recipient bank"),
         ("exchange", "manner = \"exchange\", ", "", "purpose payments, recipient bank"),
         ("onward_transfer", "manner = \"onward\", ", "", "purpose payments, recipient bank"),
+        ("partner_transfer", "kind = \"partner\", ", "", "purpose payments, recipient partner"),
         ("ip_identity", "", "", "purpose offers"),
     ];
     for (what, addition, category, place) in table {
         let mut text = LERNA.replacen("category = \"ordinary\"", category, usize::from(!category.is_empty()));
         if what == "ip_identity" {
             text = text.replacen("{ name = \"purchases\", given", "{ name = \"referrer\", given", 1);
+        } else if addition.starts_with("kind") {
+            text = text.replacen("kind = \"bank\", ", addition, 1);
         } else if addition.starts_with("manner") {
             text = text.replacen("kind = \"bank\", ", &format!("kind = \"bank\", {addition}"), 1);
         } else {
@@ -220,9 +250,20 @@ fn bans_are_executed() {
         let barred = problems.iter().find(|p| p.place == place && p.rule.contains(&format!("ban {what}")));
         let barred = barred.unwrap_or_else(|| panic!("{what}: {problems:#?}"));
         let line = text.lines().nth(barred.line - 1).unwrap();
-        let named = ["kind = \"bank\"", "publication = true", "category", "referrer"];
+        let named = ["kind = \"bank\"", "kind = \"partner\"", "publication = true", "category", "referrer"];
         assert!(named.iter().any(|part| line.contains(part)), "{what}: {line}");
     }
+}
+
+#[test]
+fn a_field_that_no_purpose_uses_is_refused() {
+    let unused = "[[field]]\nname = \"shoe_size\"\ntype = \"text\"\ncategory = \"ordinary\"\n\
+                  collected_by = [\"backend\"]\nclause = \"1\"\n\n[[field]]";
+    let (text, line) = changed("[[field]]", unused);
+    let problems = Policy::check(&text).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!((problems[0].line, problems[0].place.as_str()), (line + 1, "field shoe_size"));
+    assert!(problems[0].rule.contains("Articles 7(8), 7(9)"));
 }
 
 #[test]
