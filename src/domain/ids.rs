@@ -108,11 +108,6 @@ random_id!(
     EntryId, "ent"
 );
 
-random_id!(
-    /// A registered recipient.
-    RecipientId, "rcp"
-);
-
 fn encode(bytes: &[u8; 16]) -> String {
     data_encoding::BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }

@@ -4,7 +4,7 @@ use super::{code::coded, time::Timestamp};
 
 coded!(
     /// Kind of a subject (rule R37).
-    SubjectKind, "subject kind" {
+    SubjectKind, "kind of subject" {
         /// A human who acts alone.
         Natural = "natural",
         /// A legal person.
@@ -16,7 +16,7 @@ coded!(
 
 coded!(
     /// Where a value came from (rule R24).
-    ValueSource, "value source" {
+    ValueSource, "source" {
         /// The subject gave it.
         Subject = "subject",
         /// A partner gave it.

@@ -255,7 +255,7 @@ impl vault_service_server::VaultService for VaultService {
             return Err(status(&Denial::CallerDisabled.into()));
         }
         let context = self.vault.context(caller.platform).map_err(|e| status(&e))?;
-        let policy = context.policy();
+        let policy = context.policy(self.vault.clock().now());
         let purposes = policy.map(|p| p.purposes_of(caller).map(|(name, _)| name.to_string()).collect());
         Ok(Response::new(pb::WhoAmIResponse {
             spiffe_id: caller.spiffe_id.to_string(),

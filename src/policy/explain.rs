@@ -139,6 +139,9 @@ impl Clauses {
             | Denial::SubjectNotFound
             | Denial::ConsentNotFound
             | Denial::TooManyConsents
+            | Denial::PlatformNotFound
+            | Denial::RequestIdReused
+            | Denial::BudgetExhausted
             | Denial::DataDamaged => {}
         }
     }

@@ -239,7 +239,7 @@ impl Scene<'_> {
     /// # Errors
     /// [`Denial::CallerNotAllowed`] where the platform has none: nothing is allowed then.
     pub fn policy(&self) -> Result<&Policy, Denial> {
-        self.context.policy().ok_or(Denial::CallerNotAllowed)
+        self.context.policy(self.now).ok_or(Denial::CallerNotAllowed)
     }
 
     /// An entry of this call, to be filled in.
@@ -257,7 +257,7 @@ impl Scene<'_> {
         Ok(Entry {
             caller: Some((*caller.id.as_bytes()).into()),
             person: caller.person.map(|id| (*id.as_bytes()).into()),
-            policy_version: self.context.policy().map(|p| p.version),
+            policy_version: self.context.policy(self.now).map(|p| p.version),
             request: asker.request.map(|r| (*r.id.as_bytes()).into()),
             ..Entry::new(id, self.now, self.context.platform, call, verdict)
         })

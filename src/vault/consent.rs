@@ -150,7 +150,9 @@ impl Vault {
     ) -> Result<Consent, VaultError> {
         let context = self.context(caller.platform)?;
         // Who may not record consents learns nothing of what the policy declares; the lane refuses it, and logs that.
-        if let Some(policy) = context.policy().filter(|policy| policy.may_record_consents(caller)) {
+        if let Some(policy) =
+            context.policy(self.shared.clock.now()).filter(|policy| policy.may_record_consents(caller))
+        {
             let violations = consent.violations(policy, "consent.");
             if !violations.is_empty() {
                 return Err(VaultError::Invalid(violations));

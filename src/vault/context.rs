@@ -18,6 +18,7 @@ use crate::{
         ids::{CallerId, PersonId, PlatformId},
         names::{PlatformName, SpiffeId},
         operation::{BudgetKind, BudgetLimit},
+        time::Timestamp,
     },
     policy::model::{Policy, PolicyError},
     store::{
@@ -165,10 +166,14 @@ impl Context {
         })
     }
 
-    /// The policy in force; none for the vault's own platform, or before the first policy is applied.
+    /// The policy that governs at an instant: the newest whose time has come. None for the vault's own platform, or
+    /// before the first policy governs.
     #[must_use]
-    pub fn policy(&self) -> Option<&Policy> {
-        self.policies.first().map(|applied| applied.policy.as_ref())
+    pub fn policy(&self, now: Timestamp) -> Option<&Policy> {
+        self.policies
+            .iter()
+            .map(|applied| applied.policy.as_ref())
+            .find(|policy| policy.governs_from() <= now)
     }
 
     /// Policy versions, newest first.

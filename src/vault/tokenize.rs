@@ -23,6 +23,7 @@ use crate::{
         names::FieldName,
         secret::{Plaintext, Sealed},
         subject::{SubjectKind, ValueSource},
+        time::Timestamp,
         token::{Token, TokenMode, TokenState},
     },
     policy::{
@@ -88,7 +89,8 @@ impl Vault {
         items: Vec<NewValues>,
     ) -> Result<Answers, VaultError> {
         let context = self.context(caller.platform)?;
-        let items = items.into_iter().map(|item| Checked::new(item, &context, caller)).collect();
+        let now = self.shared.clock.now();
+        let items = items.into_iter().map(|item| Checked::new(item, &context, caller, now)).collect();
         let (reply, waiting) = reply();
         let act = TokenizeAct { asker, call, items, answers: Vec::new(), reply };
         self.submit(caller, act)?;
@@ -106,8 +108,8 @@ struct Checked {
 impl Checked {
     /// Checks form and types before the lane, where it can run beside other calls.
     /// A caller that the policy names for nothing of this kind is refused before anything is looked at.
-    fn new(item: NewValues, context: &Context, caller: &Caller) -> Result<Self, VaultError> {
-        let policy = context.policy().ok_or(Denial::CallerNotAllowed)?;
+    fn new(item: NewValues, context: &Context, caller: &Caller, now: Timestamp) -> Result<Self, VaultError> {
+        let policy = context.policy(now).ok_or(Denial::CallerNotAllowed)?;
         require_role(caller, Role::Service)?;
         if !policy.collects_anything(caller) && !policy.may_record_consents(caller) {
             return Err(Denial::CallerNotAllowed.into());

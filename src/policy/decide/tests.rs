@@ -32,6 +32,8 @@ fn caller(name: &str, roles: &[Role]) -> Caller {
         name: name.parse().unwrap(),
         spiffe_id: format!("spiffe://lerna.kz/{name}").parse().unwrap(),
         roles: roles.to_vec(),
+        pins: Vec::new(),
+        person: None,
         state: CallerState::Enabled,
     }
 }

@@ -36,6 +36,8 @@ fn caller(name: &str) -> Caller {
         name: name.parse().unwrap(),
         spiffe_id: format!("spiffe://lerna.kz/{name}").parse().unwrap(),
         roles: vec![Role::Service],
+        pins: Vec::new(),
+        person: None,
         state: CallerState::Enabled,
     }
 }
