@@ -12,6 +12,7 @@ use crate::domain::{
     ids::{ConsentId, PlatformId, SubjectId, TokenRowId},
     rng::{RandomUnavailable, Rng},
     secret::{Plaintext, Sealed},
+    token::AnyToken,
 };
 
 /// The key of one subject. Destroying its wraps makes everything of the subject unreadable.
@@ -89,6 +90,17 @@ impl SubjectKey {
     pub fn seal_at(&self, place: &SubjectPlace, bytes: &[u8], rng: &dyn Rng) -> Result<Sealed, SealError> {
         let key = derive(&self.0, &place.0).ok_or(SealError::Refused)?;
         aead::seal(&key, &place.0, bytes, rng)
+    }
+
+    /// Opens a token that was sealed beside its hash, for a replay or a look-up. Its text is the platform's own.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the blob does not belong to the place.
+    pub fn open_token(&self, place: &SubjectPlace, blob: &Sealed) -> Result<AnyToken, OpenError> {
+        let key = derive(&self.0, &place.0).ok_or(OpenError::Malformed)?;
+        let bytes = aead::open(&key, &place.0, blob)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| OpenError::Malformed)?;
+        AnyToken::parse(text).map_err(|_| OpenError::Malformed)
     }
 
     fn open(&self, address: &RecordAddress, blob: &Sealed) -> Result<Zeroizing<Vec<u8>>, OpenError> {

@@ -15,3 +15,4 @@ pub mod envelope;
 pub mod keyring;
 pub mod kms;
 pub mod random;
+pub mod release;

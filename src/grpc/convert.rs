@@ -9,13 +9,15 @@ use crate::{
         names::FieldName,
         reference::Reference,
         secret::Plaintext,
+        subject::{SubjectKind, ValueSource},
         time::Timestamp,
+        token::TokenMode,
     },
     policy::model::View,
     vault::{
         consent::NewConsent,
         error::{MAX_VIOLATIONS, VaultError, Violation},
-        tokenize::{MAX_CONSENTS, MAX_FIELDS, MAX_REFERENCE_BYTES, NewValues},
+        tokenize::{MAX_CONSENTS, MAX_FIELDS, MAX_REFERENCE_BYTES, NewValue, NewValues},
     },
 };
 
@@ -23,6 +25,8 @@ use crate::{
 pub(super) const MAX_BATCH: usize = 1_000;
 /// How far a consent may be dated ahead of the vault's clock.
 const CONSENT_AHEAD_MICROS: i64 = 5 * 60 * 1_000_000;
+/// How far ahead a token may end.
+const TOKEN_AHEAD_MICROS: i64 = 366 * 24 * 60 * 60 * 1_000_000;
 /// 9999-12-31T23:59:59Z, the last second of a protobuf Timestamp.
 const LAST_SECOND: i64 = 253_402_300_799;
 
@@ -76,29 +80,103 @@ impl Checker {
         Reference::parse(text).map_err(|e| self.refuse(field, &e.to_string())).ok()
     }
 
+    /// A reference that must be there.
+    pub(super) fn required_reference(&mut self, field: &str, text: &str) -> Option<Reference> {
+        Reference::parse(text).map_err(|e| self.refuse(field, &e.to_string())).ok()
+    }
+
     pub(super) fn view(&mut self, field: &str, number: i32) -> Option<View> {
         match pb::View::try_from(number) {
             Ok(pb::View::Full) => Some(View::Full),
             Ok(pb::View::Masked) => Some(View::Masked),
-            Ok(
-                pb::View::Unspecified
-                | pb::View::AgeAtLeast
-                | pb::View::BirthDate
-                | pb::View::BirthYear
-                | pb::View::Sex,
-            )
-            | Err(_) => {
-                self.refuse(field, "must be VIEW_FULL or VIEW_MASKED");
+            Ok(pb::View::AgeAtLeast) => Some(View::AgeAtLeast),
+            Ok(pb::View::BirthDate) => Some(View::BirthDate),
+            Ok(pb::View::BirthYear) => Some(View::BirthYear),
+            Ok(pb::View::Sex) => Some(View::Sex),
+            Ok(pb::View::Unspecified) | Err(_) => {
+                self.refuse(field, "must be one of the views, such as VIEW_FULL");
                 None
             }
         }
     }
 
-    /// Refuses what the contract has and this server does not serve yet: to ignore it would answer another question.
-    pub(super) fn unserved(&mut self, field: &str, given: bool) {
-        if given {
-            self.refuse(field, "is not served yet");
+    /// Years are asked with their view, and with no other.
+    pub(super) fn age_years(&mut self, view: Option<View>, years: u32) -> Option<u16> {
+        let asked = view == Some(View::AgeAtLeast);
+        if asked != (1..=150).contains(&years) || (!asked && years != 0) {
+            self.refuse("age_years", "is 1 to 150 for VIEW_AGE_AT_LEAST, and 0 for every other view");
+            return None;
         }
+        u16::try_from(years).ok()
+    }
+
+    /// A text that may be missing.
+    pub(super) fn parse_optional<T: std::str::FromStr>(&mut self, field: &str, text: &str) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        if text.is_empty() { None } else { self.parse(field, text) }
+    }
+
+    pub(super) fn source(&mut self, field: &str, number: i32) -> Option<ValueSource> {
+        match pb::ValueSource::try_from(number) {
+            Ok(pb::ValueSource::Unspecified | pb::ValueSource::Subject) => Some(ValueSource::Subject),
+            Ok(pb::ValueSource::Partner) => Some(ValueSource::Partner),
+            Ok(pb::ValueSource::StateDatabase) => Some(ValueSource::StateDatabase),
+            Ok(pb::ValueSource::Public) => Some(ValueSource::Public),
+            Err(_) => {
+                self.refuse(field, "is no source of values");
+                None
+            }
+        }
+    }
+
+    fn subject_kind(&mut self, number: i32) -> Option<SubjectKind> {
+        match pb::SubjectKind::try_from(number) {
+            Ok(pb::SubjectKind::Unspecified) => None,
+            Ok(pb::SubjectKind::Natural) => Some(SubjectKind::Natural),
+            Ok(pb::SubjectKind::Legal) => Some(SubjectKind::Legal),
+            Ok(pb::SubjectKind::Represented) => Some(SubjectKind::Represented),
+            Err(_) => {
+                self.refuse("subject_kind", "is no kind of subject");
+                None
+            }
+        }
+    }
+
+    /// The mode of a token with the end that it needs.
+    fn token_mode(
+        &mut self,
+        field: &str,
+        number: i32,
+        end: Option<PbTimestamp>,
+        now: Timestamp,
+    ) -> Option<(TokenMode, Option<Timestamp>)> {
+        let mode = match pb::TokenMode::try_from(number) {
+            Ok(pb::TokenMode::Unspecified | pb::TokenMode::Random) => TokenMode::Random,
+            Ok(pb::TokenMode::Deterministic) => TokenMode::Deterministic,
+            Ok(pb::TokenMode::OneTime) => TokenMode::OneTime,
+            Ok(pb::TokenMode::Expiring) => TokenMode::Expiring,
+            Ok(pb::TokenMode::Digits) => TokenMode::Digits,
+            Err(_) => {
+                self.refuse(&format!("{field}.token_mode"), "is no mode of tokens");
+                return None;
+            }
+        };
+        let name = format!("{field}.token_expire_time");
+        let end = match end {
+            Some(end) => Some(self.time(&name, end)?),
+            None => None,
+        };
+        if (mode == TokenMode::Expiring) != end.is_some() {
+            self.refuse(&name, "goes with TOKEN_MODE_EXPIRING, and with no other mode");
+            return None;
+        }
+        if end.is_some_and(|end| end <= now || end > now.plus_micros(TOKEN_AHEAD_MICROS)) {
+            self.refuse(&name, "lies ahead, by at most 366 days");
+            return None;
+        }
+        Some((mode, end))
     }
 
     pub(super) fn subject_reference(&mut self, text: &str) {
@@ -126,7 +204,7 @@ pub(super) fn new_values(
     now: Timestamp,
 ) -> Result<NewValues, VaultError> {
     let mut check = Checker::new(prefix);
-    check.unserved("subject_kind", !(0..=pb::SubjectKind::Natural.into()).contains(&subject_kind));
+    let subject_kind = check.subject_kind(subject_kind);
     check.subject_reference(&subject_reference);
     if fields.is_empty() && consents.is_empty() {
         check.refuse("fields", "a call stores at least one value or consent");
@@ -141,17 +219,12 @@ pub(super) fn new_values(
     let mut values = Vec::new();
     for (i, field) in fields.into_iter().enumerate() {
         let value = Plaintext::new(field.value);
-        let common = field.token_expire_time.is_none()
-            && (0..=pb::TokenMode::Random.into()).contains(&field.token_mode)
-            && (0..=pb::ValueSource::Subject.into()).contains(&field.source);
-        if !common {
-            check.refuse(
-                &format!("fields[{i}]"),
-                "only random tokens, and values from the subject, are served yet",
-            );
-        }
-        if let Some(name) = check.parse::<FieldName>(&format!("fields[{i}].field"), &field.field) {
-            values.push((name, value));
+        let place = format!("fields[{i}]");
+        let source = check.source(&format!("{place}.source"), field.source);
+        let mode = check.token_mode(&place, field.token_mode, field.token_expire_time, now);
+        let name = check.parse::<FieldName>(&format!("{place}.field"), &field.field);
+        if let (Some(field), Some(source), Some((mode, expires_at))) = (name, source, mode) {
+            values.push(NewValue { field, value, mode, expires_at, source });
         }
     }
     let mut grants = Vec::new();
@@ -162,7 +235,7 @@ pub(super) fn new_values(
             Err(other) => return Err(other),
         }
     }
-    check.finish(Some(NewValues { subject_reference, fields: values, consents: grants }))
+    check.finish(Some(NewValues { subject_reference, subject_kind, fields: values, consents: grants }))
 }
 
 /// A consent as the subject gave it.
@@ -259,5 +332,15 @@ pub(super) const fn view(view: View) -> pb::View {
         View::Masked => pb::View::Masked,
         // The contract has no number for them yet, and nobody can ask for them.
         View::AgeAtLeast | View::BirthDate | View::BirthYear | View::Sex => pb::View::Unspecified,
+    }
+}
+
+/// A source for an answer.
+pub(super) const fn source(source: ValueSource) -> pb::ValueSource {
+    match source {
+        ValueSource::Subject => pb::ValueSource::Subject,
+        ValueSource::Partner => pb::ValueSource::Partner,
+        ValueSource::StateDatabase => pb::ValueSource::StateDatabase,
+        ValueSource::Public => pb::ValueSource::Public,
     }
 }

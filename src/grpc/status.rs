@@ -108,6 +108,47 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::RequestIdReused => {
             row(Code::AlreadyExists, reason, "the request id came before, with another call or body")
         }
+        Denial::SourceNotAllowed => {
+            row(Code::PermissionDenied, reason, "the policy does not take this field from this source")
+        }
+        Denial::SubjectKindNotAllowed => row(
+            Code::PermissionDenied,
+            reason,
+            "the policy does not take subjects of this kind, or the subject is of another kind",
+        ),
+        Denial::ValueNotUnique => row(
+            Code::AlreadyExists,
+            reason,
+            "another subject of the platform holds this value of a unique field",
+        ),
+        Denial::RequestIdRequired => {
+            row(Code::FailedPrecondition, reason, "a token that answers once must be asked with a request_id")
+        }
+        Denial::SealRequired => row(
+            Code::FailedPrecondition,
+            reason,
+            "the value may leave only sealed to the recipient's key: ask with BatchDetokenize",
+        ),
+        Denial::BatchIncomplete => row(
+            Code::FailedPrecondition,
+            reason,
+            "another item of the batch was denied, and a sealed batch goes out whole or not at all",
+        ),
+        Denial::ViewUnavailable => {
+            row(Code::FailedPrecondition, reason, "the value does not tell what the view asks")
+        }
+        Denial::EventNotDeclared => {
+            row(Code::PermissionDenied, reason, "the platform's policy does not declare this event")
+        }
+        Denial::SubjectNotRestricted => {
+            row(Code::FailedPrecondition, reason, "use of the subject's data is not blocked")
+        }
+        Denial::SubjectNotErased => row(Code::FailedPrecondition, reason, "the subject is not erased"),
+        Denial::SubjectDestroyed => row(
+            Code::FailedPrecondition,
+            reason,
+            "the subject's keys are destroyed; nothing can bring the data back",
+        ),
         Denial::BudgetExhausted => row(
             Code::ResourceExhausted,
             reason,

@@ -6,19 +6,27 @@ use tonic::{Request, Response, Status};
 
 use super::{
     authn::{Call, RequestIdRule, authenticate},
-    convert::{Checker, MAX_BATCH, new_values, time, view},
+    convert::{Checker, MAX_BATCH, new_values, source, time, view},
     limits::within_limit,
     pb::{self, vault_service_server},
-    status::{item_status, status, unserved},
+    status::{item_status, status},
 };
 use crate::{
-    domain::{caller::CallerState, secret::Plaintext, token::Token},
+    domain::{
+        caller::CallerState,
+        secret::Plaintext,
+        token::{AnyToken, MistypedToken, TokenMode, TokenState},
+    },
     policy::decide::Denial,
     vault::{
-        Vault,
+        Vault, access,
+        describe::TokenDescription,
         detokenize::{Detokenize, Released},
         error::VaultError,
+        lookup::{Comparison, Search},
         refusals::Refusal,
+        release::SealedRelease,
+        revise::Correction,
         tokenize::{NewValues, Tokenized},
     },
 };
@@ -44,32 +52,83 @@ impl VaultService {
         authenticate(&self.vault, request, id, rule).map_err(|e| status(&e))
     }
 
+    /// One token; a mistyped one is counted.
+    fn token(&self, call: &Call, token: String) -> Result<AnyToken, VaultError> {
+        let text = Plaintext::new(token);
+        AnyToken::parse(text.expose()).map_err(|MistypedToken| {
+            self.vault.count_refusals(&call.caller, Refusal::TokenMalformed, 1);
+            VaultError::MistypedToken
+        })
+    }
+
     async fn detokenize_all(
         &self,
         call: Call,
-        tokens: Vec<String>,
-        purpose: &str,
-        view_number: i32,
-        reference: &str,
-        name: &'static str,
+        question: Detokenize,
     ) -> Result<Vec<Result<pb::DetokenizeResponse, VaultError>>, VaultError> {
-        let mut check = Checker::new("");
-        let purpose = check.parse("purpose", purpose);
-        let asked_view = check.view("view", view_number);
-        let reference = check.reference("reference", reference);
-        let (purpose, asked_view) = check.finish(purpose.zip(asked_view))?;
-        // The texts are zeroised once they are parsed: each is a key to a value.
-        let tokens = tokens.into_iter().map(Plaintext::new).map(|t| Token::parse(t.expose())).collect();
-        let question = Detokenize { tokens, purpose, view: asked_view, reference, call: name };
         let answers = self.vault.detokenize(&call.caller, call.asker, question).await?;
         Ok(answers.into_iter().map(|answer| answer.map(|released| released_pb(&released))).collect())
+    }
+
+    async fn compare(
+        &self,
+        call: Call,
+        m: pb::CompareValueRequest,
+    ) -> Result<pb::CompareValueResponse, VaultError> {
+        let candidate = Plaintext::new(m.value);
+        let mut check = Checker::new("");
+        let purpose = check.parse("purpose", &m.purpose);
+        let reference = check.reference("reference", &m.reference);
+        let purpose = check.finish(purpose)?;
+        let token = self.token(&call, m.token)?;
+        let question = Comparison { token, purpose, candidate, reference };
+        let compared = self.vault.compare_value(&call.caller, call.asker, question).await?;
+        Ok(pb::CompareValueResponse { equal: compared.equal, audit_entry_id: compared.entry.to_string() })
+    }
+
+    async fn lookup(
+        &self,
+        call: Call,
+        m: pb::LookupTokensRequest,
+    ) -> Result<pb::LookupTokensResponse, VaultError> {
+        let value = Plaintext::new(m.value);
+        let mut check = Checker::new("");
+        let (field, purpose) = (check.parse("field", &m.field), check.parse("purpose", &m.purpose));
+        let reference = check.reference("reference", &m.reference);
+        let (field, purpose) = check.finish(field.zip(purpose))?;
+        let search = Search { field, value, purpose, reference };
+        let (found, truncated) = self.vault.lookup_tokens(&call.caller, call.asker, search).await?;
+        let tokens = found.iter().map(|found| pb::LookedUpToken {
+            subject_id: found.subject.to_string(),
+            token: found.token.reveal().to_string(),
+        });
+        Ok(pb::LookupTokensResponse { tokens: tokens.collect(), truncated })
+    }
+
+    async fn update(
+        &self,
+        call: Call,
+        m: pb::UpdateRecordRequest,
+    ) -> Result<pb::UpdateRecordResponse, VaultError> {
+        let value = Plaintext::new(m.value);
+        let mut check = Checker::new("");
+        let source = check.source("source", m.source);
+        let evidence = check.required_reference("evidence", &m.evidence);
+        let (source, evidence) = check.finish(source.zip(evidence))?;
+        let token = self.token(&call, m.token)?;
+        let correction = Correction { token, value, source, evidence };
+        let corrected = self.vault.update_record(&call.caller, call.asker, correction).await?;
+        Ok(pb::UpdateRecordResponse {
+            record_version: corrected.version,
+            update_time: Some(time(corrected.updated_at)),
+        })
     }
 
     async fn tokenize_all(
         &self,
         call: Call,
         items: Vec<Result<NewValues, VaultError>>,
-        name: &'static str,
+        name: access::Call,
     ) -> Result<Vec<Result<pb::TokenizeResponse, VaultError>>, VaultError> {
         let mut good = Vec::new();
         let places: Vec<_> = items.into_iter().map(|item| item.map(|values| good.push(values))).collect();
@@ -85,6 +144,11 @@ impl VaultService {
             .map(|answer| answer.map(|tokenized| tokenized_pb(&tokenized)))
             .collect())
     }
+}
+
+fn parse_tokens(tokens: Vec<String>) -> Vec<Result<AnyToken, MistypedToken>> {
+    // The texts are zeroised once they are parsed: each is a key to a value.
+    tokens.into_iter().map(Plaintext::new).map(|t| AnyToken::parse(t.expose())).collect()
 }
 
 fn released_pb(released: &Released) -> pb::DetokenizeResponse {
@@ -114,12 +178,57 @@ fn one<T>(answers: Result<Vec<Result<T, VaultError>>, VaultError>) -> Result<Res
     answer.map(Response::new).map_err(|e| status(&e))
 }
 
-/// Refuses releases to others and answers about an age, which are not served yet.
-fn no_release(age_years: u32, recipient: &str) -> Result<(), Status> {
+/// A question for values, checked.
+fn question(
+    tokens: Vec<Result<AnyToken, MistypedToken>>,
+    purpose: &str,
+    view_number: i32,
+    age_years: u32,
+    recipient: &str,
+    reference: &str,
+    call: access::Call,
+) -> Result<Detokenize, VaultError> {
     let mut check = Checker::new("");
-    check.unserved("age_years", age_years > 0);
-    check.unserved("recipient", !recipient.is_empty());
-    check.finish(Some(())).map_err(|e| status(&e))
+    let purpose = check.parse("purpose", purpose);
+    let asked_view = check.view("view", view_number);
+    let years = check.age_years(asked_view, age_years);
+    let recipient = check.parse_optional("recipient", recipient);
+    let reference = check.reference("reference", reference);
+    let ((purpose, view), age_years) = check.finish(purpose.zip(asked_view).zip(years))?;
+    Ok(Detokenize { tokens, purpose, view, age_years, recipient, reference, sealed: false, call })
+}
+
+fn sealed_pb(release: SealedRelease) -> pb::SealedRelease {
+    pb::SealedRelease {
+        recipient: release.recipient.to_string(),
+        enc: release.sealed.enc,
+        ciphertext: release.sealed.ciphertext,
+        suite: release.suite.to_owned(),
+        key_id: release.key_id,
+        audit_entry_ids: release.entries.iter().map(ToString::to_string).collect(),
+        platform: release.platform,
+        purpose: release.purpose,
+        reference: release.reference,
+    }
+}
+
+fn mode_pb(mode: TokenMode) -> pb::TokenMode {
+    match mode {
+        TokenMode::Random => pb::TokenMode::Random,
+        TokenMode::Deterministic => pb::TokenMode::Deterministic,
+        TokenMode::OneTime => pb::TokenMode::OneTime,
+        TokenMode::Expiring => pb::TokenMode::Expiring,
+        TokenMode::Digits => pb::TokenMode::Digits,
+    }
+}
+
+fn state_pb(described: &TokenDescription) -> pb::TokenState {
+    match described.state {
+        TokenState::Active if described.expired => pb::TokenState::Expired,
+        TokenState::Active => pb::TokenState::Active,
+        TokenState::Spent => pb::TokenState::Spent,
+        TokenState::Revoked => pb::TokenState::Revoked,
+    }
 }
 
 fn check_batch(items: usize, field: &str) -> Result<(), Status> {
@@ -147,7 +256,7 @@ impl vault_service_server::VaultService for VaultService {
             now,
         )
         .map_err(|e| status(&e))?;
-        within_limit(async { one(self.tokenize_all(call, vec![Ok(values)], "VaultService/Tokenize").await) })
+        within_limit(async { one(self.tokenize_all(call, vec![Ok(values)], access::Call::Tokenize).await) })
             .await
     }
 
@@ -167,7 +276,7 @@ impl vault_service_server::VaultService for VaultService {
             })
             .collect();
         let answers = within_limit(async {
-            self.tokenize_all(call, items, "VaultService/BatchTokenize").await.map_err(|e| status(&e))
+            self.tokenize_all(call, items, access::Call::BatchTokenize).await.map_err(|e| status(&e))
         })
         .await?;
         let results = answers
@@ -187,10 +296,14 @@ impl vault_service_server::VaultService for VaultService {
     ) -> Result<Response<pb::DetokenizeResponse>, Status> {
         let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Optional)?;
         let m = request.into_inner();
-        no_release(m.age_years, &m.recipient)?;
         within_limit(async {
-            let name = "VaultService/Detokenize";
-            one(self.detokenize_all(call, vec![m.token], &m.purpose, m.view, &m.reference, name).await)
+            let tokens = parse_tokens(vec![m.token]);
+            let name = access::Call::Detokenize;
+            let asked = question(tokens, &m.purpose, m.view, m.age_years, &m.recipient, &m.reference, name);
+            match asked {
+                Ok(asked) => one(self.detokenize_all(call, asked).await),
+                Err(error) => Err(status(&error)),
+            }
         })
         .await
     }
@@ -202,14 +315,21 @@ impl vault_service_server::VaultService for VaultService {
         let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Optional)?;
         let m = request.into_inner();
         check_batch(m.tokens.len(), "tokens")?;
-        no_release(m.age_years, &m.recipient)?;
-        let answers = within_limit(async {
-            let name = "VaultService/BatchDetokenize";
-            self.detokenize_all(call, m.tokens, &m.purpose, m.view, &m.reference, name)
-                .await
-                .map_err(|e| status(&e))
-        })
-        .await?;
+        let tokens = parse_tokens(m.tokens);
+        let name = access::Call::BatchDetokenize;
+        let asked = question(tokens, &m.purpose, m.view, m.age_years, &m.recipient, &m.reference, name)
+            .map_err(|e| status(&e))?;
+        if let Some(recipient) = asked.recipient.clone() {
+            let release = within_limit(async {
+                let released = self.vault.release(&call.caller, call.asker, recipient, asked).await;
+                released.map_err(|e| status(&e))
+            })
+            .await?;
+            let sealed = Some(sealed_pb(release));
+            return Ok(Response::new(pb::BatchDetokenizeResponse { results: Vec::new(), sealed }));
+        }
+        let answers =
+            within_limit(async { self.detokenize_all(call, asked).await.map_err(|e| status(&e)) }).await?;
         let results = answers
             .into_iter()
             .map(|answer| match answer {
@@ -226,13 +346,9 @@ impl vault_service_server::VaultService for VaultService {
         request: Request<pb::DescribeTokenRequest>,
     ) -> Result<Response<pb::DescribeTokenResponse>, Status> {
         let call = self.call(&request, "", RequestIdRule::Optional)?;
-        let text = Plaintext::new(request.into_inner().token);
-        let token = Token::parse(text.expose()).map_err(|_| {
-            self.vault.count_refusals(&call.caller, Refusal::TokenMalformed, 1);
-            status(&VaultError::MistypedToken)
-        })?;
+        let token = self.token(&call, request.into_inner().token).map_err(|e| status(&e))?;
         let described = within_limit(async {
-            self.vault.describe_token(&call.caller, call.asker, &token).await.map_err(|e| status(&e))
+            self.vault.describe_token(&call.caller, call.asker, token).await.map_err(|e| status(&e))
         })
         .await?;
         Ok(Response::new(pb::DescribeTokenResponse {
@@ -241,7 +357,11 @@ impl vault_service_server::VaultService for VaultService {
             subject_id: described.subject.to_string(),
             create_time: Some(time(described.created_at)),
             purposes: described.purposes.iter().map(ToString::to_string).collect(),
-            ..pb::DescribeTokenResponse::default()
+            mode: mode_pb(described.mode).into(),
+            state: state_pb(&described).into(),
+            expire_time: described.expires_at.map(time),
+            record_version: described.record_version,
+            source: source(described.source).into(),
         }))
     }
 
@@ -274,29 +394,44 @@ impl vault_service_server::VaultService for VaultService {
 
     async fn compare_value(
         &self,
-        _request: Request<pb::CompareValueRequest>,
+        request: Request<pb::CompareValueRequest>,
     ) -> Result<Response<pb::CompareValueResponse>, Status> {
-        Err(unserved())
+        let call = self.call(&request, "", RequestIdRule::Optional)?;
+        within_limit(async { self.compare(call, request.into_inner()).await.map_err(|e| status(&e)) })
+            .await
+            .map(Response::new)
     }
 
     async fn lookup_tokens(
         &self,
-        _request: Request<pb::LookupTokensRequest>,
+        request: Request<pb::LookupTokensRequest>,
     ) -> Result<Response<pb::LookupTokensResponse>, Status> {
-        Err(unserved())
+        let call = self.call(&request, "", RequestIdRule::Optional)?;
+        within_limit(async { self.lookup(call, request.into_inner()).await.map_err(|e| status(&e)) })
+            .await
+            .map(Response::new)
     }
 
     async fn revoke_token(
         &self,
-        _request: Request<pb::RevokeTokenRequest>,
+        request: Request<pb::RevokeTokenRequest>,
     ) -> Result<Response<pb::RevokeTokenResponse>, Status> {
-        Err(unserved())
+        let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Required)?;
+        let token = self.token(&call, request.into_inner().token).map_err(|e| status(&e))?;
+        let revoked = within_limit(async {
+            self.vault.revoke_token(&call.caller, call.asker, token).await.map_err(|e| status(&e))
+        })
+        .await?;
+        Ok(Response::new(pb::RevokeTokenResponse { revoke_time: Some(time(revoked)) }))
     }
 
     async fn update_record(
         &self,
-        _request: Request<pb::UpdateRecordRequest>,
+        request: Request<pb::UpdateRecordRequest>,
     ) -> Result<Response<pb::UpdateRecordResponse>, Status> {
-        Err(unserved())
+        let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Required)?;
+        within_limit(async { self.update(call, request.into_inner()).await.map_err(|e| status(&e)) })
+            .await
+            .map(Response::new)
     }
 }

@@ -127,6 +127,28 @@ coded!(
         PlatformNotFound = "PLATFORM_NOT_FOUND",
         /// The request id came before, with another call or body.
         RequestIdReused = "REQUEST_ID_REUSED",
+        /// The policy does not take the field from this source.
+        SourceNotAllowed = "SOURCE_NOT_ALLOWED",
+        /// The policy does not take subjects of this kind, or the subject is of another.
+        SubjectKindNotAllowed = "SUBJECT_KIND_NOT_ALLOWED",
+        /// Another subject holds the value of a unique field.
+        ValueNotUnique = "VALUE_NOT_UNIQUE",
+        /// A token that answers once is asked without a request id.
+        RequestIdRequired = "REQUEST_ID_REQUIRED",
+        /// The value may leave only sealed to the recipient's key.
+        SealRequired = "SEAL_REQUIRED",
+        /// Another item of a sealed batch was denied, and it goes out whole or not at all.
+        BatchIncomplete = "BATCH_INCOMPLETE",
+        /// The value does not tell what the view asks.
+        ViewUnavailable = "VIEW_UNAVAILABLE",
+        /// The policy does not declare the event.
+        EventNotDeclared = "EVENT_NOT_DECLARED",
+        /// There is no block to lift.
+        SubjectNotRestricted = "SUBJECT_NOT_RESTRICTED",
+        /// There is no erasure to call off.
+        SubjectNotErased = "SUBJECT_NOT_ERASED",
+        /// The subject's keys are destroyed: nothing can bring the data back.
+        SubjectDestroyed = "SUBJECT_DESTROYED",
         /// The caller spent what it may in this window.
         BudgetExhausted = "BUDGET_EXHAUSTED",
         /// A stored row or value fails its authentication.
@@ -229,6 +251,7 @@ pub fn disclosed(
             | Denial::PurposeInert
             | Denial::CallerNotAllowed
             | Denial::ViewNotAllowed
+            | Denial::BudgetExhausted
             | Denial::DataDamaged
     );
     let covered = address.is_some_and(|a| policy.purposes_of(caller).any(|(_, p)| p.covers(&a.field)));

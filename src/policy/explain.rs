@@ -142,6 +142,17 @@ impl Clauses {
             | Denial::PlatformNotFound
             | Denial::RequestIdReused
             | Denial::BudgetExhausted
+            | Denial::SourceNotAllowed
+            | Denial::SubjectKindNotAllowed
+            | Denial::ValueNotUnique
+            | Denial::RequestIdRequired
+            | Denial::SealRequired
+            | Denial::BatchIncomplete
+            | Denial::ViewUnavailable
+            | Denial::EventNotDeclared
+            | Denial::SubjectNotRestricted
+            | Denial::SubjectNotErased
+            | Denial::SubjectDestroyed
             | Denial::DataDamaged => {}
         }
     }

@@ -89,6 +89,8 @@ pub enum Claim {
     Consent(ConsentId),
     /// A token.
     Token(TokenHash),
+    /// A record's version or its deterministic token.
+    Record(RecordId),
     /// A value of a unique field.
     Value(IndexKeyOfValue),
     /// A request.
@@ -150,6 +152,12 @@ impl Plan {
         }
         *spent += 1;
         Ok(())
+    }
+
+    /// What is spent of a budget, with this batch.
+    #[must_use]
+    pub fn spent(&self, window: &BudgetWindow, before: u64) -> u64 {
+        self.spent.get(window).map_or(before, |(_, spent)| *spent)
     }
 
     /// Everything to write, what was spent included.

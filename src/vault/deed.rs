@@ -17,6 +17,7 @@ use crate::{
         caller::Caller,
         ids::{EntryId, PlatformId},
     },
+    policy::decide::Denial,
     store::ReadKeys,
 };
 
@@ -66,6 +67,8 @@ pub(super) trait Deed: Send + Sync + 'static {
 pub(super) enum Deeded<T> {
     /// Done.
     Done(Done<T>),
+    /// Refused, with its entry written: what the caller is told may be less than what the log says.
+    Refused(Denial),
     /// It touches a row that the batch writes already: next batch.
     Later,
 }
@@ -74,6 +77,11 @@ impl<T> Deeded<T> {
     /// A question's answer.
     pub(super) fn answer(answer: T) -> Self {
         Self::changed(answer, ItemOutcome::default())
+    }
+
+    /// A refusal whose entry is in the plan.
+    pub(super) const fn refused(told: Denial) -> Self {
+        Self::Refused(told)
     }
 
     /// A change's answer, with what a retry is answered from.
@@ -101,7 +109,21 @@ impl Hand<'_, '_> {
         self.log_as(Verdict::Done, fill)
     }
 
-    /// The same with another verdict.
+    /// Adds the entry of a refusal.
+    ///
+    /// # Errors
+    /// [`VaultError::Unavailable`] without randomness.
+    pub(super) fn refuse(
+        &mut self,
+        reason: Denial,
+        fill: impl FnOnce(Entry) -> Entry,
+    ) -> Result<(), VaultError> {
+        let entry = self.scene.denial(self.call.as_str(), self.asker, self.caller, reason)?;
+        self.plan.entries.push(fill(entry));
+        Ok(())
+    }
+
+    /// The same as [`Hand::log`] with another verdict.
     pub(super) fn log_as(
         &mut self,
         verdict: Verdict,
@@ -176,7 +198,8 @@ impl<D: Deed> Act for DeedAct<D> {
         let mark = plan.mark();
         let decided = self.decide_as(scene, plan, &caller);
         self.answer = match decided {
-            Ok(Some(answer)) => Ok(answer),
+            Ok(Some(Ok(answer))) => Ok(answer),
+            Ok(Some(Err(told))) => Err(told.into()),
             Ok(None) => return Ok(Flow::Later),
             Err(VaultError::Denied(reason)) => {
                 plan.undo_to(mark);
@@ -204,7 +227,7 @@ impl<D: Deed> DeedAct<D> {
         scene: &Scene<'_>,
         plan: &mut Plan,
         caller: &Arc<Caller>,
-    ) -> Result<Option<D::Answer>, VaultError> {
+    ) -> Result<Option<Result<D::Answer, Denial>>, VaultError> {
         let (call, changes) = (self.deed.call(), self.deed.changes());
         scene.authorise(call, caller)?;
         let standing = if changes {
@@ -216,24 +239,25 @@ impl<D: Deed> DeedAct<D> {
         match (standing, &self.before) {
             (Standing::Twin, _) => Ok(None),
             // What the answer is rebuilt from is read first.
-            (Standing::Done(outcome), None) => {
+            (Standing::Done(outcome, _), None) => {
                 self.before = Some(*outcome);
                 Ok(None)
             }
-            (Standing::Done(_), Some(before)) => {
+            (Standing::Done(..), Some(before)) => {
                 let answer = self.deed.again(&hand, &before.item())?;
                 let of = before.entry;
                 hand.log(|entry| Entry { replay_of: Some(of), ..entry })?;
-                Ok(Some(answer))
+                Ok(Some(Ok(answer)))
             }
             (Standing::New, _) => match self.deed.act(&mut hand)? {
                 Deeded::Later => Ok(None),
+                Deeded::Refused(told) => Ok(Some(Err(told))),
                 Deeded::Done(Done { answer, outcome }) => {
                     if changes && let Some(entry) = hand.first_entry {
                         let outcome = Outcome::one(entry, outcome);
                         replay::record(scene, hand.plan, caller, call.as_str(), &self.asker, &outcome);
                     }
-                    Ok(Some(answer))
+                    Ok(Some(Ok(answer)))
                 }
             },
         }

@@ -1,27 +1,30 @@
-//! What a token stands for, without its value; and who a caller is.
+//! What a token stands for, without its value.
 
 use super::{
     Vault,
-    act::{Act, Asker, Flow, Found, Plan, Reply, Scene, reply},
+    access::Call,
+    act::Asker,
     context::Context,
+    deed::{Deed, Deeded, Hand},
+    detokenize::hash_of,
     error::VaultError,
+    replay::ItemOutcome,
+    revise::own_token,
 };
 use crate::{
-    audit::entry::{Entry, Verdict},
-    crypto::digest::token_hash,
+    audit::entry::Entry,
     domain::{
-        caller::{Caller, Role},
+        caller::Caller,
         field::FieldType,
         ids::SubjectId,
         names::{FieldName, PurposeName},
+        subject::ValueSource,
         time::Timestamp,
-        token::{Token, TokenHash},
+        token::{AnyToken, TokenMode, TokenState},
     },
-    policy::decide::{Denial, disclosed, require_role},
+    policy::decide::Denial,
     store::ReadKeys,
 };
-
-const CALL: &str = "VaultService/DescribeToken";
 
 /// What a token stands for.
 #[derive(Debug)]
@@ -34,12 +37,24 @@ pub struct TokenDescription {
     pub subject: SubjectId,
     /// When the token was made.
     pub created_at: Timestamp,
+    /// Mode.
+    pub mode: TokenMode,
+    /// State.
+    pub state: TokenState,
+    /// End of an expiring token.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it has ended by time.
+    pub expired: bool,
+    /// Version of the record that it answers.
+    pub record_version: u32,
+    /// Where the value came from.
+    pub source: ValueSource,
     /// Purposes of the caller that cover the field.
     pub purposes: Vec<PurposeName>,
 }
 
 impl Vault {
-    /// Describes a token to a caller one of whose purposes covers its field.
+    /// Describes a token to a caller that stores its field or one of whose purposes covers it.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -47,84 +62,57 @@ impl Vault {
         &self,
         caller: &Caller,
         asker: Asker,
-        token: &Token,
+        token: AnyToken,
     ) -> Result<TokenDescription, VaultError> {
-        let (reply, waiting) = reply();
-        let act = DescribeAct { asker, hash: token_hash(token), answer: Err(VaultError::Unavailable), reply };
-        self.submit(caller, act)?;
-        waiting.answer().await
+        self.run(caller.platform, caller, asker, Describe { token }).await
     }
 }
 
-struct DescribeAct {
-    asker: Asker,
-    hash: TokenHash,
-    answer: Result<TokenDescription, VaultError>,
-    reply: Reply<TokenDescription>,
+struct Describe {
+    token: AnyToken,
 }
 
-impl Act for DescribeAct {
-    fn writes(&self) -> bool {
+impl Deed for Describe {
+    type Answer = TokenDescription;
+
+    fn call(&self) -> Call {
+        Call::DescribeToken
+    }
+
+    fn changes(&self) -> bool {
         false
     }
 
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_abandoned()
+    fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
+        keys.tokens.insert(hash_of(context, &self.token));
     }
 
-    fn reads(&self, _context: &Context, keys: &mut ReadKeys) {
-        keys.tokens.insert(self.hash);
-    }
-
-    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
-        let caller = scene.caller(&self.asker)?;
-        let looked_up = scene.token(&self.hash);
-        let found = looked_up.unwrap_or(None);
-        let described = looked_up.and_then(|found| describe(scene, &caller, found));
-        let entry = match &described {
-            Ok(_) => scene.entry(CALL, &self.asker, &caller, Verdict::Done)?,
-            Err(reason) => scene.denial(CALL, &self.asker, &caller, *reason)?,
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<TokenDescription>, VaultError> {
+        let scene = hand.scene;
+        let (found, policy) = own_token(scene, hand.caller, &self.token)?;
+        let field = &found.record.address.field;
+        let declared = policy.field(field).ok_or(Denial::FieldNotAllowed)?;
+        let covering = policy.purposes_of(hand.caller).filter(|(_, purpose)| purpose.covers(field));
+        let description = TokenDescription {
+            field: field.clone(),
+            field_type: declared.field_type,
+            subject: found.subject.id,
+            created_at: found.token.created_at,
+            mode: found.token.mode,
+            state: found.token.state,
+            expires_at: found.token.expires_at,
+            expired: found.token.expires_at.is_some_and(|end| end <= scene.now),
+            record_version: found.record.address.version,
+            source: found.record.source,
+            purposes: covering.map(|(name, _)| name.clone()).collect(),
         };
-        plan.entries.push(Entry {
-            field: found.map(|f| f.record.address.field.to_string()),
-            subject: found.map(|f| (*f.subject.id.as_bytes()).into()),
-            record: found.map(|f| (*f.record.address.record.as_bytes()).into()),
-            token: found.map(|f| (*f.token.id.as_bytes()).into()),
+        hand.log(|entry| Entry {
+            field: Some(field.to_string()),
+            subject: Some((*found.subject.id.as_bytes()).into()),
+            record: Some((*found.record.address.record.as_bytes()).into()),
+            token: Some((*found.token.id.as_bytes()).into()),
             ..entry
-        });
-        self.answer = described.map_err(|reason| {
-            let address = found.map(|f| &f.record.address);
-            scene.policy().map_or(reason, |policy| disclosed(reason, policy, &caller, address)).into()
-        });
-        Ok(Flow::Ready)
+        })?;
+        Ok(Deeded::answer(description))
     }
-
-    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
-        let Self { answer, reply, .. } = *self;
-        reply.send(outcome.and(answer));
-    }
-}
-
-fn describe(
-    scene: &Scene<'_>,
-    caller: &Caller,
-    found: Option<Found<'_>>,
-) -> Result<TokenDescription, Denial> {
-    require_role(caller, Role::Service)?;
-    let policy = scene.policy()?;
-    let found = found.ok_or(Denial::TokenNotFound)?;
-    let field = &found.record.address.field;
-    let purposes: Vec<_> =
-        policy.purposes_of(caller).filter(|(_, p)| p.covers(field)).map(|(name, _)| name.clone()).collect();
-    let declared = policy.field(field).ok_or(Denial::FieldNotAllowed)?;
-    if purposes.is_empty() {
-        return Err(Denial::FieldNotAllowed);
-    }
-    Ok(TokenDescription {
-        field: field.clone(),
-        field_type: declared.field_type,
-        subject: found.subject.id,
-        created_at: found.token.created_at,
-        purposes,
-    })
 }

@@ -1,43 +1,61 @@
 //! Values for tokens, for a declared purpose.
 
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
 use super::{
     Vault,
-    act::{Act, Asker, Flow, Found, Plan, Reply, Scene, reply},
+    access::Call,
+    act::{Act, Asker, Claim, Flow, Found, Plan, Reply, Scene, reply},
     context::Context,
     error::VaultError,
+    facts::{TokenFacts, decide_on},
     refusals::Refusal,
+    replay::{self, ItemOutcome, Outcome, Standing},
+    spending,
 };
 use crate::{
     audit::entry::{Entry, Verdict},
     crypto::digest::token_hash,
     domain::{
+        birth::{BirthDate, sex, today_in_kazakhstan},
         caller::Caller,
         field::FieldType,
-        ids::EntryId,
-        names::{FieldName, PurposeName},
+        ids::{EntryId, TokenRowId},
+        names::{FieldName, PurposeName, RecipientName},
+        operation::BudgetKind,
         reference::Reference,
         secret::Plaintext,
-        token::{MistypedToken, Token, TokenHash},
+        time::Timestamp,
+        token::{AnyToken, MistypedToken, TokenHash, TokenMode, TokenState},
     },
     policy::{
-        decide::{Ask, Denial, Facts, Permit, decide, disclosed},
+        decide::{Ask, Denial, Permit, disclosed},
         model::{Policy, View},
     },
-    store::ReadKeys,
+    store::{ReadKeys, Write, rows::TokenRow},
 };
+
+/// How long the answer to a token that answers once may be asked for again.
+const ASK_AGAIN: Duration = Duration::from_mins(10);
 
 /// A question for values.
 pub struct Detokenize {
     /// Tokens, as far as the texts were tokens.
-    pub tokens: Vec<Result<Token, MistypedToken>>,
+    pub tokens: Vec<Result<AnyToken, MistypedToken>>,
     /// For what.
     pub purpose: PurposeName,
     /// How much.
     pub view: View,
+    /// Of [`View::AgeAtLeast`]: how many years.
+    pub age_years: u16,
+    /// For whom outside the platform.
+    pub recipient: Option<RecipientName>,
     /// Why, in the platform's numbering.
     pub reference: Option<Reference>,
-    /// The call's name in the log.
-    pub call: &'static str,
+    /// Whether all go out together, sealed to the recipient's key, or none does.
+    pub sealed: bool,
+    /// The call.
+    pub call: Call,
 }
 
 /// A value, released.
@@ -62,56 +80,117 @@ impl Vault {
     /// [`VaultError`] where the question as a whole cannot be served.
     pub async fn detokenize(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         asker: Asker,
         question: Detokenize,
     ) -> Result<Answers, VaultError> {
-        let hashes: Vec<_> = question.tokens.iter().map(|t| t.as_ref().ok().map(token_hash)).collect();
-        let mistyped = hashes.iter().filter(|hash| hash.is_none()).count();
+        let mistyped = question.tokens.iter().filter(|token| token.is_err()).count();
         self.count_refusals(caller, Refusal::TokenMalformed, u64::try_from(mistyped).unwrap_or(u64::MAX));
         let (reply, waiting) = reply();
-        let act = DetokenizeAct { asker, question, hashes, answers: Vec::new(), reply };
+        let act = DetokenizeAct {
+            asker,
+            caller: Arc::clone(caller),
+            asked_at: self.shared.clock.now(),
+            question,
+            answers: Vec::new(),
+            spent: Vec::new(),
+            reply,
+        };
         self.submit(caller, act)?;
         waiting.answer().await
     }
 }
 
+/// What a token is found by.
+pub(super) fn hash_of(context: &Context, token: &AnyToken) -> TokenHash {
+    match token {
+        AnyToken::Random(token) => token_hash(token),
+        AnyToken::Digits(digits) => context.keys.index.digits_token(digits),
+    }
+}
+
 struct DetokenizeAct {
     asker: Asker,
+    caller: Arc<Caller>,
+    asked_at: Timestamp,
     question: Detokenize,
-    hashes: Vec<Option<TokenHash>>,
     answers: Answers,
+    /// Tokens that this question used up.
+    spent: Vec<TokenRowId>,
     reply: Reply<Answers>,
 }
 
 impl Act for DetokenizeAct {
     fn weight(&self) -> usize {
-        self.hashes.len()
+        self.question.tokens.len()
     }
 
     fn writes(&self) -> bool {
         false
     }
 
+    fn tightens(&self) -> bool {
+        !self.spent.is_empty()
+    }
+
     fn is_abandoned(&self) -> bool {
         self.reply.is_abandoned()
     }
 
-    fn reads(&self, _context: &Context, keys: &mut ReadKeys) {
-        keys.tokens.extend(self.hashes.iter().flatten());
+    fn reads(&self, context: &Context, keys: &mut ReadKeys) {
+        let tokens = || self.question.tokens.iter().flatten();
+        keys.tokens.extend(tokens().map(|token| hash_of(context, token)));
+        replay::reads(self.caller.id, &self.asker, keys);
+        if tokens().any(is_guessable) {
+            spending::reads(context, self.caller.id, BudgetKind::Enumeration, self.asked_at, keys);
+        }
     }
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         let caller = scene.caller(&self.asker)?;
-        self.answers = Vec::with_capacity(self.hashes.len());
-        for hash in &self.hashes {
-            let answer = match hash {
-                Some(hash) => self.decide_one(scene, plan, &caller, hash)?,
-                // Refused before a decision: no entry, so that a flood of typing errors cannot fill the log.
-                None => Err(VaultError::MistypedToken),
-            };
-            self.answers.push(answer);
+        self.spent.clear();
+        let call = self.question.call;
+        let before = match replay::standing(scene, plan, &caller, call.as_str(), &self.asker) {
+            Ok(Standing::New) => None,
+            Ok(Standing::Twin) => return Ok(Flow::Later),
+            Ok(Standing::Done(outcome, at)) => Some((outcome, at)),
+            Err(reason) => {
+                plan.entries.push(scene.denial(call.as_str(), &self.asker, &caller, reason)?);
+                self.answers = self.question.tokens.iter().map(|_| Err(reason.into())).collect();
+                return Ok(Flow::Ready);
+            }
+        };
+        let mark = plan.mark();
+        let mut asking = Asking {
+            scene,
+            question: &self.question,
+            asker: &self.asker,
+            caller: &caller,
+            before,
+            own: HashSet::new(),
+            claimed: HashSet::new(),
+            spent: Vec::new(),
+            later: false,
+        };
+        let mut answers = asking.ask_all(plan, false)?;
+        if asking.later {
+            return Ok(Flow::Later);
         }
+        // A sealed batch goes out whole or not at all: then no entry may say that a value left.
+        if self.question.sealed && answers.iter().any(Result::is_err) {
+            plan.undo_to(mark);
+            asking.own.clear();
+            asking.spent.clear();
+            answers = asking.ask_all(plan, true)?;
+        }
+        self.spent = std::mem::take(&mut asking.spent);
+        if let (false, Some(first)) = (self.spent.is_empty(), first_entry(&answers)) {
+            plan.tightens = true;
+            let ids = self.spent.iter().map(|id| (*id.as_bytes()).into()).collect();
+            let outcome = Outcome::one(first, ItemOutcome { ids, ..ItemOutcome::default() });
+            replay::record(scene, plan, &caller, call.as_str(), &self.asker, &outcome);
+        }
+        self.answers = answers;
         Ok(Flow::Ready)
     }
 
@@ -121,47 +200,95 @@ impl Act for DetokenizeAct {
     }
 }
 
-impl DetokenizeAct {
-    fn decide_one(
-        &self,
-        scene: &Scene<'_>,
+/// Twelve digits can be guessed; 160 bits cannot.
+const fn is_guessable(token: &AnyToken) -> bool {
+    matches!(token, AnyToken::Digits(_))
+}
+
+fn first_entry(answers: &Answers) -> Option<EntryId> {
+    answers.iter().flatten().map(|released| released.entry).next()
+}
+
+/// One question on its way through a batch.
+struct Asking<'a, 's> {
+    scene: &'a Scene<'s>,
+    question: &'a Detokenize,
+    asker: &'a Asker,
+    caller: &'a Arc<Caller>,
+    /// What came of it the first time, where this is a retry of a question that used tokens up.
+    before: Option<(Box<Outcome>, Timestamp)>,
+    /// Tokens that this question uses up already.
+    own: HashSet<TokenHash>,
+    /// Tokens that this question has claimed of the batch.
+    claimed: HashSet<TokenHash>,
+    spent: Vec<TokenRowId>,
+    /// It met a token that the batch uses up already.
+    later: bool,
+}
+
+impl Asking<'_, '_> {
+    /// Decides every token. `withhold`: another item of a sealed batch was denied, so none is released.
+    fn ask_all(&mut self, plan: &mut Plan, withhold: bool) -> Result<Answers, VaultError> {
+        let mut answers = Vec::with_capacity(self.question.tokens.len());
+        for token in &self.question.tokens {
+            answers.push(match token {
+                Ok(token) => self.ask_one(plan, token, withhold)?,
+                // Refused before a decision: no entry, so that a flood of typing errors cannot fill the log.
+                Err(MistypedToken) => Err(VaultError::MistypedToken),
+            });
+        }
+        Ok(answers)
+    }
+
+    fn ask_one(
+        &mut self,
         plan: &mut Plan,
-        caller: &Caller,
-        hash: &TokenHash,
+        token: &AnyToken,
+        withhold: bool,
     ) -> Result<Result<Released, VaultError>, VaultError> {
-        let (found, damage) = match scene.token(hash) {
+        let (scene, question) = (self.scene, self.question);
+        let (found, damage) = match scene.token(&hash_of(scene.context, token)) {
             Ok(found) => (found, None),
             Err(damage) => (None, Some(damage)),
         };
-        let decided = scene.policy().and_then(|policy| {
-            if let Some(damage) = damage {
-                return Err(damage);
-            }
-            let permit = self.permit(scene, policy, caller, found)?;
-            let value = open(scene, policy, &permit, found)?;
-            Ok((permit, value))
+        let mut decided = scene.policy().and_then(|policy| match damage {
+            Some(damage) => Err(damage),
+            None => self.open(plan, policy, token, found),
         });
-        let question = &self.question;
+        if withhold && decided.is_ok() {
+            decided = Err(Denial::BatchIncomplete);
+        }
         let about = |entry: Entry| Entry {
-            purpose: self.declared_purpose(scene),
+            purpose: declared(scene, &question.purpose),
             view: Some(question.view.as_str().to_owned()),
             reference: question.reference.as_ref().map(ToString::to_string),
+            recipient: question
+                .recipient
+                .as_ref()
+                .and_then(|n| scene.recipient(n))
+                .map(|r| r.recipient.name.to_string()),
             field: found.map(|f| f.record.address.field.to_string()),
             subject: found.map(|f| (*f.subject.id.as_bytes()).into()),
             record: found.map(|f| (*f.record.address.record.as_bytes()).into()),
             token: found.map(|f| (*f.token.id.as_bytes()).into()),
             ..entry
         };
+        let call = question.call.as_str();
         match (decided, found) {
-            (Ok((permit, value)), Some(found)) => {
-                let entry = Entry {
-                    consent: permit.consent().map(|id| (*id.as_bytes()).into()),
-                    ..about(scene.entry(question.call, &self.asker, caller, Verdict::Permit)?)
+            (Ok(opened), Some(found)) => {
+                let replay_of = self.before.as_ref().map(|(outcome, _)| outcome.entry);
+                let mut entry = Entry {
+                    consent: opened.permit.consent().map(|id| (*id.as_bytes()).into()),
+                    replay_of: replay_of.filter(|_| opened.again),
+                    ..about(scene.entry(call, self.asker, self.caller, Verdict::Permit)?)
                 };
+                if found.token.mode == TokenMode::OneTime && !opened.again {
+                    entry.row_mac = Some(self.use_up(plan, found.token).into());
+                }
                 let released = Released {
-                    value,
+                    value: opened.value,
                     field: found.record.address.field.clone(),
-                    view: permit.view(),
+                    view: opened.permit.view(),
                     entry: entry.entry_id(),
                 };
                 plan.entries.push(entry);
@@ -169,69 +296,138 @@ impl DetokenizeAct {
             }
             (decided, found) => {
                 let reason = decided.err().unwrap_or(Denial::TokenNotFound);
-                plan.entries.push(about(scene.denial(question.call, &self.asker, caller, reason)?));
+                plan.entries.push(about(scene.denial(call, self.asker, self.caller, reason)?));
                 let told = scene.policy().map_or(reason, |policy| {
-                    disclosed(reason, policy, caller, found.map(|f| &f.record.address))
+                    disclosed(reason, policy, self.caller, found.map(|f| &f.record.address))
                 });
                 Ok(Err(told.into()))
             }
         }
     }
 
-    fn permit(
-        &self,
-        scene: &Scene<'_>,
+    /// The decision, and the value where it is a permit.
+    fn open(
+        &mut self,
+        plan: &mut Plan,
         policy: &Policy,
-        caller: &Caller,
+        token: &AnyToken,
         found: Option<Found<'_>>,
-    ) -> Result<Permit, Denial> {
+    ) -> Result<Opened, Denial> {
+        let (scene, question) = (self.scene, self.question);
+        if is_guessable(token) {
+            spending::check(scene, plan, self.caller, BudgetKind::Enumeration)?;
+            if found.is_none() {
+                spending::spend(scene, plan, self.caller, BudgetKind::Enumeration)?;
+            }
+        }
         let ask = Ask {
-            caller,
-            purpose: &self.question.purpose,
-            view: self.question.view,
-            recipient: None,
-            reference: self.question.reference.as_ref(),
+            caller: self.caller,
+            purpose: &question.purpose,
+            view: question.view,
+            recipient: scene.recipient_ask(question.recipient.as_ref()),
+            reference: question.reference.as_ref(),
         };
-        let Some(found) = found else { return decide(policy, ask, None, scene.now) };
-        let consents = scene.consents_of(found.subject.id)?;
-        let facts = Facts {
-            token: found.token.state,
-            token_expires_at: None,
-            subject: found.subject.state,
-            quarantined: false,
-            address: &found.record.address,
-            consents: &consents,
-            events: &[],
-        };
-        decide(policy, ask, Some(facts), scene.now)
+        let again = found.is_some_and(|found| self.may_ask_again(found.token));
+        let known = found.map(|found| {
+            let mut facts = TokenFacts::of(&found);
+            if again {
+                facts.state = TokenState::Active;
+            }
+            (found.record, found.subject, facts)
+        });
+        let permit = decide_on(scene, policy, ask, known)?;
+        let found = found.ok_or(Denial::TokenNotFound)?;
+        if permit.must_seal() && !question.sealed {
+            return Err(Denial::SealRequired);
+        }
+        let key = || scene.recipient(question.recipient.as_ref()?)?.public_key;
+        if question.sealed && key().is_none() {
+            return Err(Denial::RecipientKeyMissing);
+        }
+        if found.token.mode == TokenMode::OneTime && !again {
+            self.claim(plan, found.token)?;
+        }
+        let value = view_of(scene, policy, &permit, found, question.age_years)?;
+        Ok(Opened { permit, value, again })
     }
 
-    /// A purpose goes into the log only where the policy declares it: another text might hold anything.
-    fn declared_purpose(&self, scene: &Scene<'_>) -> Option<String> {
-        let purpose = &self.question.purpose;
-        scene.policy().ok()?.purpose(purpose).map(|_| purpose.to_string())
+    /// A token that answers once goes to one question of the batch; others see it spent, or wait to see it so.
+    fn claim(&mut self, plan: &mut Plan, token: &TokenRow) -> Result<(), Denial> {
+        if self.asker.request.is_none() {
+            return Err(Denial::RequestIdRequired);
+        }
+        if !self.own.insert(token.hash) {
+            return Err(Denial::TokenSpent);
+        }
+        if !self.claimed.contains(&token.hash) {
+            if plan.claim(Claim::Token(token.hash)) {
+                self.claimed.insert(token.hash);
+            } else {
+                self.later = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn use_up(&mut self, plan: &mut Plan, token: &TokenRow) -> [u8; 32] {
+        let mut row = TokenRow { state: TokenState::Spent, ..token.clone() };
+        row.mac = self.scene.keys().row.mac(&row.image());
+        let mac = row.mac;
+        plan.writes.push(Write::UpdateToken(row, token.mac));
+        self.spent.push(token.id);
+        mac
+    }
+
+    /// Whether this question used the token up itself, a short while ago: then its answer was lost.
+    fn may_ask_again(&self, token: &TokenRow) -> bool {
+        self.before.as_ref().is_some_and(|(outcome, at)| {
+            at.plus(ASK_AGAIN) >= self.scene.now
+                && outcome.item().ids.iter().any(|id| **id == *token.id.as_bytes())
+        })
     }
 }
 
-fn open(
+/// A value that may leave.
+struct Opened {
+    permit: Permit,
+    value: Plaintext,
+    /// Whether it was answered before, to the same request.
+    again: bool,
+}
+
+/// A purpose goes into the log only where the policy declares it: another text might hold anything.
+pub(super) fn declared(scene: &Scene<'_>, purpose: &PurposeName) -> Option<String> {
+    scene.policy().ok()?.purpose(purpose).map(|_| purpose.to_string())
+}
+
+fn view_of(
     scene: &Scene<'_>,
     policy: &Policy,
     permit: &Permit,
-    found: Option<Found<'_>>,
+    found: Found<'_>,
+    age_years: u16,
 ) -> Result<Plaintext, Denial> {
-    let found = found.ok_or(Denial::TokenNotFound)?;
     let key = scene.subject_key(found.subject)?;
     let value =
         key.open_value(permit, &found.record.sealed_value).map_err(|e| scene.damaged("records", &e))?;
+    let field_type = field_type(policy, &found.record.address.field)?;
+    let born = || BirthDate::of(field_type, &value).ok_or(Denial::ViewUnavailable);
     Ok(match permit.view() {
         View::Full => value,
-        View::Masked => field_type(policy, &found.record.address.field)?.mask(&value),
-        View::AgeAtLeast | View::BirthDate | View::BirthYear | View::Sex => {
-            return Err(Denial::ViewNotAllowed);
+        View::Masked => field_type.mask(&value),
+        View::BirthDate => born()?.reveal(),
+        View::BirthYear => born()?.reveal_year(),
+        View::AgeAtLeast => {
+            let old_enough = born()?.age_at_least(age_years, today_in_kazakhstan(scene.now));
+            Plaintext::new(old_enough.to_string())
+        }
+        View::Sex => {
+            let sex = sex(field_type, &value).ok_or(Denial::ViewUnavailable)?;
+            Plaintext::new(sex.as_str().to_owned())
         }
     })
 }
 
-fn field_type(policy: &Policy, field: &FieldName) -> Result<FieldType, Denial> {
+pub(super) fn field_type(policy: &Policy, field: &FieldName) -> Result<FieldType, Denial> {
     policy.field(field).map(|f| f.field_type).ok_or(Denial::FieldNotAllowed)
 }

@@ -14,12 +14,18 @@ pub mod detokenize;
 mod door;
 pub mod enrol;
 pub mod error;
+mod facts;
 mod heads;
 pub mod install;
 pub mod lane;
+pub mod lookup;
 pub mod platforms;
 pub mod refusals;
+pub mod release;
 pub mod replay;
+pub mod revise;
+mod spending;
+mod storing;
 pub mod tokenize;
 
 use std::{

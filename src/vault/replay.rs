@@ -98,8 +98,8 @@ pub(super) enum Standing {
     New,
     /// Another act of this batch has the same id: wait for it.
     Twin,
-    /// Done before: answer as then.
-    Done(Box<Outcome>),
+    /// Done before, at that time: answer as then.
+    Done(Box<Outcome>, Timestamp),
 }
 
 /// Adds what [`standing`] looks at.
@@ -132,7 +132,7 @@ pub(super) fn standing(
     }
     let outcome = minicbor::decode(&row.outcome)
         .map_err(|_| scene.damaged("requests", &Damage { table: "requests", column: "outcome" }))?;
-    Ok(Standing::Done(Box::new(outcome)))
+    Ok(Standing::Done(Box::new(outcome), row.created_at))
 }
 
 /// Records a request that is done with this commit.

@@ -1,39 +1,32 @@
 //! Values in, tokens out: subjects, records, tokens and the consents that came with them, all or nothing.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     Vault,
+    access::Call,
     act::{Act, Asker, Claim, Flow, Plan, Reply, Scene, reply},
-    consent::{MAX_CONSENTS_OF_SUBJECT, NewConsent, consent_entry},
+    consent::NewConsent,
     context::Context,
     error::{VaultError, Violation},
+    replay::{self, ItemOutcome, Outcome, Standing},
+    spending,
+    storing::Storing,
 };
 use crate::{
-    audit::entry::{Entry, Verdict},
-    crypto::{
-        digest::token_hash,
-        envelope::{SubjectKey, SubjectPlace},
-    },
     domain::{
-        caller::{Caller, Role},
-        consent::{RecordAddress, SubjectState},
+        caller::Caller,
         field::FieldType,
         ids::{ConsentId, RecordId, SubjectId, TokenRowId},
         names::FieldName,
-        secret::{Plaintext, Sealed},
+        operation::BudgetKind,
+        secret::Plaintext,
         subject::{SubjectKind, ValueSource},
         time::Timestamp,
-        token::{Token, TokenMode, TokenState},
+        token::{AnyToken, TokenMode},
     },
-    policy::{
-        decide::{Denial, require_role},
-        model::Policy,
-    },
-    store::{
-        ReadKeys, Write,
-        rows::{RecordRow, RecordState, SubjectRow, TokenRow},
-    },
+    policy::decide::{Denial, require_role},
+    store::{IndexKeyOfValue, ReadKeys},
 };
 
 /// Fields in one Tokenize.
@@ -47,10 +40,26 @@ pub const MAX_REFERENCE_BYTES: usize = 256;
 pub struct NewValues {
     /// The platform's reference to the subject.
     pub subject_reference: String,
+    /// Kind of the subject; a known subject keeps its own.
+    pub subject_kind: Option<SubjectKind>,
     /// Values as they came, each field once.
-    pub fields: Vec<(FieldName, Plaintext)>,
+    pub fields: Vec<NewValue>,
     /// Consents given with them.
     pub consents: Vec<NewConsent>,
+}
+
+/// A value as it came.
+pub struct NewValue {
+    /// Field.
+    pub field: FieldName,
+    /// The value.
+    pub value: Plaintext,
+    /// The token that is wanted for it.
+    pub mode: TokenMode,
+    /// End of an expiring token.
+    pub expires_at: Option<Timestamp>,
+    /// Where the value came from.
+    pub source: ValueSource,
 }
 
 /// What one subject got.
@@ -68,7 +77,9 @@ pub struct NewToken {
     /// Field.
     pub field: FieldName,
     /// The token.
-    pub token: Token,
+    pub token: AnyToken,
+    /// Its row.
+    pub id: TokenRowId,
     /// False where the vault held the value already.
     pub record_created: bool,
 }
@@ -83,26 +94,57 @@ impl Vault {
     /// [`VaultError`] where the call as a whole cannot be served.
     pub async fn tokenize(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         asker: Asker,
-        call: &'static str,
+        call: Call,
         items: Vec<NewValues>,
     ) -> Result<Answers, VaultError> {
         let context = self.context(caller.platform)?;
-        let now = self.shared.clock.now();
-        let items = items.into_iter().map(|item| Checked::new(item, &context, caller, now)).collect();
+        let asked_at = self.shared.clock.now();
+        let items = items.into_iter().map(|item| Checked::new(item, &context, caller, asked_at)).collect();
         let (reply, waiting) = reply();
-        let act = TokenizeAct { asker, call, items, answers: Vec::new(), reply };
+        let caller_now = Arc::clone(caller);
+        let act = TokenizeAct {
+            asker,
+            caller: caller_now,
+            asked_at,
+            call,
+            items,
+            before: None,
+            answers: Vec::new(),
+            reply,
+        };
         self.submit(caller, act)?;
         waiting.answer().await
     }
 }
 
 /// Values in their normal forms.
-struct Checked {
-    subject_reference: String,
-    fields: Vec<(FieldName, FieldType, Plaintext)>,
-    consents: Vec<NewConsent>,
+pub(super) struct Checked {
+    pub(super) subject_reference: String,
+    pub(super) subject_kind: Option<SubjectKind>,
+    pub(super) fields: Vec<CheckedValue>,
+    pub(super) consents: Vec<NewConsent>,
+}
+
+/// A value in its normal form.
+pub(super) struct CheckedValue {
+    pub(super) field: FieldName,
+    pub(super) field_type: FieldType,
+    pub(super) value: Plaintext,
+    pub(super) mode: TokenMode,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) source: ValueSource,
+    /// Whether no two subjects may hold the same value.
+    pub(super) unique: bool,
+}
+
+impl CheckedValue {
+    /// The value's place in the blind index.
+    pub(super) fn index_key(&self, context: &Context) -> IndexKeyOfValue {
+        let index = &context.keys.index;
+        (self.field.clone(), index.version, index.value(&self.field, &self.value))
+    }
 }
 
 impl Checked {
@@ -110,44 +152,59 @@ impl Checked {
     /// A caller that the policy names for nothing of this kind is refused before anything is looked at.
     fn new(item: NewValues, context: &Context, caller: &Caller, now: Timestamp) -> Result<Self, VaultError> {
         let policy = context.policy(now).ok_or(Denial::CallerNotAllowed)?;
-        require_role(caller, Role::Service)?;
+        require_role(caller, crate::domain::caller::Role::Service)?;
         if !policy.collects_anything(caller) && !policy.may_record_consents(caller) {
             return Err(Denial::CallerNotAllowed.into());
         }
         let mut violations = Vec::new();
-        let mut fields: Vec<(FieldName, FieldType, Plaintext)> = Vec::new();
-        for (i, (name, value)) in item.fields.into_iter().enumerate() {
-            let Some(declared) = policy.field(&name) else {
-                violations.push(Violation::new(
-                    format!("fields[{i}].field"),
-                    "the policy does not declare this field",
-                ));
+        let mut fields: Vec<CheckedValue> = Vec::new();
+        for (i, new) in item.fields.into_iter().enumerate() {
+            let mut refuse = |part: &str, rule: String| {
+                violations.push(Violation::new(format!("fields[{i}].{part}"), rule));
+            };
+            let Some(declared) = policy.field(&new.field) else {
+                refuse("field", "the policy does not declare this field".to_owned());
                 continue;
             };
-            if fields.iter().any(|(other, ..)| *other == name) {
-                violations.push(Violation::new(format!("fields[{i}].field"), "a field may stand only once"));
+            if fields.iter().any(|other| other.field == new.field) {
+                refuse("field", "a field may stand only once".to_owned());
                 continue;
             }
-            match declared.field_type.normalise(&value) {
-                Ok(normal) => fields.push((name, declared.field_type, normal)),
-                Err(rule) => violations.push(Violation::new(format!("fields[{i}].value"), rule.to_string())),
+            if new.expires_at.is_some_and(|end| end <= now) {
+                refuse("token_expire_time", "lies in the past".to_owned());
+            }
+            match declared.field_type.normalise(&new.value) {
+                Ok(value) => fields.push(CheckedValue {
+                    field_type: declared.field_type,
+                    unique: declared.is_unique(),
+                    field: new.field,
+                    value,
+                    mode: new.mode,
+                    expires_at: new.expires_at,
+                    source: new.source,
+                }),
+                Err(rule) => refuse("value", rule.to_string()),
             }
         }
         for (i, consent) in item.consents.iter().enumerate() {
             violations.extend(consent.violations(policy, &format!("consents[{i}].")));
         }
-        if violations.is_empty() {
-            Ok(Self { subject_reference: item.subject_reference, fields, consents: item.consents })
-        } else {
-            Err(VaultError::Invalid(violations))
+        if !violations.is_empty() {
+            return Err(VaultError::Invalid(violations));
         }
+        let (subject_reference, subject_kind) = (item.subject_reference, item.subject_kind);
+        Ok(Self { subject_reference, subject_kind, fields, consents: item.consents })
     }
 }
 
 struct TokenizeAct {
     asker: Asker,
-    call: &'static str,
+    caller: Arc<Caller>,
+    asked_at: Timestamp,
+    call: Call,
     items: Vec<Result<Checked, VaultError>>,
+    /// What came of the first time, where this is a retry.
+    before: Option<Outcome>,
     answers: Answers,
     reply: Reply<Answers>,
 }
@@ -167,24 +224,46 @@ impl Act for TokenizeAct {
 
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {
         let index = &context.keys.index;
-        keys.references.extend(
-            self.items
-                .iter()
-                .flatten()
-                .map(|item| (index.version, index.subject_reference(&item.subject_reference))),
-        );
+        replay::reads(self.caller.id, &self.asker, keys);
+        if let Some(before) = &self.before {
+            let ids = before.items.iter().flat_map(|item| tokens_of(item).0);
+            keys.token_rows.extend(ids);
+        }
+        for item in self.items.iter().flatten() {
+            keys.references.insert((index.version, index.subject_reference(&item.subject_reference)));
+            let unique = item.fields.iter().filter(|f| f.unique);
+            keys.values.extend(unique.map(|f| f.index_key(context)));
+            keys.deterministic |= item.fields.iter().any(|f| f.mode == TokenMode::Deterministic);
+        }
+        spending::reads(context, self.caller.id, BudgetKind::Enumeration, self.asked_at, keys);
     }
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         let caller = scene.caller(&self.asker)?;
+        let call = self.call.as_str();
+        match replay::standing(scene, plan, &caller, call, &self.asker) {
+            Ok(Standing::New) => {}
+            Ok(Standing::Twin) => return Ok(Flow::Later),
+            Ok(Standing::Done(outcome, _)) if self.before.is_none() => {
+                self.before = Some(*outcome);
+                return Ok(Flow::Later);
+            }
+            Ok(Standing::Done(outcome, _)) => return self.answer_again(scene, plan, &caller, &outcome),
+            Err(reason) => {
+                plan.entries.push(scene.denial(call, &self.asker, &caller, reason)?);
+                self.answers = self.items.iter().map(|_| Err(reason.into())).collect();
+                return Ok(Flow::Ready);
+            }
+        }
+        let first_entry = plan.entries.len();
         self.answers = Vec::with_capacity(self.items.len());
-        let mut own = std::collections::HashSet::new();
+        let (mut own, mut own_values) = (HashSet::new(), HashSet::new());
         for item in &self.items {
             let item = match item {
                 Ok(item) => item,
                 Err(error) => {
                     if let VaultError::Denied(reason) = error {
-                        plan.entries.push(scene.denial(self.call, &self.asker, &caller, *reason)?);
+                        plan.entries.push(scene.denial(call, &self.asker, &caller, *reason)?);
                     }
                     self.answers.push(Err(error.clone()));
                     continue;
@@ -196,19 +275,34 @@ impl Act for TokenizeAct {
                 self.answers.push(Err(VaultError::invalid("subject_reference", again)));
                 continue;
             }
-            if !plan.claim(Claim::Subject(hash)) {
+            let unique = item.fields.iter().filter(|f| f.unique).map(|f| f.index_key(scene.context));
+            let (new, twice): (Vec<_>, Vec<_>) = unique.partition(|key| own_values.insert(key.clone()));
+            if !twice.is_empty() {
+                plan.entries.push(scene.denial(call, &self.asker, &caller, Denial::ValueNotUnique)?);
+                self.answers.push(Err(Denial::ValueNotUnique.into()));
+                continue;
+            }
+            let mut claims = std::iter::once(Claim::Subject(hash)).chain(new.into_iter().map(Claim::Value));
+            if !claims.all(|claim| plan.claim(claim)) {
                 return Ok(Flow::Later);
             }
             let mark = plan.mark();
-            let storing = Storing { scene, asker: &self.asker, caller: &caller, call: self.call };
+            let storing = Storing { scene, asker: &self.asker, caller: &caller, call };
             match storing.store(plan, item, hash)? {
                 Ok(tokenized) => self.answers.push(Ok(tokenized)),
                 Err(reason) => {
                     plan.undo_to(mark);
-                    plan.entries.push(scene.denial(self.call, &self.asker, &caller, reason)?);
+                    plan.entries.push(scene.denial(call, &self.asker, &caller, reason)?);
                     self.answers.push(Err(reason.into()));
                 }
             }
+        }
+        if self.answers.iter().any(Result::is_ok)
+            && let Some(entry) = plan.entries.get(first_entry)
+        {
+            let items = self.answers.iter().map(item_outcome).collect();
+            let outcome = Outcome { entry: entry.id, items };
+            replay::record(scene, plan, &caller, call, &self.asker, &outcome);
         }
         Ok(Flow::Ready)
     }
@@ -219,233 +313,82 @@ impl Act for TokenizeAct {
     }
 }
 
-/// A subject whose key is open.
-struct OpenSubject<'s> {
-    id: SubjectId,
-    key: SubjectKey,
-    records: Vec<&'s RecordRow>,
+/// What a retry of an item is answered from: the subject, its token rows and consents; how many of them are tokens,
+/// and which records were new.
+fn item_outcome(answer: &Result<Tokenized, VaultError>) -> ItemOutcome {
+    match answer {
+        Ok(tokenized) => {
+            let subject = std::iter::once(*tokenized.subject.as_bytes());
+            let tokens = tokenized.tokens.iter().map(|token| *token.id.as_bytes());
+            let consents = tokenized.consents.iter().map(|id| *id.as_bytes());
+            let count = i64::try_from(tokenized.tokens.len()).unwrap_or(i64::MAX);
+            let created = tokenized.tokens.iter().map(|token| i64::from(token.record_created));
+            ItemOutcome {
+                denial: None,
+                ids: subject.chain(tokens).chain(consents).map(Into::into).collect(),
+                numbers: std::iter::once(count).chain(created).collect(),
+            }
+        }
+        Err(VaultError::Denied(reason)) => {
+            ItemOutcome { denial: Some(reason.as_str().to_owned()), ..ItemOutcome::default() }
+        }
+        // Wrong by form, and so it stays: the same body is checked the same way.
+        Err(_) => ItemOutcome::default(),
+    }
 }
 
-struct Storing<'a> {
-    scene: &'a Scene<'a>,
-    asker: &'a Asker,
-    caller: &'a Arc<Caller>,
-    call: &'static str,
+/// Token rows and consents of an item that was stored.
+fn tokens_of(item: &ItemOutcome) -> (Vec<TokenRowId>, Vec<ConsentId>) {
+    let count = item.number(0).ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let rows = item.ids.iter().skip(1).map(|id| **id);
+    let tokens = rows.clone().take(count).map(TokenRowId::from_bytes).collect();
+    (tokens, rows.skip(count).map(ConsentId::from_bytes).collect())
 }
 
-impl Storing<'_> {
-    /// Stores one subject's values. The inner result is a refusal, for the log and the caller.
-    fn store(
-        &self,
+impl TokenizeAct {
+    /// Answers a retry from the rows that the first time left; the caller is authorised anew.
+    fn answer_again(
+        &mut self,
+        scene: &Scene<'_>,
         plan: &mut Plan,
-        item: &Checked,
-        reference_hash: [u8; 32],
-    ) -> Result<Result<Tokenized, Denial>, VaultError> {
-        if let Err(reason) = self.may_store(item) {
-            return Ok(Err(reason));
+        caller: &Arc<Caller>,
+        outcome: &Outcome,
+    ) -> Result<Flow, VaultError> {
+        let storing = Storing { scene, asker: &self.asker, caller, call: self.call.as_str() };
+        self.answers = Vec::with_capacity(self.items.len());
+        for (item, before) in self.items.iter().zip(&outcome.items) {
+            let answer = match item {
+                Err(error) => Err(error.clone()),
+                Ok(item) => match before.denial.as_deref().map(str::parse::<Denial>) {
+                    Some(Ok(reason)) => Err(reason.into()),
+                    Some(Err(_)) => Err(Denial::DataDamaged.into()),
+                    None if before.ids.is_empty() => {
+                        Err(VaultError::invalid("subject_reference", "a batch names each subject once"))
+                    }
+                    None => {
+                        let (tokens, consents) = tokens_of(before);
+                        let subject = SubjectId::from_bytes(before.id(0)?);
+                        let created: Vec<_> = before.numbers.iter().skip(1).map(|n| *n != 0).collect();
+                        let rebuilt = storing.tokens_again(item, subject, &tokens, &created);
+                        rebuilt.map(|tokens| Tokenized { subject, tokens, consents }).map_err(Into::into)
+                    }
+                },
+            };
+            self.answers.push(answer);
         }
-        let version = self.scene.keys().index.version;
-        let known = self.scene.subject_by_reference(&(version, reference_hash));
-        let subject = match known.and_then(|found| found.map(|found| self.open(found)).transpose()) {
-            Ok(Some(subject)) => subject,
-            Ok(None) => self.create(plan, item, reference_hash)?,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let mut tokens = Vec::new();
-        for (field, _, value) in &item.fields {
-            match self.store_value(plan, &subject, field, value)? {
-                Ok(token) => tokens.push(token),
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
-        let mut consents = Vec::new();
-        for consent in &item.consents {
-            let row = consent.seal(self.scene, subject.id, &subject.key)?;
-            plan.entries.push(consent_entry(
-                self.scene.entry(self.call, self.asker, self.caller, Verdict::Done)?,
-                &row,
-            ));
-            consents.push(row.consent.id);
-            plan.writes.push(Write::InsertConsent(row));
-        }
-        if !item.consents.is_empty() {
-            match self.scene.consents_of(subject.id) {
-                Ok(held) if held.len() + item.consents.len() <= MAX_CONSENTS_OF_SUBJECT => {}
-                Ok(_) => return Ok(Err(Denial::TooManyConsents)),
-                Err(reason) => return Ok(Err(reason)),
-            }
-        }
-        Ok(Ok(Tokenized { subject: subject.id, tokens, consents }))
-    }
-
-    /// Policy names who may store each field and who may record consents; types must still be those that the
-    /// values were checked against.
-    fn may_store(&self, item: &Checked) -> Result<(), Denial> {
-        require_role(self.caller, Role::Service)?;
-        let policy: &Policy = self.scene.policy()?;
-        for (name, field_type, _) in &item.fields {
-            let field = policy.field(name).filter(|f| f.field_type == *field_type);
-            let field = field.ok_or(Denial::FieldNotAllowed)?;
-            if !policy.may_collect(self.caller, field) {
-                return Err(Denial::CallerNotAllowed);
-            }
-        }
-        if !item.consents.is_empty() && !policy.may_record_consents(self.caller) {
-            return Err(Denial::CallerNotAllowed);
-        }
-        Ok(())
-    }
-
-    fn open(&self, found: &SubjectRow) -> Result<OpenSubject<'_>, Denial> {
-        match found.state {
-            SubjectState::Active => {}
-            SubjectState::Restricted => return Err(Denial::SubjectRestricted),
-            SubjectState::Erased => return Err(Denial::SubjectErased),
-        }
-        let key = self.scene.subject_key(found)?;
-        Ok(OpenSubject { id: found.id, key, records: self.scene.records_of(found.id)? })
-    }
-
-    fn create(
-        &self,
-        plan: &mut Plan,
-        item: &Checked,
-        reference_hash: [u8; 32],
-    ) -> Result<OpenSubject<'static>, VaultError> {
-        let scene = self.scene;
-        let (platform, rng) = (scene.context.platform, scene.rng());
-        let id = SubjectId::random(rng).map_err(unavailable)?;
-        let key = SubjectKey::random(rng).map_err(unavailable)?;
-        let place = SubjectPlace::reference(platform, id);
-        let mut row = SubjectRow {
-            platform,
-            id,
-            index_version: scene.keys().index.version,
-            reference_hash,
-            sealed_reference: key
-                .seal_at(&place, item.subject_reference.as_bytes(), rng)
-                .map_err(unavailable)?,
-            wrapped_key: Some(scene.keys().wrap(id, &key, rng).map_err(unavailable)?),
-            kind: SubjectKind::Natural,
-            state: SubjectState::Active,
-            restriction: None,
-            erased_at: None,
-            destroy_at: None,
-            created_at: scene.now,
-            mac: [0; 32],
-        };
-        row.mac = scene.keys().row.mac(&row.image());
-        plan.entries.push(Entry {
-            subject: Some((*id.as_bytes()).into()),
-            object_kind: Some("subject".to_owned()),
-            row_mac: Some(row.mac.into()),
-            ..scene.entry(self.call, self.asker, self.caller, Verdict::Done)?
+        let verdict = crate::audit::entry::Verdict::Done;
+        plan.entries.push(crate::audit::entry::Entry {
+            replay_of: Some(outcome.entry),
+            ..scene.entry(self.call.as_str(), &self.asker, caller, verdict)?
         });
-        plan.writes.push(Write::InsertSubject(row));
-        Ok(OpenSubject { id, key, records: Vec::new() })
+        Ok(Flow::Ready)
     }
+}
 
-    fn store_value(
-        &self,
-        plan: &mut Plan,
-        subject: &OpenSubject<'_>,
-        field: &FieldName,
-        value: &Plaintext,
-    ) -> Result<Result<NewToken, Denial>, VaultError> {
-        let held = subject.records.iter().find(|record| record.address.field == *field);
-        let record = match held {
-            Some(held) => match self.same_value(subject, held, value) {
-                Ok(()) => held.address.record,
-                Err(reason) => return Ok(Err(reason)),
-            },
-            None => self.create_record(plan, subject, field, value)?,
-        };
-        let token = self.create_token(plan, subject, field, record)?;
-        Ok(Ok(NewToken { field: field.clone(), token, record_created: held.is_none() }))
-    }
-
-    fn same_value(
-        &self,
-        subject: &OpenSubject<'_>,
-        held: &RecordRow,
-        value: &Plaintext,
-    ) -> Result<(), Denial> {
-        let equal = subject
-            .key
-            .value_equals(&held.address, &held.sealed_value, value)
-            .map_err(|e| self.scene.damaged("records", &e))?;
-        if equal { Ok(()) } else { Err(Denial::ValueDiffers) }
-    }
-
-    fn create_record(
-        &self,
-        plan: &mut Plan,
-        subject: &OpenSubject<'_>,
-        field: &FieldName,
-        value: &Plaintext,
-    ) -> Result<RecordId, VaultError> {
-        let (scene, rng) = (self.scene, self.scene.rng());
-        let record = RecordId::random(rng).map_err(unavailable)?;
-        let address = RecordAddress {
-            platform: scene.context.platform,
-            subject: subject.id,
-            record,
-            field: field.clone(),
-            version: 1,
-        };
-        let sealed_value = subject.key.seal_value(&address, value, rng).map_err(unavailable)?;
-        let mut row = RecordRow {
-            address,
-            state: RecordState::Current,
-            source: ValueSource::Subject,
-            sealed_value,
-            created_at: scene.now,
-            mac: [0; 32],
-        };
-        row.mac = scene.keys().row.mac(&row.image());
-        plan.writes.push(Write::InsertRecord(row));
-        Ok(record)
-    }
-
-    fn create_token(
-        &self,
-        plan: &mut Plan,
-        subject: &OpenSubject<'_>,
-        field: &FieldName,
-        record: RecordId,
-    ) -> Result<Token, VaultError> {
-        let (scene, rng) = (self.scene, self.scene.rng());
-        let platform = scene.context.platform;
-        let token = Token::random(rng).map_err(unavailable)?;
-        let id = TokenRowId::random(rng).map_err(unavailable)?;
-        let place = SubjectPlace::token(platform, subject.id, id);
-        let sealed_token: Sealed =
-            subject.key.seal_at(&place, token.reveal().as_bytes(), rng).map_err(unavailable)?;
-        let mut row = TokenRow {
-            platform,
-            hash: token_hash(&token),
-            hash_version: 0,
-            id,
-            record,
-            mode: TokenMode::Random,
-            state: TokenState::Active,
-            expires_at: None,
-            sealed_token,
-            created_at: scene.now,
-            mac: [0; 32],
-        };
-        row.mac = scene.keys().row.mac(&row.image());
-        plan.entries.push(Entry {
-            field: Some(field.to_string()),
-            subject: Some((*subject.id.as_bytes()).into()),
-            record: Some((*record.as_bytes()).into()),
-            token: Some((*id.as_bytes()).into()),
-            row_mac: Some(row.mac.into()),
-            ..scene.entry(self.call, self.asker, self.caller, Verdict::Done)?
-        });
-        plan.writes.push(Write::InsertToken(row));
-        Ok(token)
-    }
+/// A record that a value went into.
+pub(super) struct StoredRecord {
+    pub(super) id: RecordId,
+    pub(super) created: bool,
 }
 
 /// Sealing fails only for want of randomness: a fault of the machine, to be seen by its operator.

@@ -24,4 +24,5 @@ mod kill;
 mod leaks;
 mod mirror;
 mod tampering;
+mod tokens;
 mod values;

@@ -489,6 +489,7 @@ fn a_caller_outside_the_field_learns_nothing() {
         "PURPOSE_INERT",
         "CALLER_NOT_ALLOWED",
         "VIEW_NOT_ALLOWED",
+        "BUDGET_EXHAUSTED",
         "DATA_DAMAGED",
     ];
     for denial in Denial::ALL.iter().copied() {

@@ -10,20 +10,22 @@ use sandyq::{
         ids::PlatformId,
         names::SpiffeId,
         secret::Plaintext,
+        subject::ValueSource,
         time::{Clock, Timestamp},
-        token::Token,
+        token::{AnyToken, TokenMode},
     },
     policy::model::View,
     store::Store,
     vault::{
         Vault,
+        access::Call,
         act::Asker,
         consent::NewConsent,
         detokenize::{Detokenize, Released},
         enrol::DeclaredCaller,
         error::VaultError,
         install::create_installation,
-        tokenize::{NewValues, Tokenized},
+        tokenize::{NewValue, NewValues, Tokenized},
     },
 };
 
@@ -64,8 +66,7 @@ impl OpenVault {
 
     pub async fn tokenize(&self, values: NewValues) -> Result<Tokenized, VaultError> {
         let caller = self.caller("backend");
-        let answers =
-            self.vault.tokenize(&caller, asker("backend"), "VaultService/Tokenize", vec![values]).await;
+        let answers = self.vault.tokenize(&caller, asker("backend"), Call::Tokenize, vec![values]).await;
         answers?.pop().unwrap()
     }
 
@@ -74,14 +75,17 @@ impl OpenVault {
         self.tokenize(person(number, None)).await.unwrap()
     }
 
-    pub async fn detokenize(&self, token: &Token) -> Result<Released, VaultError> {
-        let token = Token::parse(&token.reveal());
+    pub async fn detokenize(&self, token: &AnyToken) -> Result<Released, VaultError> {
+        let token = AnyToken::parse(&token.reveal());
         let question = Detokenize {
             tokens: vec![token],
             purpose: "payments".parse().unwrap(),
             view: View::Full,
+            age_years: 0,
+            recipient: None,
             reference: None,
-            call: "VaultService/Detokenize",
+            sealed: false,
+            call: Call::Detokenize,
         };
         let answers = self.vault.detokenize(&self.caller("payments"), asker("payments"), question).await;
         answers?.pop().unwrap()
@@ -110,7 +114,14 @@ pub fn asker(name: &str) -> Asker {
 pub fn person(number: u32, expires_at: Option<Timestamp>) -> NewValues {
     NewValues {
         subject_reference: format!("user-{number}"),
-        fields: vec![("iin".parse().unwrap(), Plaintext::new(super::people::iin(number)))],
+        subject_kind: None,
+        fields: vec![NewValue {
+            field: "iin".parse().unwrap(),
+            value: Plaintext::new(super::people::iin(number)),
+            mode: TokenMode::Random,
+            expires_at: None,
+            source: ValueSource::Subject,
+        }],
         consents: vec![consent(expires_at)],
     }
 }

@@ -1,0 +1,142 @@
+//! Values sealed to a recipient's key: HPKE (RFC 9180) in base mode, so that whoever carries them cannot read them.
+
+use hpke::{
+    Deserializable as _, OpModeS, Serializable as _, aead::AesGcm256, kdf::HkdfSha256, kem::X25519HkdfSha256,
+    setup_sender_with_rng,
+};
+
+use super::digest::sha256;
+use crate::domain::{canonical::Canonical, rng::Rng};
+
+/// The suite, as the contract names it.
+pub const SUITE: &str = "DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM";
+const INFO: &[u8] = b"sandyq.v1.SealedRelease";
+
+/// A public key that is none, or a machine without randomness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nothing can be sealed to this key")]
+pub struct NotSealed;
+
+/// What a recipient opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedToKey {
+    /// The encapsulated key, 32 bytes.
+    pub enc: Vec<u8>,
+    /// The ciphertext with its tag.
+    pub ciphertext: Vec<u8>,
+}
+
+/// The id of a public key: SHA-256 in hexadecimal.
+#[must_use]
+pub fn key_id(public_key: &[u8; 32]) -> String {
+    data_encoding::HEXLOWER.encode(&sha256(public_key))
+}
+
+/// Whether 32 bytes are a key that releases can be sealed to.
+///
+/// # Errors
+/// [`NotSealed`].
+pub fn check_key(public_key: &[u8; 32], rng: &dyn Rng) -> Result<(), NotSealed> {
+    seal_to(public_key, &Canonical::new("check"), b"check", rng).map(drop)
+}
+
+/// Seals `plaintext` to a key. `aad` is what the recipient must rebuild.
+///
+/// # Errors
+/// [`NotSealed`].
+pub fn seal_to(
+    public_key: &[u8; 32],
+    aad: &Canonical,
+    plaintext: &[u8],
+    rng: &dyn Rng,
+) -> Result<SealedToKey, NotSealed> {
+    type Kem = X25519HkdfSha256;
+    let key = <Kem as hpke::Kem>::PublicKey::from_bytes(public_key).map_err(|_| NotSealed)?;
+    let mut source = Source { rng, failed: false };
+    let sender = setup_sender_with_rng::<AesGcm256, HkdfSha256, Kem>(&OpModeS::Base, &key, INFO, &mut source);
+    let (enc, mut context) = sender.map_err(|_| NotSealed)?;
+    if source.failed {
+        return Err(NotSealed);
+    }
+    let ciphertext = context.seal(plaintext, aad.as_bytes()).map_err(|_| NotSealed)?;
+    Ok(SealedToKey { enc: enc.to_bytes().to_vec(), ciphertext })
+}
+
+/// The vault's randomness as the library wants it, which knows no failure: a failure is remembered, and what was made
+/// is thrown away.
+struct Source<'a> {
+    rng: &'a dyn Rng,
+    failed: bool,
+}
+
+impl rand_core::TryRng for Source<'_> {
+    type Error = std::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
+        self.failed |= self.rng.fill(out).is_err();
+        Ok(())
+    }
+}
+
+impl rand_core::TryCryptoRng for Source<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{crypto::random::SystemRng, domain::rng::RandomUnavailable};
+    use hpke::{Kem as _, OpModeR, setup_receiver};
+
+    fn pair() -> (Vec<u8>, [u8; 32]) {
+        let (secret, public) = X25519HkdfSha256::derive_keypair(&[7; 32]);
+        (secret.to_bytes().to_vec(), public.to_bytes().into())
+    }
+
+    fn open(secret: &[u8], sealed: &SealedToKey, aad: &Canonical) -> Option<Vec<u8>> {
+        let secret = <X25519HkdfSha256 as hpke::Kem>::PrivateKey::from_bytes(secret).unwrap();
+        let enc = <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(&sealed.enc).unwrap();
+        let receiver =
+            setup_receiver::<AesGcm256, HkdfSha256, X25519HkdfSha256>(&OpModeR::Base, &secret, &enc, INFO);
+        receiver.unwrap().open(&sealed.ciphertext, aad.as_bytes()).ok()
+    }
+
+    #[test]
+    fn only_the_recipient_opens_and_only_with_the_same_context() {
+        let (rng, (secret, public)) = (SystemRng::new(), pair());
+        let aad = Canonical::new("lerna").text("bank");
+        let sealed = seal_to(&public, &aad, b"synthetic", &rng).unwrap();
+        assert_eq!(open(&secret, &sealed, &aad).as_deref(), Some(&b"synthetic"[..]));
+        assert_eq!(open(&secret, &sealed, &Canonical::new("lerna").text("other")), None);
+        assert_eq!(open(&[9; 32], &sealed, &aad), None);
+        let mut cut = sealed.clone();
+        cut.ciphertext.pop();
+        assert_eq!(open(&secret, &cut, &aad), None);
+        assert_ne!(sealed, seal_to(&public, &aad, b"synthetic", &rng).unwrap(), "fresh each time");
+    }
+
+    #[test]
+    fn bad_keys_and_missing_randomness_seal_nothing() {
+        struct Broken;
+        impl Rng for Broken {
+            fn fill(&self, _out: &mut [u8]) -> Result<(), RandomUnavailable> {
+                Err(RandomUnavailable)
+            }
+        }
+        let (_, public) = pair();
+        let aad = Canonical::new("x");
+        assert_eq!(seal_to(&public, &aad, b"x", &Broken).err(), Some(NotSealed));
+        assert!(check_key(&[0; 32], &SystemRng::new()).is_err(), "a point of small order");
+        assert!(check_key(&public, &SystemRng::new()).is_ok());
+    }
+}
