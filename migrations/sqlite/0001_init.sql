@@ -150,8 +150,11 @@ CREATE TABLE audit_entries (
     position    INTEGER NOT NULL CHECK (position >= 0),
     entry       BLOB    NOT NULL CHECK (length(entry) <= 65535),
     leaf_hash   BLOB    NOT NULL CHECK (length(leaf_hash) = 32),
+    subject_id  BLOB    CHECK (length(subject_id) = 16),
     PRIMARY KEY (platform_id, position)
 ) STRICT, WITHOUT ROWID;
+-- For the question who saw a subject's values. Copied from the entry; the entry is what counts.
+CREATE INDEX audit_entries_by_subject ON audit_entries (platform_id, subject_id, position) WHERE subject_id IS NOT NULL;
 
 -- Complete tiles: 256 hashes; root is the hash of the next level.
 CREATE TABLE audit_tiles (

@@ -15,7 +15,7 @@ use crate::{
     },
     policy::model::Policy,
     store::{Store, postgres, sqlite},
-    vault::{Vault, enrol::DeclaredCaller},
+    vault::{Vault, enrol::DeclaredCaller, operations::work_forever},
 };
 
 #[derive(clap::Args, Debug)]
@@ -116,8 +116,10 @@ pub(super) async fn serve_until(
         drain: Duration::from_secs(config.server.drain_seconds),
     };
     let summaries = tokio::spawn(log_refusals(Arc::clone(&vault)));
+    let work = tokio::spawn(work_forever(Arc::clone(&vault)));
     let served = serve(listener, tls, Arc::clone(&vault), options, shutdown).await;
     summaries.abort();
+    work.abort();
     // What calls sent to the lanes commits before the end, also where the calls themselves were cut off.
     vault.close().await;
     Ok(served?)

@@ -6,18 +6,14 @@ use tonic::{Request, Response, Status};
 
 use super::{
     authn::{Call, RequestIdRule, authenticate},
-    convert::{Checker, consent, new_consent},
+    convert::{Checker, consent, new_consent, page_size},
     limits::within_limit,
     pb::{self, consent_service_server},
     status::status,
 };
 use crate::{
     domain::ids::ConsentId,
-    vault::{
-        Vault,
-        consent::MAX_PAGE,
-        error::{VaultError, Violation},
-    },
+    vault::{Vault, consent::MAX_PAGE, error::VaultError},
 };
 
 /// Serves consents.
@@ -73,13 +69,7 @@ impl ConsentService {
         let after: Option<ConsentId> =
             if message.page_token.is_empty() { None } else { check.parse("page_token", &message.page_token) };
         check.finish(Some(()))?;
-        let size = match usize::try_from(message.page_size) {
-            Ok(0) => MAX_PAGE,
-            Ok(size) => size,
-            Err(_) => {
-                return Err(VaultError::Invalid(vec![Violation::new("page_size", "must not be negative")]));
-            }
-        };
+        let size = page_size(message.page_size, MAX_PAGE)?;
         let (consents, more) = self
             .vault
             .list_consents(

@@ -80,6 +80,41 @@ impl Checker {
         Reference::parse(text).map_err(|e| self.refuse(field, &e.to_string())).ok()
     }
 
+    /// A time that must be there.
+    pub(super) fn required_time(&mut self, field: &str, given: Option<PbTimestamp>) -> Option<Timestamp> {
+        self.require(field, given).and_then(|given| self.time(field, given))
+    }
+
+    /// A time that must be there and may lie five minutes ahead at most.
+    pub(super) fn past_time(
+        &mut self,
+        field: &str,
+        given: Option<PbTimestamp>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let time = self.required_time(field, given)?;
+        if time > now.plus_micros(CONSENT_AHEAD_MICROS) {
+            self.refuse(field, "lies more than five minutes ahead");
+            return None;
+        }
+        Some(time)
+    }
+
+    /// A code of an enum, where it is one of those that mean something.
+    pub(super) fn code<T>(&mut self, field: &str, code: Option<T>) -> Option<T> {
+        if code.is_none() {
+            self.refuse(field, "is required, as one of its codes");
+        }
+        code
+    }
+
+    /// Refuses the name of a platform where a call is about the caller's own alone.
+    pub(super) fn own_platform(&mut self, platform: &str) {
+        if !platform.is_empty() {
+            self.refuse("platform", "is left out: this call is about the caller's own platform");
+        }
+    }
+
     /// A reference that must be there.
     pub(super) fn required_reference(&mut self, field: &str, text: &str) -> Option<Reference> {
         Reference::parse(text).map_err(|e| self.refuse(field, &e.to_string())).ok()
@@ -343,4 +378,27 @@ pub(super) const fn source(source: ValueSource) -> pb::ValueSource {
         ValueSource::StateDatabase => pb::ValueSource::StateDatabase,
         ValueSource::Public => pb::ValueSource::Public,
     }
+}
+
+/// Items on a page: 0 asks for as many as there may be.
+pub(super) fn page_size(asked: i32, most: usize) -> Result<usize, VaultError> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(most),
+        Ok(size) => Ok(size.min(most)),
+        Err(_) => Err(VaultError::invalid("page_size", "must not be negative")),
+    }
+}
+
+/// Where a page begins.
+pub(super) fn page_token(token: &str) -> Result<u64, VaultError> {
+    if token.is_empty() {
+        return Ok(0);
+    }
+    token.parse().map_err(|_| VaultError::invalid("page_token", "not a page of this list"))
+}
+
+/// The view of a code in the log; questions that release no value have codes of their own.
+pub(super) fn view_code(code: &str) -> pb::View {
+    let views = [View::Full, View::Masked, View::AgeAtLeast, View::BirthDate, View::BirthYear, View::Sex];
+    views.into_iter().find(|v| v.as_str() == code).map_or(pb::View::Unspecified, view)
 }

@@ -3,7 +3,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use tonic::transport::Server;
+use tonic::{
+    service::{Routes, RoutesBuilder},
+    transport::Server,
+};
 use tonic_health::server::HealthReporter;
 
 use super::{
@@ -13,10 +16,13 @@ use super::{
         KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
         MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STREAMS_PER_CONNECTION,
     },
+    operation_service::OperationService,
     pb::{
         DESCRIPTORS, audit_service_server::AuditServiceServer, consent_service_server::ConsentServiceServer,
+        operation_service_server::OperationServiceServer, subject_service_server::SubjectServiceServer,
         vault_service_server::VaultServiceServer,
     },
+    subject_service::SubjectService,
     tls::{ServerTls, incoming},
     vault_service::VaultService,
 };
@@ -68,15 +74,13 @@ pub async fn serve(
     } else {
         None
     };
-    let values = VaultServiceServer::new(VaultService::new(Arc::clone(&vault)))
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
-        .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    let consents = ConsentServiceServer::new(ConsentService::new(Arc::clone(&vault)))
-        .max_decoding_message_size(MAX_REQUEST_BYTES);
     let refusing = Arc::clone(&vault);
     let refused = move || refusing.count_stranger(Refusal::Handshake);
-    let audit =
-        AuditServiceServer::new(AuditService::new(vault)).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let mut routes = routes(&vault);
+    routes.add_service(health_service);
+    if let Some(reflection) = reflection {
+        routes.add_service(reflection);
+    }
 
     let (drain, draining) = tokio::sync::oneshot::channel();
     let signal = async move {
@@ -93,11 +97,7 @@ pub async fn serve(
         .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .add_optional_service(reflection)
-        .add_service(health_service)
-        .add_service(values)
-        .add_service(consents)
-        .add_service(audit)
+        .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming(listener, tls, refused), signal);
     let hard_cap = async move {
         if draining.await.is_ok() {
@@ -113,15 +113,34 @@ pub async fn serve(
     }
 }
 
-async fn set_serving(health: &HealthReporter) {
-    health.set_serving::<VaultServiceServer<VaultService>>().await;
-    health.set_serving::<ConsentServiceServer<ConsentService>>().await;
-    health.set_serving::<AuditServiceServer<AuditService>>().await;
+/// Every service of the contract, with its limits and its health.
+macro_rules! services {
+    ($($server:ident of $service:ident;)+) => {
+        fn routes(vault: &Arc<Vault>) -> RoutesBuilder {
+            let mut routes = Routes::builder();
+            $(
+                let service = $server::new($service::new(Arc::clone(vault)));
+                let service = service.max_decoding_message_size(MAX_REQUEST_BYTES);
+                routes.add_service(service.max_encoding_message_size(MAX_RESPONSE_BYTES));
+            )+
+            routes
+        }
+
+        async fn set_serving(health: &HealthReporter) {
+            $(health.set_serving::<$server<$service>>().await;)+
+        }
+
+        async fn set_not_serving(health: &HealthReporter) {
+            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            $(health.set_not_serving::<$server<$service>>().await;)+
+        }
+    };
 }
 
-async fn set_not_serving(health: &HealthReporter) {
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-    health.set_not_serving::<VaultServiceServer<VaultService>>().await;
-    health.set_not_serving::<ConsentServiceServer<ConsentService>>().await;
-    health.set_not_serving::<AuditServiceServer<AuditService>>().await;
+services! {
+    VaultServiceServer of VaultService;
+    ConsentServiceServer of ConsentService;
+    SubjectServiceServer of SubjectService;
+    OperationServiceServer of OperationService;
+    AuditServiceServer of AuditService;
 }

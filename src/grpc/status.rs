@@ -149,6 +149,7 @@ pub const fn denial_row(denial: Denial) -> Row {
             reason,
             "the subject's keys are destroyed; nothing can bring the data back",
         ),
+        Denial::OperationNotFound => row(Code::NotFound, reason, "no such operation"),
         Denial::BudgetExhausted => row(
             Code::ResourceExhausted,
             reason,

@@ -149,6 +149,8 @@ coded!(
         SubjectNotErased = "SUBJECT_NOT_ERASED",
         /// The subject's keys are destroyed: nothing can bring the data back.
         SubjectDestroyed = "SUBJECT_DESTROYED",
+        /// No such operation, or none that this caller may see.
+        OperationNotFound = "OPERATION_NOT_FOUND",
         /// The caller spent what it may in this window.
         BudgetExhausted = "BUDGET_EXHAUSTED",
         /// A stored row or value fails its authentication.

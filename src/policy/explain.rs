@@ -142,6 +142,7 @@ impl Clauses {
             | Denial::PlatformNotFound
             | Denial::RequestIdReused
             | Denial::BudgetExhausted
+            | Denial::OperationNotFound
             | Denial::SourceNotAllowed
             | Denial::SubjectKindNotAllowed
             | Denial::ValueNotUnique

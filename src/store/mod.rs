@@ -11,7 +11,7 @@ pub mod sqlite;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::{
-    ids::{CallerId, ConsentId, PlatformId, RecordId, RequestId, SubjectId, TokenRowId},
+    ids::{CallerId, ConsentId, OperationId, PlatformId, RecordId, RequestId, SubjectId, TokenRowId},
     names::{FieldName, PlatformName},
     operation::BudgetWindow,
     time::Timestamp,
@@ -85,6 +85,10 @@ pub struct ReadKeys {
     pub requests: BTreeSet<(CallerId, RequestId)>,
     /// Windows of budgets.
     pub budgets: BTreeSet<BudgetWindow>,
+    /// Objects whose open operations are wanted.
+    pub operations_on: BTreeSet<[u8; 16]>,
+    /// Whether to bring the open operations on every subject found.
+    pub operations_of_found: bool,
 }
 
 /// What a batch read brought: rows as stored, their MACs not yet checked. A row that cannot be is the fault of the
@@ -123,6 +127,8 @@ pub struct Snapshot {
     pub requests: HashMap<(CallerId, RequestId), Result<RequestRow, Damage>>,
     /// Spent of budgets.
     pub budgets: HashMap<BudgetWindow, u64>,
+    /// Open operations by object.
+    pub operations_on: HashMap<[u8; 16], OperationRow>,
 }
 
 /// One row written with a commit. Each states what it must meet; where it does not, the whole commit is undone. `was`
@@ -153,8 +159,8 @@ pub enum Write {
     InsertIndex(IndexRow),
     /// Ends a record's claims to unique values.
     EndClaims(RecordId),
-    /// Claims unique values again.
-    Claim(IndexRow),
+    /// Claims a record's unique value again.
+    Claim(RecordId),
     /// Takes a record's values out of the index.
     DeleteIndex(RecordId),
     /// A request that was done.
@@ -356,6 +362,18 @@ pub trait Store: Send + Sync {
     async fn entries(&self, platform: PlatformId, from: u64, limit: u32)
     -> Result<Vec<EntryRow>, StoreError>;
 
+    /// Up to `limit` entries about a subject, with their positions, from a position on.
+    async fn entries_of(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, EntryRow)>, StoreError>;
+
+    /// How many tokens a subject's current records have, of all states.
+    async fn token_count(&self, platform: PlatformId, subject: SubjectId) -> Result<u64, StoreError>;
+
     /// Up to `limit` complete tiles of a level, from an index on.
     async fn tiles(
         &self,
@@ -380,6 +398,13 @@ pub trait Store: Send + Sync {
         due: Option<Timestamp>,
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError>;
+
+    /// An operation by its id.
+    async fn operation(
+        &self,
+        platform: PlatformId,
+        id: OperationId,
+    ) -> Result<Option<OperationRow>, StoreError>;
 
     /// Up to `limit` rows after an id, in the order of ids.
     async fn row_marks(

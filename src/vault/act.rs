@@ -85,6 +85,8 @@ pub trait Act: Send + Sync {
 pub enum Claim {
     /// The subject behind a reference hash.
     Subject([u8; 32]),
+    /// A subject's own row.
+    SubjectRow(SubjectId),
     /// A consent.
     Consent(ConsentId),
     /// A token.

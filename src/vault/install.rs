@@ -123,7 +123,7 @@ pub(super) async fn new_platform(
         let bytes = entry.encode().map_err(|_| LoadError::AuditKey)?;
         let leaf = leaf_hash(&bytes);
         tree.append(leaf, &mut Vec::new());
-        rows.push(EntryRow { entry: bytes, leaf_hash: leaf.0 });
+        rows.push(EntryRow { entry: bytes, leaf_hash: leaf.0, subject: None });
     }
     let counters = Counters { size: tree.size(), config_epoch: 1, tighten_seq: 0 };
     let head = signatory.head_row(id, &name, &tree, counters, now, &row_key)?;

@@ -527,7 +527,8 @@ impl Committer {
                 .map_err(|_| StoreError::Damaged(Damage { table: "audit_entries", column: "entry" }))?;
             let leaf = leaf_hash(&bytes);
             tree.append(leaf, &mut complete);
-            entries.push(EntryRow { entry: bytes, leaf_hash: leaf.0 });
+            let subject = entry.subject.map(|id| *id);
+            entries.push(EntryRow { entry: bytes, leaf_hash: leaf.0, subject });
         }
         let counters = Counters {
             size: tree.size(),

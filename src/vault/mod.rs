@@ -13,12 +13,14 @@ pub mod describe;
 pub mod detokenize;
 mod door;
 pub mod enrol;
+pub mod erasure;
 pub mod error;
 mod facts;
 mod heads;
 pub mod install;
 pub mod lane;
 pub mod lookup;
+pub mod operations;
 pub mod platforms;
 pub mod refusals;
 pub mod release;
@@ -26,11 +28,13 @@ pub mod replay;
 pub mod revise;
 mod spending;
 mod storing;
+pub mod subjects;
 pub mod tokenize;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -68,6 +72,20 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<Clock>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) signatory: Signatory,
+    pub(crate) options: VaultOptions,
+}
+
+/// What an operator may choose.
+#[derive(Debug, Clone, Copy)]
+pub struct VaultOptions {
+    /// Time between an erasure and the destruction of the subject's keys; always inside one working day.
+    pub erasure_cooling: Duration,
+}
+
+impl Default for VaultOptions {
+    fn default() -> Self {
+        Self { erasure_cooling: Duration::from_hours(4) }
+    }
 }
 
 impl Shared {
@@ -106,12 +124,26 @@ impl Vault {
         clock: Arc<Clock>,
         rng: Arc<dyn Rng>,
     ) -> Result<Self, LoadError> {
+        Self::open_with(store, kms, clock, rng, VaultOptions::default()).await
+    }
+
+    /// The same with choices of the operator.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub async fn open_with(
+        store: Arc<dyn Store>,
+        kms: Arc<dyn Kms>,
+        clock: Arc<Clock>,
+        rng: Arc<dyn Rng>,
+        options: VaultOptions,
+    ) -> Result<Self, LoadError> {
         let installation = store.installation().await?.ok_or(LoadError::NotInitialised)?;
         let audit_key = context::audit_key(store.as_ref(), kms.as_ref(), &installation.name).await?;
         let signatory = Signatory::new(installation.name.clone(), audit_key)?;
         let staff = Context::load(store.as_ref(), kms.as_ref(), PlatformId::VAULT, None).await?;
         let staff = Arc::new(ArcSwap::from_pointee(staff));
-        let shared = Arc::new(Shared { staff, store, kms, clock, rng, signatory });
+        let shared = Arc::new(Shared { staff, store, kms, clock, rng, signatory, options });
         let vault = Self {
             shared,
             platforms: ArcSwap::default(),

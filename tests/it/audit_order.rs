@@ -8,7 +8,10 @@ use std::sync::{
 
 use sandyq::{
     audit::entry::Entry,
-    domain::{ids::PlatformId, time::Timestamp},
+    domain::{
+        ids::{OperationId, PlatformId, SubjectId},
+        time::Timestamp,
+    },
     store::{
         Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys, RowMark,
         Snapshot, Store, StoreError, StoredConfig, StoredTree,
@@ -137,6 +140,14 @@ impl Store for Gate {
         self.inner.operations(platform, due, limit).await
     }
 
+    async fn operation(
+        &self,
+        platform: PlatformId,
+        id: OperationId,
+    ) -> Result<Option<OperationRow>, StoreError> {
+        self.inner.operation(platform, id).await
+    }
+
     async fn row_marks(
         &self,
         platform: PlatformId,
@@ -180,6 +191,20 @@ impl Store for Gate {
         limit: u32,
     ) -> Result<Vec<EntryRow>, StoreError> {
         self.inner.entries(platform, from, limit).await
+    }
+
+    async fn entries_of(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, EntryRow)>, StoreError> {
+        self.inner.entries_of(platform, subject, from, limit).await
+    }
+
+    async fn token_count(&self, platform: PlatformId, subject: SubjectId) -> Result<u64, StoreError> {
+        self.inner.token_count(platform, subject).await
     }
 
     async fn tiles(

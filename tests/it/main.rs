@@ -23,6 +23,7 @@ mod disk_full;
 mod kill;
 mod leaks;
 mod mirror;
+mod subjects;
 mod tampering;
 mod tokens;
 mod values;

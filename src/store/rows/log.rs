@@ -46,6 +46,8 @@ pub struct EntryRow {
     pub entry: Vec<u8>,
     /// Its leaf hash.
     pub leaf_hash: [u8; 32],
+    /// The subject that it is about; none where it was not asked for.
+    pub subject: Option<[u8; 16]>,
 }
 
 /// A complete tile.

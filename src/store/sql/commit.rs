@@ -25,7 +25,7 @@ impl From<sqlx::Error> for Failed {
 }
 
 /// `$1` platform, `$2`–`$9` the new head, `$10`–`$12` the counters expected, `$13` the second, `$14` entries, `$15`
-/// their leaf hashes, `$16` the epoch of the vault's own platform.
+/// their leaf hashes, `$16` the epoch of the vault's own platform, `$17` the subjects of the entries.
 fn swap_head<'a>(sql: &'static str, commit: &'a Commit) -> Statement<'a> {
     let (head, expected) = (&commit.head, commit.expected);
     let (entries, hashes) = split(&commit.entries);
@@ -46,6 +46,13 @@ fn swap_head<'a>(sql: &'static str, commit: &'a Commit) -> Statement<'a> {
         .blobs(entries)
         .blobs(hashes)
         .size(commit.vault_epoch)
+        .blobs(
+            commit
+                .entries
+                .iter()
+                .map(|row| row.subject.as_ref().map_or(&[][..], <[u8; 16]>::as_slice))
+                .collect(),
+        )
 }
 
 fn split(rows: &[EntryRow]) -> (Vec<&[u8]>, Vec<&[u8]>) {

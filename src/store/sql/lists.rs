@@ -2,7 +2,11 @@
 
 use super::{Engine, Purpose, SqlStore, database, decode::Columns, statement::Statement};
 use crate::{
-    domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
+    domain::{
+        ids::{OperationId, PlatformId, SubjectId},
+        names::PlatformName,
+        time::Timestamp,
+    },
     store::{
         GrantingTable, Installation, MAX_POLICIES, RowMark, StoreError, StoredConfig, StoredTree,
         rows::{
@@ -156,8 +160,47 @@ impl<E: Engine> SqlStore<E> {
         );
         let rows = self.list("read entries", statement.int(platform.get()).size(from).int(limit)).await?;
         each(&rows, "audit_entries", |mut c| {
-            Ok(EntryRow { entry: c.bytes("entry")?.to_vec(), leaf_hash: c.array("leaf_hash")? })
+            Ok(EntryRow {
+                entry: c.bytes("entry")?.to_vec(),
+                leaf_hash: c.array("leaf_hash")?,
+                subject: None,
+            })
         })
+    }
+
+    pub(super) async fn read_entries_of(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, EntryRow)>, StoreError> {
+        let statement = Statement::any(
+            "/* read::entries_of */ SELECT position, entry, leaf_hash, subject_id FROM audit_entries \
+             WHERE platform_id = $1 AND subject_id = $2 AND position >= $3 ORDER BY position LIMIT $4",
+        );
+        let statement = statement.int(platform.get()).bytes(subject.as_bytes()).size(from).int(limit);
+        let rows = self.list("read entries of a subject", statement).await?;
+        each(&rows, "audit_entries", |mut c| {
+            let position = c.number("position")?;
+            let (entry, leaf_hash) = (c.bytes("entry")?.to_vec(), c.array("leaf_hash")?);
+            Ok((position, EntryRow { entry, leaf_hash, subject: Some(c.array("subject_id")?) }))
+        })
+    }
+
+    pub(super) async fn count_tokens_of(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+    ) -> Result<u64, StoreError> {
+        let statement = Statement::any(
+            "/* read::count_tokens_of */ SELECT count(*) FROM records r JOIN tokens t \
+             ON t.platform_id = r.platform_id AND t.record_id = r.record_id \
+             WHERE r.platform_id = $1 AND r.subject_id = $2 AND r.state = 'current'",
+        );
+        let rows = self.list("count tokens", statement.int(platform.get()).bytes(subject.as_bytes())).await?;
+        let missing = crate::store::Damage { table: "tokens", column: "count" };
+        Ok(Columns::new(rows.first().ok_or(missing)?, "tokens").number("count")?)
     }
 
     pub(super) async fn read_tiles(
@@ -218,6 +261,19 @@ impl<E: Engine> SqlStore<E> {
         };
         let rows = self.list("read operations", statement).await?;
         each(&rows, "operations", |mut c| c.operation())
+    }
+
+    pub(super) async fn read_operation(
+        &self,
+        platform: PlatformId,
+        id: OperationId,
+    ) -> Result<Option<OperationRow>, StoreError> {
+        let statement = Statement::any(
+            "/* read::operation */ SELECT platform_id, operation_id, kind, object_id, state, created_at, due_at, ended_at, \
+             fence, lease_until, done, total FROM operations WHERE platform_id = $1 AND operation_id = $2",
+        );
+        let rows = self.list("read an operation", statement.int(platform.get()).bytes(id.as_bytes())).await?;
+        Ok(each(&rows, "operations", |mut c| c.operation())?.pop())
     }
 
     pub(super) async fn read_row_marks(

@@ -21,7 +21,10 @@ use super::{
         work::{OperationRow, ReplicaRow},
     },
 };
-use crate::domain::{ids::PlatformId, time::Timestamp};
+use crate::domain::{
+    ids::{OperationId, PlatformId, SubjectId},
+    time::Timestamp,
+};
 
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +155,20 @@ impl<E: Engine> Store for SqlStore<E> {
         self.read_entries(platform, from, limit).await
     }
 
+    async fn entries_of(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, EntryRow)>, StoreError> {
+        self.read_entries_of(platform, subject, from, limit).await
+    }
+
+    async fn token_count(&self, platform: PlatformId, subject: SubjectId) -> Result<u64, StoreError> {
+        self.count_tokens_of(platform, subject).await
+    }
+
     async fn tiles(
         &self,
         platform: PlatformId,
@@ -178,6 +195,14 @@ impl<E: Engine> Store for SqlStore<E> {
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError> {
         self.read_operations(platform, due, limit).await
+    }
+
+    async fn operation(
+        &self,
+        platform: PlatformId,
+        id: OperationId,
+    ) -> Result<Option<OperationRow>, StoreError> {
+        self.read_operation(platform, id).await
     }
 
     async fn row_marks(

@@ -70,6 +70,21 @@ const CONSENT: [&[&str]; 3] = [
     ],
 ];
 
+const OPERATION: [&[&str]; 3] = [
+    &["o.operation_id", "o.object_id"],
+    &["o.kind", "o.state"],
+    &[
+        "o.platform_id",
+        "o.created_at",
+        "o.due_at",
+        "o.ended_at",
+        "o.fence",
+        "o.lease_until",
+        "o.done",
+        "o.total",
+    ],
+];
+
 /// Kinds of rows in the answer.
 mod kind {
     pub(super) const HEAD: i64 = 0;
@@ -82,6 +97,7 @@ mod kind {
     pub(super) const VALUE: i64 = 7;
     pub(super) const REQUEST: i64 = 8;
     pub(super) const BUDGET: i64 = 9;
+    pub(super) const OPERATION: i64 = 10;
 }
 
 /// The statement in a dialect.
@@ -182,6 +198,19 @@ pub(in crate::store) fn snapshot_sql(dialect: &Dialect) -> String {
             "{10} {join} budgets b ON b.platform_id = $1 AND b.caller_id = {hex:0} AND b.kind = {text:1} \
              AND b.window_start = {int:2}",
         ),
+        branch(
+            kind::OPERATION,
+            OPERATION,
+            "theirs {join} operations o {indexed:operations_of_object:indexed} ON o.platform_id = $1 \
+             AND o.kind = 'destroy_subject' AND o.object_id = theirs.subject_id AND o.state IN ('waiting', 'running') \
+             WHERE $12 = 1",
+        ),
+        branch(
+            kind::OPERATION,
+            OPERATION,
+            "{11} {join} operations o {indexed:operations_of_object:indexed} ON o.platform_id = $1 \
+             AND o.kind = 'destroy_subject' AND o.object_id = {hex:0} AND o.state IN ('waiting', 'running')",
+        ),
     ];
     let wanted = WANTED.replace("{hits}", &(MAX_INDEX_HITS + 1).to_string());
     dialect.render(&(wanted + &branches.join("\nUNION ALL ")))
@@ -221,6 +250,8 @@ pub(super) fn snapshot_statement<'a>(
         .own_text(json_list(keys.budgets.iter().map(|w| {
             format!("{},\"{}\",{}", hex(w.caller.as_bytes()), w.kind.as_str(), w.start.as_micros())
         })))
+        .own_text(json_list(keys.operations_on.iter().map(|object| hex(object))))
+        .int(i64::from(keys.operations_of_found))
 }
 
 /// A JSON list of lists.
@@ -260,6 +291,7 @@ pub(super) fn assemble<R: SqlRow>(rows: &[R], platform: PlatformId) -> Result<Sn
         values: HashMap::new(),
         requests: HashMap::new(),
         budgets: HashMap::new(),
+        operations_on: HashMap::new(),
     };
     for row in rows {
         let kind = of_kind(row).ok_or(Damage { table: "snapshot", column: "kind" })?;
@@ -339,6 +371,10 @@ fn add_row<R: SqlRow>(
         kind::BUDGET => {
             let budget = Columns::grouped(row, "budgets").budget()?;
             snapshot.budgets.insert(budget.window, budget.spent);
+        }
+        kind::OPERATION => {
+            let row = Columns::grouped(row, "operations").operation()?;
+            snapshot.operations_on.insert(row.operation.object, row);
         }
         _ => {}
     }

@@ -147,8 +147,9 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
         INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
         SELECT $1, $13, $2, $8 FROM heads WHERE platform_id = $1 AND checkpoint = $8 \
         ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint; \
-        INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
-        SELECT $1, $10 + e.key, unhex(e.value), unhex(h.value) FROM json_each($14) e JOIN json_each($15) h ON h.key = e.key \
+        INSERT INTO audit_entries (platform_id, position, entry, leaf_hash, subject_id) \
+        SELECT $1, $10 + e.key, unhex(e.value), unhex(h.value), nullif(unhex(s.value), x'') FROM json_each($14) e \
+        JOIN json_each($15) h ON h.key = e.key JOIN json_each($17) s ON s.key = e.key \
         WHERE EXISTS (SELECT 1 FROM heads WHERE platform_id = $1 AND checkpoint = $8)",
     insert_entries: "/* insert_entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
         SELECT $1, e.key, unhex(e.value), unhex(h.value) FROM json_each($2) e JOIN json_each($3) h ON h.key = e.key",
@@ -176,9 +177,10 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
         second_head AS (INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
         SELECT platform_id, $13, $2, $8 FROM swapped \
         ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint), \
-        entries AS (INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
-        SELECT s.platform_id, $10 + e.place - 1, e.entry, e.hash \
-        FROM swapped s, unnest($14::bytea[], $15::bytea[]) WITH ORDINALITY AS e (entry, hash, place)) \
+        entries AS (INSERT INTO audit_entries (platform_id, position, entry, leaf_hash, subject_id) \
+        SELECT s.platform_id, $10 + e.place - 1, e.entry, e.hash, nullif(e.subject, '') \
+        FROM swapped s, unnest($14::bytea[], $15::bytea[], $17::bytea[]) WITH ORDINALITY \
+        AS e (entry, hash, subject, place)) \
         SELECT platform_id FROM swapped",
     insert_entries: "/* insert_entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
         SELECT $1, e.place - 1, e.entry, e.hash \

@@ -77,15 +77,11 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             ))
             .bytes(record.as_bytes()),
         ],
-        Write::Claim(row) => vec![
+        Write::Claim(record) => vec![
             of(Statement::new(
-                "/* write::claim */ UPDATE index_entries SET claims_unique = 1 \
-                 WHERE platform_id = $1 AND field = $2 AND index_version = $3 AND value_hash = $4 AND record_id = $5",
+                "/* write::claim */ UPDATE index_entries SET claims_unique = 1 WHERE platform_id = $1 AND record_id = $2",
             ))
-            .text(row.field.as_str())
-            .int(row.index_version)
-            .bytes(&row.hash)
-            .bytes(row.record.as_bytes()),
+            .bytes(record.as_bytes()),
         ],
         Write::DeleteIndex(record) => vec![
             of(Statement::any(
@@ -111,18 +107,28 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
                     .int(window.start.as_micros())
                     .size(*after)
             };
-            vec![if *before == 0 {
-                key(Statement::new(
-                    "/* write::spend_first */ INSERT INTO budgets (platform_id, caller_id, kind, window_start, spent) \
-                     VALUES ($1, $2, $3, $4, $5)",
-                ))
-            } else {
-                key(Statement::new(
-                    "/* write::spend */ UPDATE budgets SET spent = $5 WHERE platform_id = $1 AND caller_id = $2 \
-                     AND kind = $3 AND window_start = $4 AND spent = $6",
-                ))
-                .size(*before)
-            }]
+            if *before > 0 {
+                return vec![
+                    key(Statement::new(
+                        "/* write::spend */ UPDATE budgets SET spent = $5 WHERE platform_id = $1 AND caller_id = $2 \
+                         AND kind = $3 AND window_start = $4 AND spent = $6",
+                    ))
+                    .size(*before),
+                ];
+            }
+            // With the first of a window, the windows before it are forgotten.
+            let old = of(Statement::any(
+                "/* write::forget_spent */ DELETE FROM budgets WHERE platform_id = $1 AND caller_id = $2 AND kind = $3 \
+                 AND window_start < $4",
+            ))
+            .own_bytes(window.caller.as_bytes().to_vec())
+            .text(window.kind.as_str())
+            .int(window.start.as_micros());
+            let first = key(Statement::new(
+                "/* write::spend_first */ INSERT INTO budgets (platform_id, caller_id, kind, window_start, spent) \
+                 VALUES ($1, $2, $3, $4, $5)",
+            ));
+            vec![old, first]
         }
         Write::InsertPolicy(row) => vec![insert_policy(row)],
         Write::PutCaller(row, was) => vec![put_caller(row, was.as_ref())],

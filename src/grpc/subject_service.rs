@@ -1,0 +1,300 @@
+//! `sandyq.v1.SubjectService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    authn::{Call, RequestIdRule, authenticate},
+    convert::{Checker, page_size, page_token, source, time, view_code},
+    limits::within_limit,
+    pb::{self, subject_service_server},
+    status::status,
+};
+use crate::{
+    domain::{
+        consent::SubjectState,
+        event::SubjectEvent,
+        subject::{Restriction, RestrictionRequester, RestrictionTrigger, SubjectKind},
+    },
+    vault::{
+        Vault,
+        error::VaultError,
+        subjects::{Block, Disclosure, MAX_PAGE, SubjectName, SubjectView},
+    },
+};
+
+/// Serves subjects.
+pub struct SubjectService {
+    vault: Arc<Vault>,
+}
+
+impl SubjectService {
+    /// A service over an open vault.
+    #[must_use]
+    pub const fn new(vault: Arc<Vault>) -> Self {
+        Self { vault }
+    }
+
+    fn call<T: prost::Message>(
+        &self,
+        request: &Request<T>,
+        id: &str,
+        rule: RequestIdRule,
+    ) -> Result<Call, Status> {
+        authenticate(&self.vault, request, id, rule).map_err(|e| status(&e))
+    }
+
+    async fn get(&self, call: Call, m: pb::GetSubjectRequest) -> Result<pb::GetSubjectResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let view = self.vault.subject(&call.caller, call.asker, &m.platform, subject).await?;
+        Ok(pb::GetSubjectResponse { subject: Some(subject_pb(&view)) })
+    }
+
+    async fn disclosures(
+        &self,
+        call: Call,
+        m: pb::ListDisclosuresRequest,
+    ) -> Result<pb::ListDisclosuresResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let (size, from) = (page_size(m.page_size, MAX_PAGE)?, page_token(&m.page_token)?);
+        let (found, next) =
+            self.vault.disclosures(&call.caller, call.asker, &m.platform, subject, from, size).await?;
+        let platform = if m.platform.is_empty() {
+            Some(call.caller.platform)
+        } else {
+            self.vault.platform_named(&m.platform)
+        };
+        let callers = platform.and_then(|id| self.vault.context(id).ok());
+        let caller_name = |disclosure: &Disclosure| {
+            let context = callers.as_ref()?;
+            let row = context.callers().find(|row| Some(row.caller.id) == disclosure.caller)?;
+            Some(row.caller.name.to_string())
+        };
+        let disclosures = found.iter().map(|disclosure| pb::Disclosure {
+            disclose_time: Some(time(disclosure.at)),
+            call: disclosure.says.call.clone(),
+            caller_id: disclosure.caller.map(|id| id.to_string()).unwrap_or_default(),
+            caller: caller_name(disclosure).unwrap_or_default(),
+            purpose: disclosure.says.purpose.clone().unwrap_or_default(),
+            view: disclosure.says.view.as_deref().map_or(pb::View::Unspecified, view_code).into(),
+            field: disclosure.says.field.clone().unwrap_or_default(),
+            recipient: disclosure.says.recipient.clone().unwrap_or_default(),
+            reference: disclosure.says.reference.clone().unwrap_or_default(),
+            audit_entry_id: disclosure.entry.to_string(),
+        });
+        Ok(pb::ListDisclosuresResponse {
+            disclosures: disclosures.collect(),
+            next_page_token: next.map(|position| position.to_string()).unwrap_or_default(),
+        })
+    }
+
+    async fn record(
+        &self,
+        call: Call,
+        m: pb::RecordEventRequest,
+    ) -> Result<pb::RecordEventResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let now = self.vault.clock().now();
+        let mut check = Checker::new("");
+        check.own_platform(&m.platform);
+        let event = check.parse("event", &m.event);
+        let at = check.past_time("event_time", m.event_time, now);
+        let (name, at) = check.finish(event.zip(at))?;
+        let event = SubjectEvent { name, at };
+        let id = self.vault.record_event(&call.caller, call.asker, subject, event).await?;
+        Ok(pb::RecordEventResponse { event_id: id.to_string() })
+    }
+
+    async fn restrict(
+        &self,
+        call: Call,
+        m: pb::RestrictSubjectRequest,
+    ) -> Result<pb::RestrictSubjectResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let mut check = Checker::new("");
+        let trigger = check.code("trigger", trigger(m.trigger));
+        let requester = check.code("requester", requester(m.requester));
+        let review_at = check.required_time("review_time", m.review_time);
+        let reference = check.reference("reference", &m.reference);
+        let ((trigger, requester), review_at) = check.finish(trigger.zip(requester).zip(review_at))?;
+        let block = Block { subject, trigger, requester, review_at, reference };
+        let restriction = self.vault.restrict_subject(&call.caller, call.asker, &m.platform, block).await?;
+        Ok(pb::RestrictSubjectResponse { restriction: Some(restriction_pb(&restriction)) })
+    }
+
+    async fn unrestrict(
+        &self,
+        call: Call,
+        m: pb::UnrestrictSubjectRequest,
+    ) -> Result<pb::UnrestrictSubjectResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let mut check = Checker::new("");
+        let reference = check.required_reference("reference", &m.reference);
+        let reference = check.finish(reference)?;
+        let (caller, platform) = (&call.caller, &m.platform);
+        let lifted =
+            self.vault.unrestrict_subject(caller, call.asker, platform, subject, Some(reference)).await?;
+        Ok(pb::UnrestrictSubjectResponse { unrestrict_time: Some(time(lifted)) })
+    }
+
+    async fn erase(
+        &self,
+        call: Call,
+        m: pb::EraseSubjectRequest,
+    ) -> Result<pb::EraseSubjectResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let mut check = Checker::new("");
+        let reference = check.reference("reference", &m.reference);
+        check.finish(Some(()))?;
+        let erasure =
+            self.vault.erase_subject(&call.caller, call.asker, &m.platform, subject, reference).await?;
+        let applied = pb::Erasure {
+            erase_time: Some(time(erasure.erased_at)),
+            destroy_time: Some(time(erasure.destroy_at)),
+            operation_id: erasure.operation.to_string(),
+        };
+        let outcome = Some(pb::erase_subject_response::Outcome::Applied(applied));
+        Ok(pb::EraseSubjectResponse { outcome })
+    }
+
+    async fn cancel(
+        &self,
+        call: Call,
+        m: pb::CancelErasureRequest,
+    ) -> Result<pb::CancelErasureResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let mut check = Checker::new("");
+        let reference = check.reference("reference", &m.reference);
+        check.finish(Some(()))?;
+        let cancelled =
+            self.vault.cancel_erasure(&call.caller, call.asker, &m.platform, subject, reference).await?;
+        let applied = pb::ErasureCancellation { cancel_time: Some(time(cancelled)) };
+        let outcome = Some(pb::cancel_erasure_response::Outcome::Applied(applied));
+        Ok(pb::CancelErasureResponse { outcome })
+    }
+}
+
+/// How a request names a subject.
+fn name(name: Option<pb::SubjectName>) -> Result<SubjectName, VaultError> {
+    let mut check = Checker::new("subject.");
+    let named = match name.and_then(|name| name.subject) {
+        Some(pb::subject_name::Subject::SubjectReference(reference)) => {
+            check.subject_reference(&reference);
+            Some(SubjectName::Reference(reference))
+        }
+        Some(pb::subject_name::Subject::SubjectId(id)) => check.parse("subject_id", &id).map(SubjectName::Id),
+        None => return Err(VaultError::invalid("subject", "is required")),
+    };
+    check.finish(named)
+}
+
+fn trigger(number: i32) -> Option<RestrictionTrigger> {
+    match pb::RestrictionTrigger::try_from(number).ok()? {
+        pb::RestrictionTrigger::Unspecified => None,
+        pb::RestrictionTrigger::AccuracyDisputed => Some(RestrictionTrigger::AccuracyDisputed),
+        pb::RestrictionTrigger::UnlawfulProcessing => Some(RestrictionTrigger::UnlawfulProcessing),
+        pb::RestrictionTrigger::LegalHold => Some(RestrictionTrigger::LegalHold),
+        pb::RestrictionTrigger::AuthorityDemand => Some(RestrictionTrigger::AuthorityDemand),
+        pb::RestrictionTrigger::SubjectRequest => Some(RestrictionTrigger::SubjectRequest),
+    }
+}
+
+fn requester(number: i32) -> Option<RestrictionRequester> {
+    match pb::RestrictionRequester::try_from(number).ok()? {
+        pb::RestrictionRequester::Unspecified => None,
+        pb::RestrictionRequester::Subject => Some(RestrictionRequester::Subject),
+        pb::RestrictionRequester::Representative => Some(RestrictionRequester::Representative),
+        pb::RestrictionRequester::Authority => Some(RestrictionRequester::Authority),
+        pb::RestrictionRequester::Operator => Some(RestrictionRequester::Operator),
+    }
+}
+
+fn restriction_pb(restriction: &Restriction) -> pb::Restriction {
+    let trigger = match restriction.trigger {
+        RestrictionTrigger::AccuracyDisputed => pb::RestrictionTrigger::AccuracyDisputed,
+        RestrictionTrigger::UnlawfulProcessing => pb::RestrictionTrigger::UnlawfulProcessing,
+        RestrictionTrigger::LegalHold => pb::RestrictionTrigger::LegalHold,
+        RestrictionTrigger::AuthorityDemand => pb::RestrictionTrigger::AuthorityDemand,
+        RestrictionTrigger::SubjectRequest => pb::RestrictionTrigger::SubjectRequest,
+    };
+    let requester = match restriction.requester {
+        RestrictionRequester::Subject => pb::RestrictionRequester::Subject,
+        RestrictionRequester::Representative => pb::RestrictionRequester::Representative,
+        RestrictionRequester::Authority => pb::RestrictionRequester::Authority,
+        RestrictionRequester::Operator => pb::RestrictionRequester::Operator,
+    };
+    pb::Restriction {
+        trigger: trigger.into(),
+        requester: requester.into(),
+        restrict_time: Some(time(restriction.since)),
+        review_time: Some(time(restriction.review_at)),
+    }
+}
+
+fn subject_pb(view: &SubjectView) -> pb::Subject {
+    let kind = match view.kind {
+        SubjectKind::Natural => pb::SubjectKind::Natural,
+        SubjectKind::Legal => pb::SubjectKind::Legal,
+        SubjectKind::Represented => pb::SubjectKind::Represented,
+    };
+    let state = match view.state {
+        SubjectState::Active => pb::SubjectState::Active,
+        SubjectState::Restricted => pb::SubjectState::Restricted,
+        SubjectState::Erased => pb::SubjectState::Erased,
+    };
+    let fields = view.fields.iter().map(|held| pb::HeldField {
+        field: held.field.to_string(),
+        record_version: held.version,
+        source: source(held.source).into(),
+        update_time: Some(time(held.updated_at)),
+    });
+    pb::Subject {
+        subject_id: view.id.to_string(),
+        kind: kind.into(),
+        state: state.into(),
+        create_time: Some(time(view.created_at)),
+        restriction: view.restriction.as_ref().map(restriction_pb),
+        erasure: view.erasure.map(|(erased_at, destroy_at)| pb::Erasure {
+            erase_time: Some(time(erased_at)),
+            destroy_time: Some(time(destroy_at)),
+            operation_id: view.operation.as_ref().map(|o| o.id.to_string()).unwrap_or_default(),
+        }),
+        fields: fields.collect(),
+        token_count: i64::try_from(view.tokens).unwrap_or(i64::MAX),
+        consent_count: i64::try_from(view.consents).unwrap_or(i64::MAX),
+    }
+}
+
+/// Each call is authenticated, checked and run alike.
+macro_rules! calls {
+    ($($name:ident($request:ident) -> $response:ident = $run:ident, $rule:ident, |$message:ident| $id:expr;)+) => {
+        #[tonic::async_trait]
+        impl subject_service_server::SubjectService for SubjectService {
+            $(
+                async fn $name(
+                    &self,
+                    request: Request<pb::$request>,
+                ) -> Result<Response<pb::$response>, Status> {
+                    let $message = request.get_ref();
+                    let call = self.call(&request, $id, RequestIdRule::$rule)?;
+                    within_limit(async {
+                        self.$run(call, request.into_inner()).await.map_err(|e| status(&e))
+                    })
+                    .await
+                    .map(Response::new)
+                }
+            )+
+        }
+    };
+}
+
+calls! {
+    get_subject(GetSubjectRequest) -> GetSubjectResponse = get, Optional, |_m| "";
+    list_disclosures(ListDisclosuresRequest) -> ListDisclosuresResponse = disclosures, Optional, |_m| "";
+    record_event(RecordEventRequest) -> RecordEventResponse = record, Required, |m| &m.request_id;
+    restrict_subject(RestrictSubjectRequest) -> RestrictSubjectResponse = restrict, Required, |m| &m.request_id;
+    unrestrict_subject(UnrestrictSubjectRequest) -> UnrestrictSubjectResponse = unrestrict, Required, |m| &m.request_id;
+    erase_subject(EraseSubjectRequest) -> EraseSubjectResponse = erase, Required, |m| &m.request_id;
+    cancel_erasure(CancelErasureRequest) -> CancelErasureResponse = cancel, Required, |m| &m.request_id;
+}

@@ -1,0 +1,326 @@
+//! Long and delayed work. One worker a process looks for what is due; whoever takes an operation raises its fence, and
+//! every later write states that fence, so a worker that was overtaken while it slept writes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Vault,
+    access::Call,
+    act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
+    context::Context,
+    deed::{Deed, Deeded, Hand},
+    error::VaultError,
+    replay::ItemOutcome,
+    tokenize::unavailable,
+};
+use crate::{
+    audit::entry::{Entry, Verdict},
+    domain::{
+        caller::Caller,
+        consent::SubjectState,
+        ids::{EntryId, OperationId, PlatformId, SubjectId},
+        operation::{Operation, OperationKind, OperationState},
+        time::Timestamp,
+    },
+    store::{
+        ReadKeys, Write,
+        rows::{SubjectRow, work::OperationRow},
+    },
+};
+
+/// Operations on one page.
+pub const MAX_PAGE: usize = 100;
+/// How long a worker may be silent before another takes its operation.
+const LEASE: Duration = Duration::from_mins(1);
+/// Operations that one look takes on.
+const AT_ONCE: u32 = 64;
+/// Destruction waits where the log's last entry is older than this: time may have jumped. Any logged call of somebody
+/// who sees that the time is right lets it go on.
+const JUMP_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+
+const DESTROY: &str = "Operation/DestroySubject";
+
+/// What a worker did in one look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Worked {
+    /// Operations that ended.
+    pub done: usize,
+    /// Operations that somebody else has, or that wait for an officer.
+    pub left: usize,
+}
+
+impl Vault {
+    /// Does what is due on every platform. The server calls it every few seconds.
+    ///
+    /// # Errors
+    /// [`VaultError`] of the first platform whose operations could not be read; the others are worked on all the same.
+    pub async fn work(&self) -> Result<Worked, VaultError> {
+        let (mut worked, mut outcome) = (Worked::default(), Ok(()));
+        for (platform, _) in self.platforms() {
+            match self.work_on(platform).await {
+                Ok(more) => {
+                    worked.done += more.done;
+                    worked.left += more.left;
+                }
+                Err(error) => outcome = Err(error),
+            }
+        }
+        outcome.map(|()| worked)
+    }
+
+    async fn work_on(&self, platform: PlatformId) -> Result<Worked, VaultError> {
+        let now = self.shared.clock.now();
+        let due = self.shared.store.operations(platform, Some(now), AT_ONCE).await.map_err(unavailable)?;
+        let mut worked = Worked::default();
+        for OperationRow { operation } in due {
+            let done = match operation.kind {
+                OperationKind::DestroySubject => match self.take(platform, operation.clone()).await? {
+                    Some(taken) => self.step(platform, taken, Step::Destroy).await?.is_some(),
+                    None => false,
+                },
+            };
+            worked.done += usize::from(done);
+            worked.left += usize::from(!done);
+        }
+        Ok(worked)
+    }
+
+    /// Takes an operation: from now on its fence is this worker's.
+    async fn take(
+        &self,
+        platform: PlatformId,
+        operation: Operation,
+    ) -> Result<Option<Operation>, VaultError> {
+        self.step(platform, operation, Step::Take).await
+    }
+
+    async fn step(
+        &self,
+        platform: PlatformId,
+        operation: Operation,
+        step: Step,
+    ) -> Result<Option<Operation>, VaultError> {
+        let (reply, waiting) = reply();
+        let act = StepAct { operation, step, answer: None, reply };
+        self.platform(platform)?.lane.submit(act)?;
+        waiting.answer().await
+    }
+
+    /// The newest operations of a platform.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn operations(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        limit: usize,
+    ) -> Result<Vec<Operation>, VaultError> {
+        let platform = self.target(caller, &asker, Call::ListOperations, platform).await?;
+        self.run(platform, caller, asker, MayList).await?;
+        let limit = u32::try_from(limit.min(MAX_PAGE)).map_err(unavailable)?;
+        let rows = self.shared.store.operations(platform, None, limit).await;
+        Ok(rows.map_err(unavailable)?.into_iter().map(|row| row.operation).collect())
+    }
+
+    /// An operation by its id, on any platform that the caller may see.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn operation(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        id: OperationId,
+    ) -> Result<Option<Operation>, VaultError> {
+        let everywhere = caller.platform == PlatformId::VAULT;
+        let platforms = self.platforms().into_iter().map(|(platform, _)| platform);
+        let mut refused = None;
+        for platform in platforms.filter(|platform| everywhere || *platform == caller.platform) {
+            let found = self.shared.store.operation(platform, id).await.map_err(unavailable)?;
+            let Some(row) = found else { continue };
+            match self.run(platform, caller, asker.clone(), MayList).await {
+                Ok(()) => return Ok(Some(row.operation)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if refused.is_none() {
+            self.run(caller.platform, caller, asker, MayList).await?;
+        }
+        // One that may not be seen and one that never was look the same.
+        Ok(None)
+    }
+}
+
+/// Whether the caller may see operations. Names, dates and counts leave no entry.
+struct MayList;
+
+impl Deed for MayList {
+    type Answer = ();
+
+    fn call(&self) -> Call {
+        Call::ListOperations
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+
+    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, _keys: &mut ReadKeys) {}
+
+    fn act(&mut self, _hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
+        Ok(Deeded::answer(()))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Raise the fence and begin.
+    Take,
+    /// Destroy an erased subject, and end.
+    Destroy,
+}
+
+/// A step of the vault's own work: nobody outside asked for it now.
+struct StepAct {
+    /// As the worker last saw or left it.
+    operation: Operation,
+    step: Step,
+    /// The operation after the step; none where it is not this worker's, or not the time.
+    answer: Option<Operation>,
+    reply: Reply<Option<Operation>>,
+}
+
+impl Act for StepAct {
+    fn writes(&self) -> bool {
+        true
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
+    fn reads(&self, _context: &Context, keys: &mut ReadKeys) {
+        keys.subjects.insert(SubjectId::from_bytes(self.operation.object));
+        keys.operations_on.insert(self.operation.object);
+    }
+
+    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
+        self.answer = None;
+        let stored = scene.snapshot.operations_on.get(&self.operation.object);
+        let Some(stored) = stored.filter(|row| row.operation.id == self.operation.id) else {
+            return Ok(Flow::Ready);
+        };
+        let current = &stored.operation;
+        match self.step {
+            Step::Take => self.take(scene, plan, current),
+            Step::Destroy => self.destroy(scene, plan, current),
+        }
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
+        let Self { answer, reply, .. } = *self;
+        reply.send(outcome.map(|()| answer));
+    }
+}
+
+impl StepAct {
+    fn take(&mut self, scene: &Scene<'_>, plan: &mut Plan, current: &Operation) -> Result<Flow, VaultError> {
+        let leased = current.lease_until.is_some_and(|until| until > scene.now);
+        if current.due_at > scene.now || leased {
+            return Ok(Flow::Ready);
+        }
+        let gap = scene.now.as_micros() - scene.snapshot.head.updated_at.as_micros();
+        if gap > JUMP_MICROS {
+            tracing::error!(
+                platform = scene.context.platform.get(),
+                operation = %current.id,
+                "time is more than a day past the log's last entry: destruction waits until somebody is logged there"
+            );
+            return Ok(Flow::Ready);
+        }
+        let taken = Operation {
+            state: OperationState::Running,
+            fence: current.fence.saturating_add(1),
+            lease_until: Some(scene.now.plus(LEASE)),
+            ..current.clone()
+        };
+        self.log(scene, plan, "Operation/Take", None)?;
+        self.put(plan, taken, current.fence);
+        Ok(Flow::Ready)
+    }
+
+    /// The subject's row decides, not the operation's: only an erased subject whose time has come is destroyed.
+    fn destroy(
+        &mut self,
+        scene: &Scene<'_>,
+        plan: &mut Plan,
+        current: &Operation,
+    ) -> Result<Flow, VaultError> {
+        let fence = self.operation.fence;
+        if current.fence != fence || current.state != OperationState::Running {
+            return Ok(Flow::Ready);
+        }
+        let id = SubjectId::from_bytes(self.operation.object);
+        let subject = scene.subject(id)?;
+        let ended = |state, done| Operation {
+            state,
+            ended_at: Some(scene.now),
+            lease_until: None,
+            done,
+            ..current.clone()
+        };
+        let due = subject.state == SubjectState::Erased
+            && subject.destroy_at.is_some_and(|at: Timestamp| at <= scene.now);
+        if !due || subject.wrapped_key.is_none() {
+            self.log(scene, plan, DESTROY, None)?;
+            self.put(plan, ended(OperationState::Failed, 0), fence);
+            return Ok(Flow::Ready);
+        }
+        self.log(scene, plan, DESTROY, Some(subject))?;
+        plan.tightens = true;
+        plan.writes.push(Write::DestroySubject(subject.clone()));
+        self.put(plan, ended(OperationState::Done, 1), fence);
+        Ok(Flow::Ready)
+    }
+
+    fn put(&mut self, plan: &mut Plan, operation: Operation, fence: u32) {
+        plan.writes.push(Write::UpdateOperation(OperationRow { operation: operation.clone() }, fence));
+        self.answer = Some(operation);
+    }
+
+    fn log(
+        &self,
+        scene: &Scene<'_>,
+        plan: &mut Plan,
+        call: &str,
+        destroyed: Option<&SubjectRow>,
+    ) -> Result<(), VaultError> {
+        let id = EntryId::random(scene.rng()).map_err(unavailable)?;
+        plan.entries.push(Entry {
+            object_kind: Some("operation".to_owned()),
+            object: Some(OperationId::as_bytes(&self.operation.id).to_vec()),
+            subject: destroyed.map(|subject| (*subject.id.as_bytes()).into()),
+            row_mac: destroyed.map(|subject| subject.mac.into()),
+            ..Entry::new(id, scene.now, scene.context.platform, call, Verdict::Done)
+        });
+        Ok(())
+    }
+}
+
+/// Works for as long as the vault is served: operations every few seconds.
+pub async fn work_forever(vault: Arc<Vault>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match vault.work().await {
+            Ok(worked) if worked.done > 0 => {
+                tracing::info!(done = worked.done, left = worked.left, "operations ended");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "operations could not be worked on"),
+        }
+    }
+}
