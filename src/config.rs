@@ -16,6 +16,7 @@ use crate::{
     domain::{
         caller::Role,
         names::{CallerName, SpiffeId},
+        replica::ReplicaName,
     },
     grpc::tls::ClientAuthority,
     store::postgres::PostgresOptions,
@@ -65,6 +66,9 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// The root key.
     pub root_key: RootKeyConfig,
+    /// The mirror of the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorConfig>,
     /// Callers of the vault itself, such as auditors of every platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staff: Option<StaffConfig>,
@@ -150,6 +154,32 @@ pub enum Database {
     Postgres(PostgresOptions),
 }
 
+/// The mirror of the log.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MirrorConfig {
+    /// Its directory, on another disk than the database.
+    pub directory: PathBuf,
+    /// Whether every process over this database names this same directory.
+    #[serde(default)]
+    pub shared: bool,
+    /// Name of this process among those that share the mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaName>,
+}
+
+/// A mirror as configured.
+#[derive(Debug, Clone)]
+pub struct MirrorPlace {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Name of this process in it.
+    pub replica: ReplicaName,
+}
+
+/// Name of the one process that does not share its mirror.
+const ONLY_REPLICA: &str = "sandyq-0";
+
 /// The root key in two files.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -230,6 +260,25 @@ impl Config {
             }
             _ => Err(self.rule("[database] names either `sqlite` or `postgres`")),
         }
+    }
+
+    /// The mirror, where there is one.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`] where it is shared and this process has no name, or an SQLite database has a shared one.
+    pub fn mirror(&self) -> Result<Option<MirrorPlace>, ConfigError> {
+        let Some(mirror) = &self.mirror else { return Ok(None) };
+        if mirror.shared && self.database.sqlite.is_some() {
+            return Err(self.rule("mirror.shared: an SQLite database has one process only"));
+        }
+        let replica = match &mirror.replica {
+            Some(replica) => replica.clone(),
+            None if mirror.shared => {
+                return Err(self.rule("a shared [mirror] needs `replica`, another name for each process"));
+            }
+            None => ONLY_REPLICA.parse().map_err(|_| self.rule("mirror.replica"))?,
+        };
+        Ok(Some(MirrorPlace { directory: self.resolve(&mirror.directory), replica }))
     }
 
     /// A path of this configuration.

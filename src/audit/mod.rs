@@ -6,6 +6,7 @@ pub mod entry;
 pub mod head;
 pub mod layout;
 pub mod mirror;
+pub mod proof;
 pub mod segment;
 pub mod tree;
 pub mod verify;

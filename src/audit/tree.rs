@@ -64,19 +64,27 @@ impl LogTree {
     ///
     /// # Errors
     /// [`BadTree`] where the parts do not fit the size, or `partial` does not hash to `edge`.
-    pub fn restore(size: u64, edge: Vec<Hash>, partial: Vec<Vec<Hash>>) -> Result<Self, BadTree> {
+    pub fn restore(size: u64, edge: &[Hash], partial: Vec<Vec<Hash>>) -> Result<Self, BadTree> {
+        let tree = Self::from_tiles(size, partial)?;
+        if tree.edge == edge { Ok(tree) } else { Err(BadTree { size }) }
+    }
+
+    /// The same from the tiles alone.
+    ///
+    /// # Errors
+    /// [`BadTree`] where they do not fit the size.
+    pub fn from_tiles(size: u64, partial: Vec<Vec<Hash>>) -> Result<Self, BadTree> {
         let bad = BadTree { size };
-        let mut rebuilt = Vec::new();
+        let mut edge = Vec::new();
         let levels = usize::try_from(size.max(1).ilog2() / 8).map_err(|_| bad)?;
         for level in (0..=levels).rev() {
-            let expected = partial_width(size, level);
             let hashes = partial.get(level).map_or(&[][..], Vec::as_slice);
-            if hashes.len() != expected {
+            if hashes.len() != partial_width(size, level) {
                 return Err(bad);
             }
-            rebuilt.extend(edge_of(hashes));
+            edge.extend(edge_of(hashes));
         }
-        if partial.len() > levels + 1 || rebuilt != edge {
+        if partial.len() > levels + 1 {
             return Err(bad);
         }
         Ok(Self { size, edge, partial })
@@ -229,7 +237,7 @@ mod tests {
         for n in 0..66_100_u64 {
             if [0, 1, 255, 256, 257, 1000, 65_535, 65_536, 65_537, 66_000].contains(&n) {
                 let partial = (0..tree.levels()).map(|l| tree.partial_tile(l).to_vec()).collect();
-                let restored = LogTree::restore(n, tree.right_edge().to_vec(), partial).unwrap();
+                let restored = LogTree::restore(n, tree.right_edge(), partial).unwrap();
                 assert_eq!(restored.root(), tree.root(), "{n}");
                 tree = restored;
             }
@@ -243,19 +251,19 @@ mod tests {
         (0..300_u64).for_each(|n| tree.append(leaf_hash(&n.to_be_bytes()), &mut tiles));
         let edge = || tree.right_edge().to_vec();
         let partial = || (0..tree.levels()).map(|l| tree.partial_tile(l).to_vec()).collect::<Vec<_>>();
-        assert!(LogTree::restore(300, edge(), partial()).is_ok());
-        assert!(LogTree::restore(301, edge(), partial()).is_err());
+        assert!(LogTree::restore(300, &edge(), partial()).is_ok());
+        assert!(LogTree::restore(301, &edge(), partial()).is_err());
         let mut wrong = partial();
         wrong[0][3].0[0] ^= 1;
-        assert!(LogTree::restore(300, edge(), wrong).is_err());
+        assert!(LogTree::restore(300, &edge(), wrong).is_err());
         let mut wrong = edge();
         wrong[0].0[0] ^= 1;
-        assert!(LogTree::restore(300, wrong, partial()).is_err());
+        assert!(LogTree::restore(300, &wrong, partial()).is_err());
         let mut wrong = partial();
         wrong[1].pop();
-        assert!(LogTree::restore(300, edge(), wrong).is_err());
+        assert!(LogTree::restore(300, &edge(), wrong).is_err());
         let mut wrong = partial();
         wrong.push(Vec::new());
-        assert!(LogTree::restore(300, edge(), wrong).is_err());
+        assert!(LogTree::restore(300, &edge(), wrong).is_err());
     }
 }

@@ -97,7 +97,7 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
             return Err(Failure::new(exit::FAILED, message));
         }
     };
-    let vault = Vault::open(store, kms, clock, rng).await?;
+    let vault = Vault::open(store, kms, clock, rng, None).await?;
     let mut added = Vec::new();
     for policy in policies {
         let name = policy.operator.name;

@@ -168,6 +168,9 @@ certificates = "staff-authority.pem"
 [database]
 sqlite = "sandyq.db"
 
+[mirror]
+directory = "mirror"
+
 [root_key]
 file = "root.json"
 unseal_key = "unseal.key"

@@ -6,6 +6,7 @@ use tokio::{net::TcpListener, signal};
 
 use super::output::{Failure, Out, exit};
 use crate::{
+    blobs::mirror::Mirror,
     config::{Config, Database},
     crypto::{kms::local::LocalKms, random::SystemRng},
     domain::{caller::Role, ids::PlatformId, time::Clock},
@@ -17,6 +18,9 @@ use crate::{
     store::{Store, postgres, sqlite},
     vault::{Vault, enrol::DeclaredCaller, operations::work_forever},
 };
+
+/// How long the mirror's disk may take for one piece.
+const MIRROR_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -52,7 +56,8 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     config.check_root_key_files()?;
     let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
     let kms = Arc::new(LocalKms::open(&root, &unseal)?);
-    let vault = Vault::open(store, kms, Arc::new(Clock::default()), Arc::new(SystemRng::new())).await?;
+    let (clock, rng) = (Arc::new(Clock::default()), Arc::new(SystemRng::new()));
+    let vault = Vault::open(store, kms, clock, rng, mirror(config)?).await?;
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
         return Err(Failure::new(exit::FAILED, message));
@@ -81,6 +86,18 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
         tracing::warn!(platform = %name, ?changes, "the configuration does not name this platform; nobody may call");
     }
     Ok(Arc::new(vault))
+}
+
+/// The mirror of a configuration.
+fn mirror(config: &Config) -> Result<Option<Mirror>, Failure> {
+    let Some(mirror) = config.mirror()? else {
+        tracing::warn!(
+            "no [mirror] is configured: a log that is cut back in the database is not found, and withdrawals are \
+             acknowledged without a second copy"
+        );
+        return Ok(None);
+    };
+    Ok(Some(Mirror::directory(&mirror.directory, mirror.replica, MIRROR_LIMIT)?))
 }
 
 /// A name that stands on one side only is most likely mistyped.

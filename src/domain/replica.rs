@@ -40,6 +40,12 @@ impl<'de> serde::Deserialize<'de> for ReplicaName {
     }
 }
 
+impl serde::Serialize for ReplicaName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl fmt::Display for ReplicaName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

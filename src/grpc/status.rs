@@ -179,6 +179,9 @@ pub const fn error_row(error: &VaultError) -> Row {
             row(Code::ResourceExhausted, "OVERLOADED", "too many calls wait for this platform")
         }
         VaultError::Contended => row(Code::Aborted, "CONTENDED", "the data kept changing; try again"),
+        VaultError::MirrorBehind => {
+            row(Code::Unavailable, "MIRROR_BEHIND", "done, but not mirrored yet; repeat the same request")
+        }
         VaultError::Unavailable => {
             row(Code::Unavailable, "UNAVAILABLE", "the vault cannot serve now; nothing was released")
         }
@@ -194,6 +197,7 @@ pub fn table() -> Vec<Row> {
         VaultError::UnknownCaller,
         VaultError::Overloaded,
         VaultError::Contended,
+        VaultError::MirrorBehind,
         VaultError::Unavailable,
     ];
     errors
@@ -219,7 +223,10 @@ fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
                 .collect();
             details.set_bad_request(violations);
         }
-        VaultError::Overloaded | VaultError::Unavailable | VaultError::Contended => {
+        VaultError::Overloaded
+        | VaultError::Unavailable
+        | VaultError::Contended
+        | VaultError::MirrorBehind => {
             details.set_retry_info(Some(RETRY_AFTER));
         }
         VaultError::MistypedToken | VaultError::Denied(_) | VaultError::UnknownCaller => {}

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    blobs::BlobError,
     crypto::{
         aead::{Key, OpenError},
         audit_key::AuditKey,
@@ -65,6 +66,17 @@ pub enum LoadError {
     /// The audit key does not load.
     #[error("the audit key does not load")]
     AuditKey,
+    /// A log contradicts its mirror.
+    #[error("the log of platform {platform} contradicts its mirror: {problem}")]
+    Mirror {
+        /// Platform.
+        platform: PlatformName,
+        /// How.
+        problem: &'static str,
+    },
+    /// What was mirrored cannot be read, so nothing can be held against it.
+    #[error("the mirror cannot be read")]
+    MirrorUnreadable(#[source] BlobError),
     /// A head is not to be believed.
     #[error("the head of platform {platform}'s log is not believed: {problem}")]
     Head {

@@ -43,6 +43,9 @@ pub enum VaultError {
     /// Others kept changing the same data.
     #[error("the data kept changing; try again")]
     Contended,
+    /// Done and binding, but not in the mirror yet: the same request later gets the acknowledgement.
+    #[error("the mirror is behind; ask again with the same request id")]
+    MirrorBehind,
     /// The database or the log cannot be used now. Nothing was released.
     #[error("the vault cannot serve now")]
     Unavailable,

@@ -36,6 +36,11 @@ impl Signatory {
         origin(&self.installation, platform)
     }
 
+    /// A head of this platform's log, where the checkpoint is signed by the installation's key.
+    pub(crate) fn open(&self, name: &PlatformName, checkpoint: &str) -> Option<Head> {
+        self.verifier.open(checkpoint).ok().filter(|head| head.origin == self.origin(name))
+    }
+
     /// The row of a head: signed checkpoint, and counters under the row MAC.
     pub(crate) fn head_row(
         &self,
@@ -79,9 +84,9 @@ impl Signatory {
         if head.origin != self.origin(name) || head.size != row.counters.size || head.root.0 != row.root {
             return Err(bad("its checkpoint is of another head"));
         }
-        let edge = row.right_edge.iter().copied().map(Hash).collect();
+        let edge: Vec<_> = row.right_edge.iter().copied().map(Hash).collect();
         let partial = stored.partial.iter().map(|level| level.iter().copied().map(Hash).collect()).collect();
-        let tree = LogTree::restore(head.size, edge, partial)
+        let tree = LogTree::restore(head.size, &edge, partial)
             .map_err(|_| bad("stored leaves and tiles do not make its tree"))?;
         if tree.root() == head.root { Ok(tree) } else { Err(bad("stored leaves do not hash to its root")) }
     }

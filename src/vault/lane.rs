@@ -24,6 +24,7 @@ use super::{
     context::{Context, LoadError},
     door::Door,
     error::VaultError,
+    mirroring::Mirrored,
 };
 use crate::{
     audit::tree::{LogTree, leaf_hash},
@@ -61,6 +62,7 @@ struct Core {
     name: PlatformName,
     /// The vault's own lane and `Shared` have this one together.
     context: Arc<ArcSwap<Context>>,
+    mirrored: Mirrored,
 }
 
 struct Queued {
@@ -127,7 +129,8 @@ impl Lane {
             let context = Context::load(shared.store.as_ref(), shared.kms.as_ref(), platform, None).await?;
             Arc::new(ArcSwap::from_pointee(context))
         };
-        let core = Arc::new(Core { shared, platform, name, context });
+        let mirrored = Mirrored::of(&shared, platform, &name);
+        let core = Arc::new(Core { shared, platform, name, context, mirrored });
         let tip = core.believe(core.shared.store.tree(platform).await?)?;
         let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
         let (read, batches) = mpsc::channel(BATCHES_AHEAD);
@@ -236,7 +239,11 @@ impl Core {
     }
 
     async fn load_tip(&self, door: &mut Door<'_>) -> Result<Tip, LoadError> {
-        self.believe(door.tree(self.platform).await?)
+        // Before the head: what is mirrored was in the database before.
+        let reached = self.mirrored.reached();
+        let tip = self.believe(door.tree(self.platform).await?)?;
+        self.mirrored.admit(tip.counters.size, reached)?;
+        Ok(tip)
     }
 }
 
@@ -338,8 +345,9 @@ impl Committer {
             let (ready, later, attempt) = self.attempt(door, seen, tip).await;
             match attempt {
                 Attempt::Committed => {
+                    let size = self.tip.as_ref().map_or(0, |tip| tip.counters.size);
                     for seen in ready {
-                        seen.queued.finish(Ok(()));
+                        core.mirrored.acknowledge(seen.queued.act, size);
                     }
                     return Round::Done { later };
                 }
@@ -368,7 +376,10 @@ impl Committer {
         let mut door =
             if lock { Door::Locked(store.lock_head(core.platform).await?) } else { Door::Open(store) };
         let tip = match self.tip.take() {
-            Some(tip) if !lock => tip,
+            Some(tip) if !lock => {
+                core.mirrored.admit(tip.counters.size, 0)?;
+                tip
+            }
             Some(_) | None => core.load_tip(&mut door).await?,
         };
         Ok((door, tip))

@@ -20,13 +20,16 @@ mod heads;
 pub mod install;
 pub mod lane;
 pub mod lookup;
+mod mirroring;
 pub mod operations;
+
 pub mod platforms;
 pub mod refusals;
 pub mod release;
 pub mod replay;
 pub mod revise;
 mod spending;
+mod stored_log;
 mod storing;
 pub mod subjects;
 pub mod tokenize;
@@ -41,6 +44,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use crate::{
+    blobs::mirror::Mirror,
     crypto::{audit_key::AuditKey, kms::Kms},
     domain::{
         caller::Caller,
@@ -60,6 +64,7 @@ use deed::{Deed, Deeded, Hand};
 use error::VaultError;
 use heads::Signatory;
 use lane::Lane;
+use mirroring::Mirroring;
 use refusals::{Refusal, Refusals};
 use replay::ItemOutcome;
 
@@ -73,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) signatory: Signatory,
     pub(crate) options: VaultOptions,
+    mirroring: Option<Mirroring>,
 }
 
 /// What an operator may choose.
@@ -114,7 +120,8 @@ struct Platform {
 }
 
 impl Vault {
-    /// Opens an installation: unwraps its keys, checks every head, starts the lanes.
+    /// Opens an installation: unwraps its keys, checks every head, starts the lanes. With a mirror it holds every log
+    /// against it, and keeps it up with them.
     ///
     /// # Errors
     /// [`LoadError`] says what does not hold; nothing is served then.
@@ -123,8 +130,9 @@ impl Vault {
         kms: Arc<dyn Kms>,
         clock: Arc<Clock>,
         rng: Arc<dyn Rng>,
+        mirror: Option<Mirror>,
     ) -> Result<Self, LoadError> {
-        Self::open_with(store, kms, clock, rng, VaultOptions::default()).await
+        Self::open_with(store, kms, clock, rng, mirror, VaultOptions::default()).await
     }
 
     /// The same with choices of the operator.
@@ -136,6 +144,7 @@ impl Vault {
         kms: Arc<dyn Kms>,
         clock: Arc<Clock>,
         rng: Arc<dyn Rng>,
+        mirror: Option<Mirror>,
         options: VaultOptions,
     ) -> Result<Self, LoadError> {
         let installation = store.installation().await?.ok_or(LoadError::NotInitialised)?;
@@ -143,7 +152,16 @@ impl Vault {
         let signatory = Signatory::new(installation.name.clone(), audit_key)?;
         let staff = Context::load(store.as_ref(), kms.as_ref(), PlatformId::VAULT, None).await?;
         let staff = Arc::new(ArcSwap::from_pointee(staff));
-        let shared = Arc::new(Shared { staff, store, kms, clock, rng, signatory, options });
+        let shared = Arc::new(Shared {
+            staff,
+            store,
+            kms,
+            clock,
+            rng,
+            signatory,
+            options,
+            mirroring: mirror.map(Mirroring::new),
+        });
         let vault = Self {
             shared,
             platforms: ArcSwap::default(),
@@ -151,6 +169,9 @@ impl Vault {
             refusals: Refusals::default(),
         };
         vault.find_platforms().await?;
+        if let Some(mirroring) = &vault.shared.mirroring {
+            mirroring.start(&vault.shared).await?;
+        }
         Ok(vault)
     }
 
@@ -258,13 +279,16 @@ impl Vault {
         Err(Denial::PlatformNotFound.into())
     }
 
-    /// Ends the lanes after what waits in them, then the database's connections.
+    /// Ends the lanes after what waits in them, mirrors the rest, then ends the database's connections.
     pub async fn close(&self) {
         if let Err(error) = self.log_refusals().await {
             tracing::warn!(%error, "refusals that were counted could not be logged");
         }
         for platform in self.platforms.load().values() {
             platform.lane.close().await;
+        }
+        if let Some(mirroring) = &self.shared.mirroring {
+            mirroring.close().await;
         }
         self.shared.store.close().await;
     }

@@ -23,6 +23,7 @@ mod disk_full;
 mod kill;
 mod leaks;
 mod mirror;
+mod mirrored;
 mod subjects;
 mod tampering;
 mod tokens;

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use sandyq::{
+    blobs::mirror::Mirror,
     crypto::{kms::local::LocalKms, random::SystemRng},
     domain::{
         caller::{Caller, Role},
@@ -21,6 +22,7 @@ use sandyq::{
         access::Call,
         act::Asker,
         consent::NewConsent,
+        context::LoadError,
         detokenize::{Detokenize, Released},
         enrol::DeclaredCaller,
         error::VaultError,
@@ -46,6 +48,16 @@ impl OpenVault {
         dir: &Path,
         front: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
     ) -> Self {
+        Self::create_mirrored(backend, dir, None, front).await
+    }
+
+    /// The same with a mirror.
+    pub async fn create_mirrored(
+        backend: &Backend,
+        dir: &Path,
+        mirror: Option<Mirror>,
+        front: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Self {
         sandyq::telemetry::start(sandyq::telemetry::LogFormat::Text, "error");
         let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
         let kms = Arc::new(LocalKms::create(&dir.join("root"), &dir.join("unseal"), rng.as_ref()).unwrap());
@@ -54,10 +66,18 @@ impl OpenVault {
         create_installation(store.as_ref(), kms.as_ref(), "vault.example.kz", now, rng.as_ref())
             .await
             .unwrap();
-        let vault = Vault::open(front(store), kms, Arc::clone(&clock), rng).await.unwrap();
+        let vault = Vault::open(front(store), kms, Arc::clone(&clock), rng, mirror).await.unwrap();
         assert_eq!(vault.create_platform("lerna".parse().unwrap()).await.unwrap(), PLATFORM);
         vault.take_over(PLATFORM, Some(POLICY), &callers()).await.unwrap();
         Self { vault, clock }
+    }
+
+    /// One more vault over the same database and keys.
+    pub async fn open(backend: &Backend, dir: &Path, mirror: Option<Mirror>) -> Result<Self, LoadError> {
+        let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
+        let kms = Arc::new(LocalKms::open(&dir.join("root"), &dir.join("unseal")).unwrap());
+        let vault = Vault::open(backend.store(dir).await, kms, Arc::clone(&clock), rng, mirror).await?;
+        Ok(Self { vault, clock })
     }
 
     pub fn caller(&self, name: &str) -> Arc<Caller> {
