@@ -1,4 +1,4 @@
-//! `sandyq audit head|export|verify|verify-mirror`.
+//! `sandyq audit`: heads, entries, proofs, exports, and the offline verifiers.
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +11,7 @@ use serde_json::json;
 use tonic::transport::Channel;
 
 use super::{
+    audit_read,
     client::{self, audit},
     mirror,
     output::{Failure, Out, exit},
@@ -35,6 +36,10 @@ pub(super) enum Command {
         #[arg(long)]
         platform: String,
     },
+    /// List entries of a platform's log.
+    Entries(audit_read::EntriesArgs),
+    /// Prove, and check here, that an entry is in the log or that the log extends an earlier one.
+    Prove(audit_read::ProveArgs),
     /// Write a platform's log into a directory, in the layout of C2SP tlog-tiles.
     Export {
         #[command(flatten)]
@@ -79,6 +84,8 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             )?;
             Ok(())
         }
+        Command::Entries(args) => audit_read::entries(&args, out).await,
+        Command::Prove(args) => audit_read::prove(&args, out).await,
         Command::Export { client, platform, out: dir } => {
             let exported = export(client.connect().await?, &platform, &dir).await?;
             out.data(

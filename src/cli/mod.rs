@@ -2,6 +2,7 @@
 //! files is a client of an RPC.
 
 mod audit;
+mod audit_read;
 mod client;
 mod consent;
 mod demo;

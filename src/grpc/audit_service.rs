@@ -2,7 +2,6 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use prost::bytes::Bytes;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
@@ -10,18 +9,11 @@ use super::{
     authn::{Call, RequestIdRule, authenticate},
     convert::time,
     limits::within_limit,
+    log_convert::{number, page, piece, proof_question, question, sizes},
     pb::{self, audit_service_server},
     status::{status, unserved},
 };
-use crate::{
-    domain::{ids::PlatformId, time::Timestamp},
-    policy::decide::Denial,
-    vault::{
-        Vault,
-        audit_log::{Piece, SignedHead},
-        error::VaultError,
-    },
-};
+use crate::vault::{Vault, error::VaultError};
 
 /// Serves the log.
 pub struct AuditService {
@@ -35,48 +27,52 @@ impl AuditService {
         Self { vault }
     }
 
-    fn call<T: prost::Message>(
-        &self,
-        request: &Request<T>,
-        platform: &str,
-    ) -> Result<(Call, PlatformId), Status> {
-        let call = authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))?;
-        let platform = self
-            .vault
-            .platform_named(platform)
-            .ok_or_else(|| status(&VaultError::Denied(Denial::PlatformNotFound)))?;
-        Ok((call, platform))
+    fn call<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
+        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
     }
-}
 
-fn number(size: u64) -> i64 {
-    i64::try_from(size).unwrap_or(i64::MAX)
-}
+    async fn entries(
+        &self,
+        call: Call,
+        message: pb::ListEntriesRequest,
+    ) -> Result<pb::ListEntriesResponse, VaultError> {
+        let (filter, page_size, from) = question(&message)?;
+        let listed =
+            self.vault.list_entries(&call.caller, call.asker, &message.platform, filter, page_size, from);
+        Ok(page(listed.await?))
+    }
 
-fn piece(piece: Piece, platform: &str, verifier_key: &str) -> pb::ExportLogResponse {
-    use pb::export_log_response::Piece as Pb;
-    let piece = match piece {
-        Piece::Head(SignedHead { checkpoint, size, .. }) => Pb::Summary(pb::LogSummary {
-            platform: platform.to_owned(),
-            checkpoint,
-            size: number(size),
-            verifier_key: verifier_key.to_owned(),
-        }),
-        Piece::SecondHead(head) => Pb::Head(pb::LogHead {
-            second: Some(time(Timestamp::from_micros(head.second.saturating_mul(1_000_000)))),
-            checkpoint: head.checkpoint,
-        }),
-        Piece::Tile { level, index, hashes } => {
-            Pb::Tile(pb::LogTile { level: u32::from(level), index: number(index), hashes: hashes.into() })
-        }
-        Piece::Entries { index, bundle } => {
-            Pb::EntryBundle(pb::LogEntryBundle { index: number(index), entries: Bytes::from(bundle) })
-        }
-        Piece::RightEdge(hashes) => {
-            Pb::RightEdge(pb::LogRightEdge { hashes: hashes.into_iter().map(|h| h.to_vec()).collect() })
-        }
-    };
-    pb::ExportLogResponse { piece: Some(piece) }
+    async fn inclusion(
+        &self,
+        call: Call,
+        message: pb::GetInclusionProofRequest,
+    ) -> Result<pb::GetInclusionProofResponse, VaultError> {
+        let (entry, size) = proof_question(&message)?;
+        let proof =
+            self.vault.inclusion_proof(&call.caller, call.asker, &message.platform, entry, size).await?;
+        Ok(pb::GetInclusionProofResponse {
+            leaf_hash: proof.leaf.to_vec(),
+            hashes: proof.hashes.into_iter().map(|hash| hash.to_vec()).collect(),
+            position: number(proof.position),
+            size: number(proof.size),
+            checkpoint: proof.checkpoint.unwrap_or_default(),
+        })
+    }
+
+    async fn consistency(
+        &self,
+        call: Call,
+        message: pb::GetConsistencyProofRequest,
+    ) -> Result<pb::GetConsistencyProofResponse, VaultError> {
+        let (from, to) = sizes(&message)?;
+        let proof =
+            self.vault.consistency_proof(&call.caller, call.asker, &message.platform, from, to).await?;
+        Ok(pb::GetConsistencyProofResponse {
+            hashes: proof.hashes.into_iter().map(|hash| hash.to_vec()).collect(),
+            to_size: number(proof.to),
+            checkpoint: proof.checkpoint.unwrap_or_default(),
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -85,9 +81,10 @@ impl audit_service_server::AuditService for AuditService {
         &self,
         request: Request<pb::GetHeadRequest>,
     ) -> Result<Response<pb::GetHeadResponse>, Status> {
-        let (call, platform) = self.call(&request, &request.get_ref().platform)?;
+        let call = self.call(&request)?;
+        let platform = request.into_inner().platform;
         let head = within_limit(async {
-            self.vault.head(&call.caller, call.asker, platform).await.map_err(|e| status(&e))
+            self.vault.head(&call.caller, call.asker, &platform).await.map_err(|e| status(&e))
         })
         .await?;
         Ok(Response::new(pb::GetHeadResponse {
@@ -103,12 +100,13 @@ impl audit_service_server::AuditService for AuditService {
         &self,
         request: Request<pb::ExportLogRequest>,
     ) -> Result<Response<Self::ExportLogStream>, Status> {
-        let (call, platform) = self.call(&request, &request.get_ref().platform)?;
+        let call = self.call(&request)?;
         let name = request.into_inner().platform;
-        let pieces = within_limit(async {
-            self.vault.export_log(&call.caller, call.asker, platform).await.map_err(|e| status(&e))
+        let (platform, pieces) = within_limit(async {
+            self.vault.export_log(&call.caller, call.asker, &name).await.map_err(|e| status(&e))
         })
         .await?;
+        let name = self.vault.platform_name(platform).map_or(name, |name| name.to_string());
         let key = self.vault.verifier_key();
         let stream = ReceiverStream::new(pieces)
             .map(move |next| next.map(|next| piece(next, &name, &key)).map_err(|e| status(&e)));
@@ -117,23 +115,32 @@ impl audit_service_server::AuditService for AuditService {
 
     async fn list_entries(
         &self,
-        _request: Request<pb::ListEntriesRequest>,
+        request: Request<pb::ListEntriesRequest>,
     ) -> Result<Response<pb::ListEntriesResponse>, Status> {
-        Err(unserved())
+        let call = self.call(&request)?;
+        within_limit(async { self.entries(call, request.into_inner()).await.map_err(|e| status(&e)) })
+            .await
+            .map(Response::new)
     }
 
     async fn get_inclusion_proof(
         &self,
-        _request: Request<pb::GetInclusionProofRequest>,
+        request: Request<pb::GetInclusionProofRequest>,
     ) -> Result<Response<pb::GetInclusionProofResponse>, Status> {
-        Err(unserved())
+        let call = self.call(&request)?;
+        within_limit(async { self.inclusion(call, request.into_inner()).await.map_err(|e| status(&e)) })
+            .await
+            .map(Response::new)
     }
 
     async fn get_consistency_proof(
         &self,
-        _request: Request<pb::GetConsistencyProofRequest>,
+        request: Request<pb::GetConsistencyProofRequest>,
     ) -> Result<Response<pb::GetConsistencyProofResponse>, Status> {
-        Err(unserved())
+        let call = self.call(&request)?;
+        within_limit(async { self.consistency(call, request.into_inner()).await.map_err(|e| status(&e)) })
+            .await
+            .map(Response::new)
     }
 
     type ReconcileLogStream = Pin<Box<dyn Stream<Item = Result<pb::ReconcileLogResponse, Status>> + Send>>;

@@ -41,7 +41,7 @@ impl Checker {
         Self { prefix: prefix.to_owned(), violations: Vec::new() }
     }
 
-    fn refuse(&mut self, field: &str, rule: &str) {
+    pub(super) fn refuse(&mut self, field: &str, rule: &str) {
         if self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(Violation::new(format!("{}{field}", self.prefix), rule));
         }
@@ -62,7 +62,7 @@ impl Checker {
         value
     }
 
-    fn time(&mut self, field: &str, time: PbTimestamp) -> Option<Timestamp> {
+    pub(super) fn time(&mut self, field: &str, time: PbTimestamp) -> Option<Timestamp> {
         let micros = (0..=LAST_SECOND)
             .contains(&time.seconds)
             .then(|| time.seconds * 1_000_000 + i64::from(time.nanos / 1_000))

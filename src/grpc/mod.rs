@@ -5,6 +5,7 @@ pub mod authn;
 pub mod consent_service;
 mod convert;
 mod limits;
+mod log_convert;
 pub mod operation_service;
 pub mod pb;
 pub mod server;

@@ -6,25 +6,26 @@ use tokio::sync::mpsc;
 
 use super::{
     Shared, Vault,
-    act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
+    access::Call,
+    act::Asker,
+    context::Context,
+    deed::{Deed, Deeded, Hand},
     error::VaultError,
+    replay::ItemOutcome,
 };
 use crate::{
-    audit::{entry::Verdict, layout::push_to_bundle, tree::TILE_WIDTH},
+    audit::{entry::Entry, layout::push_to_bundle, tree::TILE_WIDTH},
     domain::{
-        caller::{Caller, Role},
-        ids::PlatformId,
+        caller::Caller,
+        ids::{PlatformId, SubjectId},
         time::Timestamp,
     },
-    policy::decide::{Denial, require_role},
     store::{
-        Damage, StoreError, StoredTree,
+        Damage, ReadKeys, StoreError, StoredTree,
         rows::log::{HeadRow, SecondHead},
     },
 };
 
-const HEAD: &str = "AuditService/GetHead";
-const EXPORT: &str = "AuditService/ExportLog";
 const HEADS_AT_ONCE: u32 = 1_000;
 const TILES_AT_ONCE: u32 = 64;
 /// Pieces that wait for a slow reader.
@@ -75,19 +76,21 @@ impl Vault {
     /// The newest head of a platform's log.
     ///
     /// # Errors
-    /// [`VaultError::Denied(Denial::PlatformNotFound)`] also where the caller may not see the platform.
+    /// [`VaultError::Denied`], with `PlatformNotFound` also where the caller may not see the platform.
     pub async fn head(
         &self,
         caller: &Caller,
         asker: Asker,
-        platform: PlatformId,
+        platform: &str,
     ) -> Result<SignedHead, VaultError> {
-        self.authorise(caller, asker, platform, HEAD).await?;
-        let head = self.stored_tree(platform).await?.head;
-        Ok(signed(&head))
+        let platform = self.target(caller, &asker, Call::GetHead, platform).await?;
+        self.run(platform, caller, asker, Ask { call: Call::GetHead, subject: None }).await?;
+        let stored = self.shared.store.tree(platform).await.map_err(unreadable)?;
+        Ok(signed(&stored.head))
     }
 
-    /// Everything up to the newest head. The export itself is an entry of the log, before its first piece.
+    /// Everything up to the newest head, and whose log it is. The export itself is an entry of the log, before its
+    /// first piece.
     ///
     /// # Errors
     /// As [`Vault::head`].
@@ -95,50 +98,21 @@ impl Vault {
         &self,
         caller: &Caller,
         asker: Asker,
-        platform: PlatformId,
-    ) -> Result<Pieces, VaultError> {
-        self.authorise(caller, asker, platform, EXPORT).await?;
-        let stored = self.stored_tree(platform).await?;
+        platform: &str,
+    ) -> Result<(PlatformId, Pieces), VaultError> {
+        let platform = self.target(caller, &asker, Call::ExportLog, platform).await?;
+        self.run(platform, caller, asker, Ask { call: Call::ExportLog, subject: None }).await?;
+        let stored = self.shared.store.tree(platform).await.map_err(unreadable)?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         let export = Export { shared: Arc::clone(&self.shared), platform, sender };
         tokio::spawn(export.run(stored));
-        Ok(pieces)
-    }
-
-    /// Auditors see the log of their own platform, and those of the vault see every log. A refusal is an entry of the
-    /// caller's own platform, an export one of the platform that is exported.
-    async fn authorise(
-        &self,
-        caller: &Caller,
-        asker: Asker,
-        platform: PlatformId,
-        call: &'static str,
-    ) -> Result<(), VaultError> {
-        let own = caller.platform == platform || caller.platform == PlatformId::VAULT;
-        let refusal = match require_role(caller, Role::Auditor) {
-            Err(reason) if own => Some((reason, VaultError::Denied(reason))),
-            Ok(()) if own => None,
-            _ => Some((Denial::CallerNotAllowed, VaultError::Denied(Denial::PlatformNotFound))),
-        };
-        if refusal.is_none() && call == HEAD {
-            return Ok(());
-        }
-        let platform = self.platform(if refusal.is_some() { caller.platform } else { platform })?;
-        let (reply, waiting) = reply();
-        let (denial, answer) = refusal.map_or((None, Ok(())), |(reason, told)| (Some(reason), Err(told)));
-        // An auditor of the vault is no caller of the platform; the platform's own log names it all the same.
-        platform.lane.submit(AuditAct { asker, caller: caller.clone(), call, denial, answer, reply })?;
-        waiting.answer().await
-    }
-
-    async fn stored_tree(&self, platform: PlatformId) -> Result<StoredTree, VaultError> {
-        self.platform(platform)?;
-        self.shared.store.tree(platform).await.map_err(unreadable)
+        Ok((platform, pieces))
     }
 }
 
+/// What is told of a log that cannot be read now.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
-fn unreadable(error: StoreError) -> VaultError {
+pub(super) fn unreadable(error: StoreError) -> VaultError {
     let error: &(dyn std::error::Error + 'static) = &error;
     tracing::error!(error, "the log could not be read");
     VaultError::Unavailable
@@ -148,36 +122,32 @@ fn signed(head: &HeadRow) -> SignedHead {
     SignedHead { checkpoint: head.checkpoint.clone(), size: head.counters.size, updated_at: head.updated_at }
 }
 
-/// The entry of a question for the log.
-struct AuditAct {
-    asker: Asker,
-    caller: Caller,
-    call: &'static str,
-    denial: Option<Denial>,
-    answer: Result<(), VaultError>,
-    reply: Reply<()>,
+/// A question for the log. It leaves an entry, unless its call is one of the few that leave none.
+pub(super) struct Ask {
+    pub(super) call: Call,
+    /// Whose entries are asked for.
+    pub(super) subject: Option<SubjectId>,
 }
 
-impl Act for AuditAct {
-    fn writes(&self) -> bool {
+impl Deed for Ask {
+    type Answer = ();
+
+    fn call(&self) -> Call {
+        self.call
+    }
+
+    fn changes(&self) -> bool {
         false
     }
 
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_abandoned()
-    }
+    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, _keys: &mut ReadKeys) {}
 
-    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
-        plan.entries.push(match self.denial {
-            Some(reason) => scene.denial(self.call, &self.asker, &self.caller, reason)?,
-            None => scene.entry(self.call, &self.asker, &self.caller, Verdict::Done)?,
-        });
-        Ok(Flow::Ready)
-    }
-
-    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
-        let Self { answer, reply, .. } = *self;
-        reply.send(outcome.and(answer));
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
+        if self.call.unlogged().is_none() {
+            let subject = self.subject.map(|id| (*id.as_bytes()).into());
+            hand.log(|entry| Entry { subject, ..entry })?;
+        }
+        Ok(Deeded::answer(()))
     }
 }
 

@@ -19,6 +19,8 @@ mod facts;
 mod heads;
 pub mod install;
 pub mod lane;
+pub mod log_entries;
+pub mod log_proofs;
 pub mod lookup;
 mod mirroring;
 pub mod operations;
@@ -168,11 +170,22 @@ impl Vault {
             adding: Mutex::default(),
             refusals: Refusals::default(),
         };
-        vault.find_platforms().await?;
-        if let Some(mirroring) = &vault.shared.mirroring {
-            mirroring.start(&vault.shared).await?;
+        match vault.start().await {
+            Ok(()) => Ok(vault),
+            Err(error) => {
+                // What was started holds the database, which somebody may want to open at once.
+                vault.close().await;
+                Err(error)
+            }
         }
-        Ok(vault)
+    }
+
+    async fn start(&self) -> Result<(), LoadError> {
+        self.find_platforms().await?;
+        match &self.shared.mirroring {
+            Some(mirroring) => mirroring.start(&self.shared).await,
+            None => Ok(()),
+        }
     }
 
     /// Starts a lane for each platform that has none here yet: another replica may have made it.
@@ -184,9 +197,9 @@ impl Vault {
             if let Entry::Vacant(vacant) = platforms.entry(id) {
                 let lane = Lane::start(Arc::clone(&self.shared), id, name.clone()).await?;
                 vacant.insert(Arc::new(Platform { name, lane }));
+                self.platforms.store(Arc::new(platforms.clone()));
             }
         }
-        self.platforms.store(Arc::new(platforms));
         Ok(())
     }
 

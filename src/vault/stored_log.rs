@@ -1,9 +1,18 @@
 //! The log of one platform as the database has it, up to one head: tiles, older trees, entries.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    audit::tree::{Hash, LogTree, partial_width, split},
+    audit::{
+        entry::Entry,
+        proof::{BadProof, Question, TileId},
+        tree::{Hash, LogTree, partial_width, split},
+    },
     domain::ids::PlatformId,
-    store::{Damage, Store, StoreError, StoredTree, rows::log::HeadRow},
+    store::{
+        Damage, Store, StoreError, StoredTree,
+        rows::log::{EntryRow, HeadRow},
+    },
 };
 
 /// A log up to a head. Nothing is believed here: whoever asks compares roots.
@@ -46,6 +55,19 @@ impl<'a> StoredLog<'a> {
         LogTree::from_tiles(size, partial).map(Some).map_err(|_| damaged())
     }
 
+    /// The hashes of a proof.
+    pub(super) async fn prove(&self, question: Question) -> Result<Result<Vec<Hash>, BadProof>, StoreError> {
+        let needed = match question.needs() {
+            Ok(needed) => needed,
+            Err(bad) => return Ok(Err(bad)),
+        };
+        let mut tiles = BTreeMap::<TileId, _>::new();
+        for (level, index) in needed {
+            tiles.insert((level, index), self.tile(level, index).await?);
+        }
+        Ok(question.prove(&tiles))
+    }
+
     /// The hashes of a tile, as many as there are.
     async fn tile(&self, level: u8, index: u64) -> Result<Vec<Hash>, StoreError> {
         let complete = self.size().checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
@@ -57,6 +79,18 @@ impl<'a> StoredLog<'a> {
         let tile = tiles.first().filter(|tile| tile.index == index).ok_or_else(damaged)?;
         split(&tile.hashes).ok_or_else(damaged)
     }
+}
+
+/// Up to `limit` entries from a position on, decoded, each with its position.
+pub(super) async fn decoded(
+    store: &dyn Store,
+    platform: PlatformId,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<(u64, Entry)>, StoreError> {
+    let rows = store.entries(platform, from, limit).await?;
+    let entry = |row: &EntryRow| Entry::decode(&row.entry).map_err(|_| bad_entry());
+    (from..).zip(&rows).map(|(position, row)| Ok((position, entry(row)?))).collect()
 }
 
 pub(super) fn bad_entry() -> StoreError {

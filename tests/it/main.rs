@@ -22,6 +22,7 @@ mod contract;
 mod disk_full;
 mod kill;
 mod leaks;
+mod log_questions;
 mod mirror;
 mod mirrored;
 mod subjects;
