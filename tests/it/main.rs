@@ -20,6 +20,7 @@ mod command;
 mod consents;
 mod contract;
 mod disk_full;
+mod interleavings;
 mod kill;
 mod leaks;
 mod log_questions;

@@ -2,5 +2,6 @@
 
 pub mod backend;
 pub mod people;
+pub mod random;
 pub mod served;
 pub mod vault;
