@@ -40,6 +40,14 @@ pub(super) enum Command {
     Entries(audit_read::EntriesArgs),
     /// Prove, and check here, that an entry is in the log or that the log extends an earlier one.
     Prove(audit_read::ProveArgs),
+    /// Compare a platform's log with the rows that grant something.
+    Reconcile {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        #[arg(long)]
+        platform: String,
+    },
     /// Write a platform's log into a directory, in the layout of C2SP tlog-tiles.
     Export {
         #[command(flatten)]
@@ -86,6 +94,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
         }
         Command::Entries(args) => audit_read::entries(&args, out).await,
         Command::Prove(args) => audit_read::prove(&args, out).await,
+        Command::Reconcile { client, platform } => audit_read::reconcile(&client, platform, out).await,
         Command::Export { client, platform, out: dir } => {
             let exported = export(client.connect().await?, &platform, &dir).await?;
             out.data(

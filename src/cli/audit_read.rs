@@ -1,4 +1,4 @@
-//! `sandyq audit entries|prove`: questions to the log of a running vault.
+//! `sandyq audit entries|prove|reconcile`: questions to the log of a running vault.
 
 use std::path::{Path, PathBuf};
 
@@ -281,4 +281,62 @@ fn hashes(bytes: &[Vec<u8>]) -> Result<Vec<Hash>, Failure> {
         return Err(malformed());
     }
     split(&bytes.concat()).ok_or_else(malformed)
+}
+
+/// Compares log and rows, with progress on stderr. Findings have an exit code of their own.
+pub(super) async fn reconcile(client: &client::Args, platform: String, out: &mut Out) -> Result<(), Failure> {
+    use pb::reconcile_log_response::Step;
+    let request = pb::ReconcileLogRequest { platform };
+    let mut steps = audit(client.connect().await?)
+        .reconcile_log(request)
+        .await
+        .map_err(|s| Failure::refused(&s))?
+        .into_inner();
+    let mut result = None;
+    while let Some(next) = steps.message().await.map_err(|s| Failure::refused(&s))? {
+        match next.step {
+            Some(Step::Progress(so_far)) => out.progress(&format!(
+                "{} of {} entries replayed, {} rows compared",
+                so_far.entries_read, so_far.size, so_far.rows_checked
+            )),
+            Some(Step::Result(last)) => result = Some(last),
+            None => {}
+        }
+    }
+    out.progress_end();
+    let result = result.ok_or_else(|| Failure::new(exit::FAILED, "the comparison broke off; try again"))?;
+    let findings: Vec<_> = result
+        .findings
+        .iter()
+        .map(|finding| (finding.problem().as_str_name().replace("RECONCILE_PROBLEM_", ""), finding))
+        .collect();
+    let json: Vec<_> = findings
+        .iter()
+        .map(|(problem, finding)| {
+            json!({ "problem": problem, "table": finding.table, "object_id": finding.object_id })
+        })
+        .collect();
+    let mut lines = vec![format!("entries   {}", result.size), format!("rows      {}", result.rows_checked)];
+    lines.extend(
+        findings
+            .iter()
+            .map(|(problem, finding)| format!("FINDING   {problem} {} {}", finding.table, finding.object_id)),
+    );
+    if result.truncated {
+        lines.push("FINDING   and more".to_owned());
+    }
+    if result.findings.is_empty() {
+        lines.push("log and rows agree".to_owned());
+    }
+    out.data(
+        &json!({
+            "entries": result.size, "rows_checked": result.rows_checked, "findings": json,
+            "truncated": result.truncated,
+        }),
+        &lines,
+    )?;
+    match findings.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(exit::NOT_VERIFIED, format!("{count} rows are not as the log told"))),
+    }
 }

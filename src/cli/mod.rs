@@ -35,8 +35,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the log does not verify; 4 the vault refused.";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the log does not verify or rows differ from it; 4 the vault refused.";
 
 #[derive(Subcommand, Debug)]
 enum Command {

@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fmt::Write as _,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
@@ -91,13 +91,14 @@ pub(super) fn describe(status: &tonic::Status) -> String {
 pub(super) struct Out {
     /// Print JSON.
     pub(super) json: bool,
+    progressing: bool,
 }
 
 impl Out {
     /// An output.
     #[must_use]
     pub(super) const fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, progressing: false }
     }
 
     /// A line of data for people; nothing in JSON mode.
@@ -108,6 +109,23 @@ impl Out {
     /// The data of a command: one JSON object, or lines for people.
     pub(super) fn data(&mut self, json: &serde_json::Value, lines: &[String]) -> io::Result<()> {
         if self.json { print(&json.to_string()) } else { lines.iter().try_for_each(|line| print(line)) }
+    }
+
+    /// Says on stderr how far a command is: one line that is written over, and only where people look.
+    pub(super) fn progress(&mut self, line: &str) {
+        let mut stderr = io::stderr().lock();
+        if !self.json && stderr.is_terminal() {
+            // Progress that cannot be shown is no reason to stop.
+            let _shown = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
+            self.progressing = true;
+        }
+    }
+
+    /// Ends the line of progress.
+    pub(super) fn progress_end(&mut self) {
+        if std::mem::take(&mut self.progressing) {
+            let _shown = writeln!(io::stderr().lock());
+        }
     }
 
     /// Says on stderr why the command failed.

@@ -97,6 +97,9 @@ fn mirror(config: &Config) -> Result<Option<Mirror>, Failure> {
         );
         return Ok(None);
     };
+    if config.database.postgres.is_some() && !config.mirror.as_ref().is_some_and(|mirror| mirror.shared) {
+        tracing::warn!("[mirror] is not declared as shared: only one process may serve this database");
+    }
     Ok(Some(Mirror::directory(&mirror.directory, mirror.replica, MIRROR_LIMIT)?))
 }
 
@@ -133,10 +136,14 @@ pub(super) async fn serve_until(
         drain: Duration::from_secs(config.server.drain_seconds),
     };
     let summaries = tokio::spawn(log_refusals(Arc::clone(&vault)));
-    let work = tokio::spawn(work_forever(Arc::clone(&vault)));
+    let reconciling = Arc::clone(&vault);
+    let background = [
+        tokio::spawn(work_forever(Arc::clone(&vault))),
+        tokio::spawn(async move { reconciling.reconcile_daily().await }),
+    ];
     let served = serve(listener, tls, Arc::clone(&vault), options, shutdown).await;
     summaries.abort();
-    work.abort();
+    background.iter().for_each(tokio::task::JoinHandle::abort);
     // What calls sent to the lanes commits before the end, also where the calls themselves were cut off.
     vault.close().await;
     Ok(served?)

@@ -9,9 +9,9 @@ use super::{
     authn::{Call, RequestIdRule, authenticate},
     convert::time,
     limits::within_limit,
-    log_convert::{number, page, piece, proof_question, question, sizes},
+    log_convert::{number, page, piece, proof_question, question, sizes, step},
     pb::{self, audit_service_server},
-    status::{status, unserved},
+    status::status,
 };
 use crate::vault::{Vault, error::VaultError};
 
@@ -147,8 +147,15 @@ impl audit_service_server::AuditService for AuditService {
 
     async fn reconcile_log(
         &self,
-        _request: Request<pb::ReconcileLogRequest>,
+        request: Request<pb::ReconcileLogRequest>,
     ) -> Result<Response<Self::ReconcileLogStream>, Status> {
-        Err(unserved())
+        let call = self.call(&request)?;
+        let platform = request.into_inner().platform;
+        let steps = within_limit(async {
+            self.vault.reconcile_log(&call.caller, call.asker, &platform).await.map_err(|e| status(&e))
+        })
+        .await?;
+        let stream = ReceiverStream::new(steps).map(|next| next.map(step).map_err(|e| status(&e)));
+        Ok(Response::new(Box::pin(stream)))
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         error::VaultError,
         log_entries::{DEFAULT_PAGE, EntryCursor, EntryFilter, EntryPage, MAX_PAGE},
         log_proofs::EntryKey,
+        reconcile::{Problem, RowFinding, Step},
     },
 };
 
@@ -195,4 +196,33 @@ fn count(field: &str, number: i64, check: &mut Checker) -> Option<u64> {
         check.refuse(field, "must not be negative");
     }
     count
+}
+
+pub(super) fn step(step: Step) -> pb::ReconcileLogResponse {
+    use pb::reconcile_log_response::Step as Pb;
+    let step = match step {
+        Step::Progress { entries_read, entries, rows_checked } => Pb::Progress(pb::ReconcileProgress {
+            entries_read: number(entries_read),
+            size: number(entries),
+            rows_checked: number(rows_checked),
+        }),
+        Step::Result(result) => Pb::Result(pb::ReconcileResult {
+            size: number(result.size),
+            rows_checked: number(result.rows_checked),
+            truncated: usize::try_from(result.found).is_ok_and(|found| found > result.findings.len()),
+            findings: result.findings.iter().map(finding).collect(),
+        }),
+    };
+    pb::ReconcileLogResponse { step: Some(step) }
+}
+
+fn finding(finding: &RowFinding) -> pb::ReconcileFinding {
+    let problem = match finding.problem {
+        Problem::Missing => pb::ReconcileProblem::RowMissing,
+        Problem::Unknown => pb::ReconcileProblem::RowUnknown,
+        Problem::Stale => pb::ReconcileProblem::RowStale,
+        Problem::Edited => pb::ReconcileProblem::RowEdited,
+    };
+    let object_id = HEXLOWER.encode(&finding.object);
+    pb::ReconcileFinding { table: finding.table.to_owned(), object_id, problem: problem.into() }
 }

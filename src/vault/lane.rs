@@ -8,7 +8,8 @@
 //! decided on its own snapshot. A commit swaps the head on size, `config_epoch` and `tighten_seq`, and on the epoch of
 //! the vault's own platform, where staff is kept; a batch whose snapshot is older than the last change of one of those
 //! counters is read and decided again, so no answer rests on a permission that ended. Where only the log grew, by
-//! another replica, the batch is decided again on the rows it has. No timer waits for a batch to fill.
+//! another replica, the batch is decided again on the rows it has. No timer waits for a batch to fill. Acts that tighten
+//! are answered when the mirror has their entries; nothing else waits for it.
 
 use std::sync::Arc;
 

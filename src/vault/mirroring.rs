@@ -173,8 +173,13 @@ impl Mirroring {
         }
     }
 
-    /// Looks after one more log from now on.
+    /// Looks after a log from now on.
     fn add(&self, platform: PlatformId, name: &PlatformName) -> Arc<MirroredLog> {
+        let mut logs = lock(&self.logs);
+        // A lane that could not start is tried again.
+        if let Some(known) = logs.iter().find(|log| log.platform == platform) {
+            return Arc::clone(known);
+        }
         let log = Arc::new(MirroredLog {
             platform,
             name: name.clone(),
@@ -184,7 +189,7 @@ impl Mirroring {
             refused: Mutex::default(),
             known: Mutex::new((0, LogTree::empty().root())),
         });
-        lock(&self.logs).push(Arc::clone(&log));
+        logs.push(Arc::clone(&log));
         log
     }
 

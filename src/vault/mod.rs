@@ -26,6 +26,7 @@ mod mirroring;
 pub mod operations;
 
 pub mod platforms;
+pub mod reconcile;
 pub mod refusals;
 pub mod release;
 pub mod replay;
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) signatory: Signatory,
     pub(crate) options: VaultOptions,
     mirroring: Option<Mirroring>,
+    /// Held by the one reconciliation that runs.
+    reconciling: Mutex<()>,
 }
 
 /// What an operator may choose.
@@ -163,6 +166,7 @@ impl Vault {
             signatory,
             options,
             mirroring: mirror.map(Mirroring::new),
+            reconciling: Mutex::default(),
         });
         let vault = Self {
             shared,

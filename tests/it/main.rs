@@ -26,6 +26,7 @@ mod leaks;
 mod log_questions;
 mod mirror;
 mod mirrored;
+mod reconciled;
 mod subjects;
 mod tampering;
 mod tokens;

@@ -1,0 +1,336 @@
+//! What a log told of rows, and whether a row is as told. Pure.
+//!
+//! Rows are read while others write. A row that was read after the log was replayed up to one position and before it
+//! was replayed up to a later one must be what the log told last before the first, or anything told in between.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::{Bound, RangeInclusive},
+};
+
+use crate::{
+    audit::entry::{Entry, Verdict},
+    domain::code::coded,
+    store::{GrantingTable, rows::Mac},
+};
+
+coded!(
+    /// How a row and the log differ.
+    Problem, "problem of a row" {
+        /// The log tells of the row; the table has none.
+        Missing = "ROW_MISSING",
+        /// The table has the row; the log tells nothing of it.
+        Unknown = "ROW_UNKNOWN",
+        /// An older state of the row was put back: its MAC is one that the log told earlier.
+        Stale = "ROW_STALE",
+        /// The row's MAC is none that the log ever told of it.
+        Edited = "ROW_EDITED",
+    }
+);
+
+/// The entry that ends the tokens of a subject.
+const DESTROYED: &str = "Operation/DestroySubject";
+
+/// Kinds of configuration rows in entries, and their tables.
+const CONFIGURATION: [(&str, &str); 8] = [
+    ("key", "key_versions"),
+    ("policy", "policies"),
+    ("caller", "callers"),
+    ("recipient", "recipients"),
+    ("limit", "budget_limits"),
+    ("budget", "budget_limits"),
+    ("person", "persons"),
+    ("role", "person_roles"),
+];
+
+/// Name of a table.
+pub(super) const fn table_name(table: GrantingTable) -> &'static str {
+    match table {
+        GrantingTable::Subjects => "subjects",
+        GrantingTable::Tokens => "tokens",
+        GrantingTable::Consents => "consents",
+        GrantingTable::Events => "subject_events",
+    }
+}
+
+type Id = [u8; 16];
+
+/// What was told of one row: each MAC that it had, with the position of the entry.
+#[derive(Debug, Default)]
+struct History {
+    told: Vec<(u64, Mac)>,
+    /// Of a token: whose.
+    subject: Option<Id>,
+}
+
+impl History {
+    /// How a row with this MAC differs, read when the log was replayed up to `since`.
+    fn judge(&self, mac: &Mac, since: u64) -> Option<Problem> {
+        let last_before = self.told.iter().rposition(|(at, _)| *at < since).unwrap_or(0);
+        match self.told.iter().rposition(|(_, told)| told == mac) {
+            Some(at) if at >= last_before => None,
+            Some(_) => Some(Problem::Stale),
+            None => Some(Problem::Edited),
+        }
+    }
+
+    fn was_told_before(&self, since: u64) -> bool {
+        self.told.first().is_some_and(|(at, _)| *at < since)
+    }
+}
+
+/// A configuration row as stored.
+pub(super) struct ConfigRow {
+    pub(super) table: &'static str,
+    pub(super) mac: Mac,
+    /// Whether the MAC is that of the row's content.
+    pub(super) genuine: bool,
+}
+
+/// What a log told of rows whose ids begin with a byte of a range.
+pub(super) struct Told {
+    range: RangeInclusive<u8>,
+    rows: [BTreeMap<Id, History>; 4],
+    destroyed: HashMap<Id, u64>,
+    /// By kind and id.
+    config: BTreeMap<(&'static str, Vec<u8>), History>,
+}
+
+impl Told {
+    pub(super) fn new(range: RangeInclusive<u8>) -> Self {
+        Self { range, rows: Default::default(), destroyed: HashMap::new(), config: BTreeMap::new() }
+    }
+
+    /// Takes the next entry of the log.
+    pub(super) fn take(&mut self, position: u64, entry: &Entry) {
+        if entry.call == DESTROYED
+            && entry.verdict == Verdict::Done.as_str()
+            && let Some(subject) = entry.subject
+        {
+            self.destroyed.entry(*subject).or_insert(position);
+        }
+        let Some(mac) = entry.row_mac else { return };
+        let id = |id: Option<minicbor::bytes::ByteArray<16>>| {
+            id.map(|id| *id).or_else(|| entry.object.as_deref().and_then(|object| object.try_into().ok()))
+        };
+        let (table, id) = match entry.object_kind.as_deref() {
+            Some("subject") => (GrantingTable::Subjects, id(entry.subject)),
+            Some("consent") => (GrantingTable::Consents, id(entry.consent)),
+            Some("event") => (GrantingTable::Events, id(None)),
+            Some("token") => (GrantingTable::Tokens, id(entry.token)),
+            None => (GrantingTable::Tokens, entry.token.map(|id| *id)),
+            Some(kind) => {
+                let known = CONFIGURATION.iter().find(|(known, _)| *known == kind);
+                if let (Some((kind, _)), Some(object)) = (known, &entry.object) {
+                    self.config.entry((kind, object.clone())).or_default().told.push((position, *mac));
+                }
+                return;
+            }
+        };
+        let Some(id) = id.filter(|id| id.first().is_some_and(|first| self.range.contains(first))) else {
+            return;
+        };
+        let history = rows_of(&mut self.rows, table).entry(id).or_default();
+        history.told.push((position, *mac));
+        if table == GrantingTable::Tokens {
+            history.subject = history.subject.or(entry.subject.map(|subject| *subject));
+        }
+    }
+
+    /// How a row differs, read when the log was replayed up to `since`.
+    pub(super) fn judge(&self, table: GrantingTable, id: &Id, mac: &Mac, since: u64) -> Option<Problem> {
+        let Some(history) = self.of(table).get(id) else { return Some(Problem::Unknown) };
+        if self.destroyed_at(history).is_some_and(|at| at < since) {
+            let told = history.told.iter().any(|(_, told)| told == mac);
+            return Some(if told { Problem::Stale } else { Problem::Edited });
+        }
+        history.judge(mac, since)
+    }
+
+    /// Rows between two ids that the log told of, and that are not among those found there.
+    pub(super) fn missing<'a>(
+        &'a self,
+        table: GrantingTable,
+        after: Id,
+        up_to: Option<Id>,
+        found: &'a HashSet<Id>,
+        since: u64,
+    ) -> impl Iterator<Item = Id> + 'a {
+        let end = up_to.map_or(Bound::Unbounded, Bound::Included);
+        // A page that ends where it began has nothing between.
+        let none = up_to.is_some_and(|end| end <= after);
+        let range = (!none).then(|| self.of(table).range((Bound::Excluded(after), end)));
+        range
+            .into_iter()
+            .flatten()
+            .filter(move |(id, history)| {
+                !found.contains(*id) && history.was_told_before(since) && self.destroyed_at(history).is_none()
+            })
+            .map(|(id, _)| *id)
+    }
+
+    /// Configuration rows that differ: table, id, problem. Ids are those of entries, so a row that the log does not
+    /// know has none.
+    pub(super) fn judge_config(
+        &self,
+        rows: &[ConfigRow],
+        expected: impl Fn(&str, &[u8]) -> bool,
+        since: u64,
+    ) -> Vec<(&'static str, Vec<u8>, Problem)> {
+        let (mut findings, mut seen) = (Vec::new(), HashSet::new());
+        for row in rows {
+            let teller = self.config.iter().find(|((kind, _), history)| {
+                table_of(kind) == row.table && history.told.iter().any(|(_, told)| *told == row.mac)
+            });
+            let problem = match teller {
+                Some((key, history)) => {
+                    seen.insert(key);
+                    history.judge(&row.mac, since)
+                }
+                None if row.genuine => Some(Problem::Unknown),
+                None => Some(Problem::Edited),
+            };
+            let problem = problem.or((!row.genuine).then_some(Problem::Edited));
+            let id = teller.map(|((_, id), _)| id.clone()).unwrap_or_default();
+            findings.extend(problem.map(|problem| (row.table, id, problem)));
+        }
+        let missing = self.config.iter().filter(|(key, history)| {
+            !seen.contains(key) && history.was_told_before(since) && expected(key.0, &key.1)
+        });
+        findings.extend(missing.map(|((kind, id), _)| (table_of(kind), id.clone(), Problem::Missing)));
+        findings
+    }
+
+    fn of(&self, table: GrantingTable) -> &BTreeMap<Id, History> {
+        let [subjects, tokens, consents, events] = &self.rows;
+        match table {
+            GrantingTable::Subjects => subjects,
+            GrantingTable::Tokens => tokens,
+            GrantingTable::Consents => consents,
+            GrantingTable::Events => events,
+        }
+    }
+
+    /// Since when the subject of a token is destroyed, and the token with it.
+    fn destroyed_at(&self, history: &History) -> Option<u64> {
+        history.subject.and_then(|subject| self.destroyed.get(&subject).copied())
+    }
+}
+
+fn rows_of(rows: &mut [BTreeMap<Id, History>; 4], table: GrantingTable) -> &mut BTreeMap<Id, History> {
+    let [subjects, tokens, consents, events] = rows;
+    match table {
+        GrantingTable::Subjects => subjects,
+        GrantingTable::Tokens => tokens,
+        GrantingTable::Consents => consents,
+        GrantingTable::Events => events,
+    }
+}
+
+fn table_of(kind: &str) -> &'static str {
+    CONFIGURATION.iter().find(|(known, _)| *known == kind).map_or("", |(_, table)| table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        ids::{EntryId, PlatformId},
+        time::Timestamp,
+    };
+
+    fn entry(call: &str) -> Entry {
+        let id = EntryId::from_bytes([1; 16]);
+        Entry::new(id, Timestamp::from_micros(1), PlatformId::new(1), call, Verdict::Done)
+    }
+
+    fn token(id: u8, mac: u8) -> Entry {
+        Entry {
+            token: Some([id; 16].into()),
+            subject: Some([9; 16].into()),
+            row_mac: Some([mac; 32].into()),
+            ..entry("VaultService/Tokenize")
+        }
+    }
+
+    fn told(entries: &[Entry]) -> Told {
+        let mut told = Told::new(0..=u8::MAX);
+        for (position, entry) in (0..).zip(entries) {
+            told.take(position, entry);
+        }
+        told
+    }
+
+    const TOKENS: GrantingTable = GrantingTable::Tokens;
+
+    #[test]
+    fn a_row_is_what_was_told_last() {
+        let told = told(&[token(1, 1), token(1, 2), token(2, 3)]);
+        let judge = |id, mac| told.judge(TOKENS, &[id; 16], &[mac; 32], 3);
+        assert_eq!(judge(1, 2), None);
+        assert_eq!(judge(1, 1), Some(Problem::Stale));
+        assert_eq!(judge(1, 3), Some(Problem::Edited), "the MAC of another row");
+        assert_eq!(judge(3, 3), Some(Problem::Unknown));
+    }
+
+    #[test]
+    fn what_changed_while_it_was_read_is_no_finding() {
+        let told = told(&[token(1, 1), token(1, 2), token(1, 3), token(2, 4)]);
+        let judge = |mac, since| told.judge(TOKENS, &[1; 16], &[mac; 32], since);
+        assert_eq!((judge(1, 1), judge(2, 1), judge(3, 1)), (None, None, None));
+        assert_eq!((judge(1, 2), judge(2, 2)), (Some(Problem::Stale), None));
+        let missing = |since| told.missing(TOKENS, [0; 16], None, &HashSet::new(), since).count();
+        assert_eq!((missing(0), missing(1), missing(4)), (0, 1, 2), "made after the rows were read");
+    }
+
+    #[test]
+    fn missing_rows_are_looked_for_between_pages() {
+        let told = told(&[token(1, 1), token(2, 1), token(3, 1)]);
+        let missing = |after: u8, up_to: Option<u8>, found: &[u8]| -> Vec<u8> {
+            let found = found.iter().map(|id| [*id; 16]).collect();
+            let end = up_to.map(|id| [id; 16]);
+            told.missing(TOKENS, [after; 16], end, &found, 3).map(|id| id[0]).collect()
+        };
+        assert_eq!(missing(0, Some(2), &[2]), [1]);
+        assert_eq!(missing(2, None, &[]), [3]);
+        assert_eq!(missing(2, Some(2), &[]), [0; 0]);
+        assert_eq!(missing(0, None, &[1, 2, 3]), [0; 0]);
+    }
+
+    #[test]
+    fn tokens_of_a_destroyed_subject_are_gone() {
+        let destroyed = Entry { subject: Some([9; 16].into()), ..entry(DESTROYED) };
+        let told = told(&[token(1, 1), destroyed]);
+        assert_eq!(told.missing(TOKENS, [0; 16], None, &HashSet::new(), 2).count(), 0);
+        assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 2), Some(Problem::Stale), "put back");
+        assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 1), None, "read before they went");
+    }
+
+    #[test]
+    fn other_ids_are_of_another_pass() {
+        let mut told = Told::new(0..=0x7f);
+        told.take(0, &token(0x80, 1));
+        told.take(1, &token(0x7f, 1));
+        assert_eq!(told.of(TOKENS).len(), 1);
+    }
+
+    #[test]
+    fn configuration_is_found_by_its_macs() {
+        let caller = |id: u8, mac: u8| Entry {
+            object_kind: Some("caller".to_owned()),
+            object: Some(vec![id; 16]),
+            row_mac: Some([mac; 32].into()),
+            ..entry("Start/EnrolCaller")
+        };
+        let told = told(&[caller(1, 1), caller(1, 2), caller(2, 3)]);
+        let row = |mac: u8, genuine: bool| ConfigRow { table: "callers", mac: [mac; 32], genuine };
+        let judge = |rows: &[ConfigRow]| told.judge_config(rows, |_, _| true, 3);
+        assert_eq!(judge(&[row(2, true), row(3, true)]), []);
+        let of = |id: u8, problem| ("callers", vec![id; 16], problem);
+        assert_eq!(judge(&[row(1, true), row(3, true)]), [of(1, Problem::Stale)]);
+        assert_eq!(judge(&[row(2, true)]), [of(2, Problem::Missing)]);
+        assert_eq!(judge(&[row(2, false), row(3, true)]), [of(1, Problem::Edited)]);
+        let unknown = ("callers", vec![], Problem::Unknown);
+        assert_eq!(judge(&[row(2, true), row(3, true), row(9, true)]), [unknown]);
+    }
+}
