@@ -82,7 +82,7 @@ pub(crate) struct Shared {
     pub(crate) signatory: Signatory,
     pub(crate) options: VaultOptions,
     mirroring: Option<Mirroring>,
-    /// Held by the one reconciliation that runs.
+    /// Held by the one reconciliation on demand that runs.
     reconciling: Mutex<()>,
 }
 
