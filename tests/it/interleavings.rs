@@ -145,13 +145,8 @@ async fn no_permit_stands_after_what_ended_it(backend: Backend) {
     let total = rounds(400, 10_000);
     let erasures = Arc::new(AtomicU32::new(0));
     let mut seeds = Choices::from_seed(20_261_123);
-    let replicas = match second {
-        Some(second) => Arc::new([first, second]),
-        None => {
-            let first = Arc::new(first);
-            return alone(first, &store, total, seeds).await;
-        }
-    };
+    let Some(second) = second else { return alone(Arc::new(first), &store, total, seeds).await };
+    let replicas = Arc::new([first, second]);
     for wave in 0..total.div_ceil(AT_ONCE) {
         let mut tasks = JoinSet::new();
         for number in (wave * AT_ONCE)..((wave + 1) * AT_ONCE).min(total) {

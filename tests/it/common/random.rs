@@ -1,6 +1,6 @@
 //! Random choices that a printed seed repeats.
 
-/// SplitMix64: for choices of tests, not for keys.
+/// `SplitMix64`: for choices of tests, not for keys.
 pub struct Choices(u64);
 
 impl Choices {
@@ -30,6 +30,7 @@ impl Choices {
 }
 
 /// How often a long test goes round: more in a full run (`scripts/test --full`).
+#[expect(clippy::disallowed_methods, reason = "the test's own switch, not the vault's configuration")]
 pub fn rounds(normal: u32, full: u32) -> u32 {
     if std::env::var_os("SANDYQ_FULL").is_some() { full } else { normal }
 }
