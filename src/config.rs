@@ -14,13 +14,17 @@ use zeroize::Zeroizing;
 
 use crate::{
     domain::{
-        caller::Role,
-        names::{CallerName, SpiffeId},
+        caller::{Governance, Role},
+        names::{PersonHandle, SpiffeId},
         replica::ReplicaName,
     },
     grpc::tls::ClientAuthority,
     store::postgres::PostgresOptions,
-    vault::{enrol::DeclaredCaller, install::check_installation_name},
+    vault::{
+        install::check_installation_name,
+        officers::{Officer, check_officers},
+        settings::{Settings, TrustDomain},
+    },
 };
 
 /// Why a configuration is refused.
@@ -69,12 +73,11 @@ pub struct Config {
     /// The mirror of the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorConfig>,
-    /// Callers of the vault itself, such as auditors of every platform.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub staff: Option<StaffConfig>,
-    /// Platforms.
+    /// How many people a dangerous act needs.
+    pub governance: GovernanceConfig,
+    /// The first officers; `init` enrols them, and nothing reads them afterwards.
     #[serde(default)]
-    pub platform: Vec<PlatformConfig>,
+    pub officer: Vec<OfficerConfig>,
     #[serde(skip)]
     path: PathBuf,
 }
@@ -121,6 +124,9 @@ pub struct AuthorityConfig {
     pub trust_domain: String,
     /// Root certificates, PEM.
     pub certificates: PathBuf,
+    /// Whether it is the staff's; platforms and staff never share one.
+    #[serde(default)]
+    pub staff: bool,
 }
 
 /// The database.
@@ -190,22 +196,24 @@ pub struct RootKeyConfig {
     pub unseal_key: PathBuf,
 }
 
-/// Callers of the vault itself.
+/// How many people a dangerous act needs.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct StaffConfig {
-    /// File of callers.
-    pub callers: PathBuf,
+pub struct GovernanceConfig {
+    /// `single-officer`.
+    pub mode: String,
 }
 
-/// A platform.
+/// One of the first officers.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct PlatformConfig {
-    /// Its policy.
-    pub policy: PathBuf,
-    /// Its callers.
-    pub callers: PathBuf,
+pub struct OfficerConfig {
+    /// Such as a staff number; no name.
+    pub handle: String,
+    /// URI of the certificate.
+    pub spiffe_id: String,
+    /// Roles on the whole installation.
+    pub roles: Vec<String>,
 }
 
 /// What the server's TLS is made of.
@@ -230,6 +238,7 @@ impl Config {
         if config.client_authority.is_empty() {
             return Err(config.rule("at least one [[client_authority]] is needed: nobody could call"));
         }
+        config.settings()?;
         Ok(config)
     }
 
@@ -326,51 +335,42 @@ impl Config {
         refuse_readable_by_others(&self.resolve(&self.root_key.unseal_key))
     }
 
-    /// Callers from a file of this configuration.
+    /// What use cases need to know: trust domains, and how many people a dangerous act needs.
     ///
     /// # Errors
-    /// [`ConfigError`].
-    pub fn callers(&self, path: &Path) -> Result<Vec<DeclaredCaller>, ConfigError> {
-        let path = self.resolve(path);
-        let file: CallersFile = parse_file(&path)?;
-        let rule = |rule: String| ConfigError::Rule { path: path.display().to_string(), rule };
-        file.caller
-            .into_iter()
-            .map(|caller| {
-                let roles = caller.roles.iter().map(|role| role.parse::<Role>());
-                let roles = roles.collect::<Result<Vec<_>, _>>().map_err(|_| {
-                    rule(format!("caller {}: roles are `service` and `auditor`", caller.name))
-                })?;
-                if roles.is_empty() {
-                    return Err(rule(format!("caller {}: needs at least one role", caller.name)));
-                }
-                let domain = caller.spiffe_id.trust_domain();
-                if !self.client_authority.iter().any(|authority| authority.trust_domain == domain) {
-                    return Err(rule(format!("no [[client_authority]] for trust domain {domain}")));
-                }
-                Ok(DeclaredCaller { spiffe_id: caller.spiffe_id, name: caller.name, roles })
+    /// [`ConfigError::Rule`].
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let mode = self.governance.mode.parse::<Governance>();
+        let governance = mode.map_err(|_| {
+            self.rule("governance.mode must be \"single-officer\": approval by two people is not served yet")
+        })?;
+        let domain = |a: &AuthorityConfig| TrustDomain { name: a.trust_domain.clone(), staff: a.staff };
+        Ok(Settings { domains: self.client_authority.iter().map(domain).collect(), governance })
+    }
+
+    /// The first officers.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`].
+    pub fn officers(&self) -> Result<Vec<Officer>, ConfigError> {
+        let parse = |officer: &OfficerConfig| {
+            let wrong =
+                |rule: &dyn std::fmt::Display| self.rule(&format!("officer {}: {rule}", officer.handle));
+            let roles = officer.roles.iter().map(|role| role.parse::<Role>().map_err(|e| wrong(&e)));
+            Ok(Officer {
+                handle: officer.handle.parse::<PersonHandle>().map_err(|e| wrong(&e))?,
+                spiffe_id: officer.spiffe_id.parse::<SpiffeId>().map_err(|e| wrong(&e))?,
+                roles: roles.collect::<Result<_, ConfigError>>()?,
             })
-            .collect()
+        };
+        let officers = self.officer.iter().map(parse).collect::<Result<Vec<_>, ConfigError>>()?;
+        check_officers(&officers).map_err(|rule| self.rule(rule))?;
+        Ok(officers)
     }
 
     fn rule(&self, rule: &str) -> ConfigError {
         ConfigError::Rule { path: self.path.display().to_string(), rule: rule.to_owned() }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CallersFile {
-    #[serde(default)]
-    caller: Vec<CallerTable>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CallerTable {
-    spiffe_id: SpiffeId,
-    name: CallerName,
-    roles: Vec<String>,
 }
 
 /// How a client reaches the vault, and as whom.

@@ -19,7 +19,10 @@ CREATE TABLE installation (
 CREATE TABLE platforms (
     platform_id BIGINT  PRIMARY KEY CHECK (platform_id >= 0),
     name        TEXT    NOT NULL UNIQUE,
-    created_at  BIGINT  NOT NULL
+    legal_name  TEXT    NOT NULL,
+    bin         TEXT    NOT NULL,
+    created_at  BIGINT  NOT NULL,
+    CHECK ((platform_id = 0) = (bin = ''))
 );
 
 -- Root keys live in the KMS; here stands only which versions there are.
@@ -52,6 +55,7 @@ CREATE TABLE callers (
     pins        BYTEA   NOT NULL CHECK (length(pins) % 32 = 0),
     person_id   BYTEA   CHECK (length(person_id) = 16),
     state       TEXT    NOT NULL CHECK (state IN ('enabled', 'disabled')),
+    created_at  BIGINT  NOT NULL,
     updated_at  BIGINT  NOT NULL,
     mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
     CHECK (person_id IS NULL OR platform_id = 0)
@@ -64,6 +68,7 @@ CREATE TABLE persons (
     person_id   BYTEA   NOT NULL CHECK (length(person_id) = 16),
     handle      TEXT    NOT NULL,
     state       TEXT    NOT NULL CHECK (state IN ('enabled', 'disabled')),
+    created_at  BIGINT  NOT NULL,
     updated_at  BIGINT  NOT NULL,
     mac         BYTEA   NOT NULL CHECK (length(mac) = 32),
     PRIMARY KEY (platform_id, person_id),
@@ -95,6 +100,7 @@ CREATE TABLE recipients (
     legal_name   TEXT    NOT NULL,
     contract     TEXT    NOT NULL,
     public_key   BYTEA   CHECK (length(public_key) = 32),
+    created_at   BIGINT  NOT NULL,
     updated_at   BIGINT  NOT NULL,
     mac          BYTEA   NOT NULL CHECK (length(mac) = 32),
     PRIMARY KEY (platform_id, recipient_id)

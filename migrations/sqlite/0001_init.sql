@@ -19,7 +19,10 @@ CREATE TABLE installation (
 CREATE TABLE platforms (
     platform_id INTEGER PRIMARY KEY CHECK (platform_id >= 0),
     name        TEXT    NOT NULL UNIQUE,
-    created_at  INTEGER NOT NULL
+    legal_name  TEXT    NOT NULL,
+    bin         TEXT    NOT NULL,
+    created_at  INTEGER NOT NULL,
+    CHECK ((platform_id = 0) = (bin = ''))
 ) STRICT;
 
 -- Root keys live in the KMS; here stands only which versions there are.
@@ -52,6 +55,7 @@ CREATE TABLE callers (
     pins        BLOB    NOT NULL CHECK (length(pins) % 32 = 0),
     person_id   BLOB    CHECK (length(person_id) = 16),
     state       TEXT    NOT NULL CHECK (state IN ('enabled', 'disabled')),
+    created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL,
     mac         BLOB    NOT NULL CHECK (length(mac) = 32),
     CHECK (person_id IS NULL OR platform_id = 0)
@@ -64,6 +68,7 @@ CREATE TABLE persons (
     person_id   BLOB    NOT NULL CHECK (length(person_id) = 16),
     handle      TEXT    NOT NULL,
     state       TEXT    NOT NULL CHECK (state IN ('enabled', 'disabled')),
+    created_at  INTEGER NOT NULL,
     updated_at  INTEGER NOT NULL,
     mac         BLOB    NOT NULL CHECK (length(mac) = 32),
     PRIMARY KEY (platform_id, person_id),
@@ -95,6 +100,7 @@ CREATE TABLE recipients (
     legal_name   TEXT    NOT NULL,
     contract     TEXT    NOT NULL,
     public_key   BLOB    CHECK (length(public_key) = 32),
+    created_at   INTEGER NOT NULL,
     updated_at   INTEGER NOT NULL,
     mac          BLOB    NOT NULL CHECK (length(mac) = 32),
     PRIMARY KEY (platform_id, recipient_id)

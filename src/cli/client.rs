@@ -11,6 +11,7 @@ use crate::{
     domain::{ids::RequestId, time::Clock},
     grpc::pb::{
         audit_service_client::AuditServiceClient, consent_service_client::ConsentServiceClient,
+        platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
         vault_service_client::VaultServiceClient,
     },
 };
@@ -57,6 +58,15 @@ pub(super) fn consents(channel: Channel) -> ConsentServiceClient<Channel> {
 
 pub(super) fn audit(channel: Channel) -> AuditServiceClient<Channel> {
     AuditServiceClient::new(channel)
+}
+
+pub(super) fn platforms(channel: Channel) -> PlatformServiceClient<Channel> {
+    PlatformServiceClient::new(channel)
+}
+
+pub(super) fn policies(channel: Channel) -> PolicyServiceClient<Channel> {
+    // A policy has at most 1 MiB, and an answer may hold one.
+    PolicyServiceClient::new(channel)
 }
 
 /// An id for one logical call.

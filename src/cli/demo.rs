@@ -185,9 +185,9 @@ impl Story<'_> {
     }
 
     async fn tamper(&mut self, running: &Running) -> Result<(), Failure> {
-        self.next("A database administrator changes one byte of log entry 12, past the vault")?;
+        self.next("A database administrator changes one byte of log entry 16, past the vault")?;
         let database = running.installation.dir().join("sandyq.db");
-        overwrite_entry(&database, PlatformId::new(1), 12).await?;
+        overwrite_entry(&database, PlatformId::new(1), 16).await?;
         self.say("done: the vault noticed nothing, and need not")
     }
 

@@ -15,8 +15,7 @@ use crate::{
         random::SystemRng,
     },
     domain::time::Clock,
-    policy::model::Policy,
-    vault::{Vault, install::create_installation},
+    vault::{Vault, error::VaultError, install::create_installation},
 };
 
 pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure> {
@@ -26,9 +25,12 @@ pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure
     if done.created {
         lines.push(format!("Created installation {}.", config.installation.name));
     }
-    lines.extend(done.added.iter().map(|name| format!("Added platform {name}.")));
-    if !done.created && done.added.is_empty() {
-        lines.push("Nothing to do: installation and platforms exist.".to_owned());
+    if done.officers_enrolled {
+        let handles: Vec<_> = config.officer.iter().map(|officer| officer.handle.as_str()).collect();
+        lines.push(format!("Enrolled the first officers: {}.", handles.join(", ")));
+    }
+    if lines.is_empty() {
+        lines.push("Nothing to do: the installation exists, and has its officers.".to_owned());
     }
     if done.created {
         lines.push(format!(
@@ -44,7 +46,10 @@ pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure
     );
     lines.push(done.verifier_key.clone());
     out.data(
-        &json!({ "created": done.created, "platforms_added": done.added, "verifier_key": done.verifier_key }),
+        &json!({
+            "created": done.created, "officers_enrolled": done.officers_enrolled,
+            "governance": config.governance.mode, "verifier_key": done.verifier_key,
+        }),
         &lines,
     )?;
     Ok(())
@@ -53,18 +58,15 @@ pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure
 /// What an init did.
 pub(super) struct Done {
     pub(super) created: bool,
-    pub(super) added: Vec<String>,
+    pub(super) officers_enrolled: bool,
     pub(super) verifier_key: String,
 }
 
-/// Makes what is not there yet: root key, database, installation, platforms.
+/// Makes what is not there yet: root key, database, installation, the first officers.
 pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
     let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
     let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
-    let mut policies = Vec::new();
-    for platform in &config.platform {
-        policies.push(Policy::parse(&config.read(&platform.policy)?)?);
-    }
+    let officers = config.officers()?;
     let fresh = match config.database()? {
         Database::Sqlite(path) => !path.exists(),
         Database::Postgres(_) => {
@@ -97,16 +99,16 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
             return Err(Failure::new(exit::FAILED, message));
         }
     };
-    let vault = Vault::open(store, kms, clock, rng, None).await?;
-    let mut added = Vec::new();
-    for policy in policies {
-        let name = policy.operator.name;
-        if vault.platform_named(name.as_str()).is_none() {
-            vault.create_platform(name.clone()).await?;
-            added.push(name.to_string());
-        }
-    }
+    let vault = Vault::open(store, kms, clock, rng, None).await?.with_settings(config.settings()?);
+    let enrolled = vault.enrol_officers(officers).await;
     let verifier_key = vault.verifier_key();
     vault.close().await;
-    Ok(Done { created, added, verifier_key })
+    let officers_enrolled = match enrolled {
+        Err(VaultError::Invalid(rules)) => {
+            let rules: Vec<_> = rules.into_iter().map(|v| format!("{}: {}", v.field, v.rule)).collect();
+            return Err(Failure::new(exit::FAILED, rules.join("; ")));
+        }
+        other => other?,
+    };
+    Ok(Done { created, officers_enrolled, verifier_key })
 }

@@ -1,15 +1,16 @@
 //! A complete installation in one directory, with certificates of its own: for the demo, for development, for tests.
 
 use std::{
-    fmt::Write as _,
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::Status;
 
 use super::{
+    client::{connect, platforms, policies, request_id},
     init::init,
     output::Failure,
     pki::Authority,
@@ -19,18 +20,19 @@ use crate::{
     config::{Config, Connection},
     crypto::digest::sha256,
     grpc::pb,
+    policy::model::Policy,
+    vault::install::VAULT,
 };
 
 /// The policy that the demo and development run.
 const POLICY: &str = include_str!("../../policies/lerna.toml");
 
-/// Callers: name, role, and the file that declares it.
-const CALLERS: [(&str, &str, bool); 4] = [
-    ("backend", "service", false),
-    ("payments", "service", false),
-    ("support", "service", false),
-    ("auditor", "auditor", true),
-];
+/// The officer who makes the platform and enrols everybody else.
+const OFFICER: &str = "admin";
+/// The machine that reads every log.
+const AUDITOR: &str = "auditor";
+/// Callers that the policy names.
+const SERVICES: [&str; 7] = ["backend", "payments", "support", "credit", "mailing", "analytics", "rights"];
 
 /// Trust domain of the platform's callers.
 pub const PLATFORM_DOMAIN: &str = "lerna.example.kz";
@@ -43,7 +45,7 @@ pub struct LocalInstallation {
 }
 
 impl LocalInstallation {
-    /// Writes certificates, policy, callers and configuration into an empty directory.
+    /// Writes certificates, policy and configuration into an empty directory.
     ///
     /// # Errors
     /// [`Failure`]; a directory that holds anything is refused.
@@ -62,21 +64,12 @@ impl LocalInstallation {
         fs::write(dir.join("platform-authority.pem"), platform_ca.pem())?;
         fs::write(dir.join("staff-authority.pem"), staff_ca.pem())?;
         server_ca.server()?.write(dir, "server")?;
-        let (mut callers, mut staff) = (String::new(), String::new());
-        for (name, role, is_staff) in CALLERS {
-            let (authority, domain, list) = if is_staff {
-                (&staff_ca, STAFF_DOMAIN, &mut staff)
-            } else {
-                (&platform_ca, PLATFORM_DOMAIN, &mut callers)
-            };
-            let id = format!("spiffe://{domain}/{name}");
-            authority.client(&[&id])?.write(dir, name)?;
-            // Writing to a String cannot fail.
-            let _written =
-                write!(list, "[[caller]]\nspiffe_id = \"{id}\"\nname = \"{name}\"\nroles = [\"{role}\"]\n\n");
+        for name in SERVICES {
+            platform_ca.client(&[&spiffe_id(PLATFORM_DOMAIN, name)])?.write(dir, name)?;
         }
-        fs::write(dir.join("callers.toml"), callers)?;
-        fs::write(dir.join("staff.toml"), staff)?;
+        for name in [OFFICER, AUDITOR] {
+            staff_ca.client(&[&spiffe_id(STAFF_DOMAIN, name)])?.write(dir, name)?;
+        }
         fs::write(dir.join("lerna.toml"), POLICY)?;
         fs::write(dir.join("sandyq.toml"), config_text(listen))?;
         Ok(Self { dir: dir.to_owned() })
@@ -113,7 +106,7 @@ impl LocalInstallation {
     /// # Errors
     /// [`Failure`].
     pub fn write_connections(&self, server: SocketAddr) -> Result<(), Failure> {
-        for (name, ..) in CALLERS {
+        for name in SERVICES.into_iter().chain([OFFICER, AUDITOR]) {
             let text = toml::to_string(&connection(server, name))?;
             fs::write(self.connection_path(name), text)?;
         }
@@ -133,6 +126,10 @@ impl LocalInstallation {
     pub fn connection(&self, caller: &str) -> Result<Connection, Failure> {
         Ok(Connection::load(&self.connection_path(caller))?)
     }
+}
+
+fn spiffe_id(domain: &str, name: &str) -> String {
+    format!("spiffe://{domain}/{name}")
 }
 
 fn connection(server: SocketAddr, name: &str) -> Connection {
@@ -164,6 +161,7 @@ certificates = "platform-authority.pem"
 [[client_authority]]
 trust_domain = "{STAFF_DOMAIN}"
 certificates = "staff-authority.pem"
+staff = true
 
 [database]
 sqlite = "sandyq.db"
@@ -175,12 +173,13 @@ directory = "mirror"
 file = "root.json"
 unseal_key = "unseal.key"
 
-[staff]
-callers = "staff.toml"
+[governance]
+mode = "single-officer"
 
-[[platform]]
-policy = "lerna.toml"
-callers = "callers.toml"
+[[officer]]
+handle = "{OFFICER}"
+spiffe_id = "spiffe://{STAFF_DOMAIN}/{OFFICER}"
+roles = ["platform_admin", "security_officer", "data_protection"]
 "#
     )
 }
@@ -218,7 +217,7 @@ pub struct Running {
 }
 
 impl LocalInstallation {
-    /// Initialises the installation and serves it on loopback, in this process.
+    /// Initialises the installation, serves it on loopback in this process, and makes platform and callers as its officer.
     ///
     /// # Errors
     /// [`Failure`].
@@ -238,8 +237,59 @@ impl LocalInstallation {
             };
             serve_until(&config, listener, tls, vault, reflection, shutdown).await
         });
-        Ok(Running { installation: self, address, verifier_key, stop, server })
+        let running = Running { installation: self, address, verifier_key, stop, server };
+        match running.installation.provision().await {
+            Ok(()) => Ok(running),
+            Err(failure) => {
+                running.stop().await?;
+                Err(failure)
+            }
+        }
     }
+
+    /// Makes the platform with its policy and callers, as the officer, where it is not there yet.
+    async fn provision(&self) -> Result<(), Failure> {
+        let channel = connect(&self.connection(OFFICER)?).await?;
+        let policy = Policy::parse(POLICY)?.operator;
+        let platforms = &mut platforms(channel.clone());
+        let known = platforms.list_platforms(pb::ListPlatformsRequest::default()).await.map_err(refused)?;
+        let name = policy.name.to_string();
+        if known.into_inner().platforms.iter().any(|platform| platform.name == name) {
+            return Ok(());
+        }
+        let request = pb::CreatePlatformRequest {
+            request_id: request_id()?,
+            name: name.clone(),
+            legal_name: policy.legal_name,
+            bin: policy.bin,
+        };
+        platforms.create_platform(request).await.map_err(refused)?;
+        let request = pb::ApplyPolicyRequest {
+            request_id: request_id()?,
+            text: POLICY.to_owned(),
+            validate_only: false,
+        };
+        policies(channel).apply_policy(request).await.map_err(refused)?;
+        let services = SERVICES.map(|service| (name.as_str(), PLATFORM_DOMAIN, service, pb::Role::Service));
+        let auditor = (VAULT, STAFF_DOMAIN, AUDITOR, pb::Role::Auditor);
+        for (platform, domain, name, role) in services.into_iter().chain([auditor]) {
+            let request = pb::EnrolCallerRequest {
+                request_id: request_id()?,
+                platform: platform.to_owned(),
+                name: name.to_owned(),
+                spiffe_id: spiffe_id(domain, name),
+                roles: vec![role.into()],
+                ..pb::EnrolCallerRequest::default()
+            };
+            platforms.enrol_caller(request).await.map_err(refused)?;
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+fn refused(status: Status) -> Failure {
+    Failure::refused(&status)
 }
 
 impl Running {

@@ -9,14 +9,13 @@ use crate::{
     blobs::mirror::Mirror,
     config::{Config, Database},
     crypto::{kms::local::LocalKms, random::SystemRng},
-    domain::{caller::Role, ids::PlatformId, time::Clock},
+    domain::{caller::Governance, time::Clock},
     grpc::{
         server::{ServeOptions, serve},
         tls::{ServerTls, server_tls},
     },
-    policy::model::Policy,
     store::{Store, postgres, sqlite},
-    vault::{Vault, enrol::DeclaredCaller, operations::work_forever},
+    vault::{Vault, operations::work_forever},
 };
 
 /// How long the mirror's disk may take for one piece.
@@ -50,7 +49,7 @@ pub(super) async fn open_store(config: &Config, migrate: bool) -> Result<Arc<dyn
     })
 }
 
-/// Opens the vault of a configuration, and takes policies and callers over from its files.
+/// Opens the vault of a configuration.
 pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     let store = open_store(config, false).await?;
     config.check_root_key_files()?;
@@ -58,32 +57,19 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     let kms = Arc::new(LocalKms::open(&root, &unseal)?);
     let (clock, rng) = (Arc::new(Clock::default()), Arc::new(SystemRng::new()));
     let vault = Vault::open(store, kms, clock, rng, mirror(config)?).await?;
+    let vault = vault.with_settings(config.settings()?);
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
         return Err(Failure::new(exit::FAILED, message));
     }
-    let mut declared = vec![PlatformId::VAULT];
-    let staff = config.staff.as_ref().map(|staff| config.callers(&staff.callers)).transpose()?;
-    let changes = vault.take_over(PlatformId::VAULT, None, &staff.unwrap_or_default()).await?;
-    tracing::info!(?changes, "staff taken over");
-    for platform in &config.platform {
-        let text = config.read(&platform.policy)?;
-        let policy = Policy::parse(&text)?;
-        let name = policy.operator.name.clone();
-        let id = vault.platform_named(name.as_str()).ok_or_else(|| {
-            let message = format!("platform {name} is not in the database; `sandyq init` adds it");
-            Failure::new(exit::FAILED, message)
-        })?;
-        declared.push(id);
-        let callers = config.callers(&platform.callers)?;
-        let changes = vault.take_over(id, Some(&text), &callers).await?;
-        tracing::info!(platform = %name, ?changes, "policy and callers taken over");
-        warn_of_strange_names(&policy, &callers);
+    if vault.has_nobody()? {
+        let message = "nobody is enrolled: name an [[officer]], and run `sandyq init`";
+        return Err(Failure::new(exit::FAILED, message));
     }
-    // What the configuration no longer names has no callers any more.
-    for (id, name) in vault.platforms().into_iter().filter(|(id, _)| !declared.contains(id)) {
-        let changes = vault.take_over(id, None, &[]).await?;
-        tracing::warn!(platform = %name, ?changes, "the configuration does not name this platform; nobody may call");
+    match vault.settings().governance {
+        Governance::SingleOfficer => tracing::warn!(
+            "SINGLE-OFFICER MODE: one person does alone what should take two, such as policies, callers and roles"
+        ),
     }
     Ok(Arc::new(vault))
 }
@@ -101,18 +87,6 @@ fn mirror(config: &Config) -> Result<Option<Mirror>, Failure> {
         tracing::warn!("[mirror] is not declared as shared: only one process may serve this database");
     }
     Ok(Some(Mirror::directory(&mirror.directory, mirror.replica, MIRROR_LIMIT)?))
-}
-
-/// A name that stands on one side only is most likely mistyped.
-fn warn_of_strange_names(policy: &Policy, callers: &[DeclaredCaller]) {
-    let platform = &policy.operator.name;
-    let named = policy.caller_names();
-    for caller in callers.iter().filter(|c| c.roles.contains(&Role::Service) && !named.contains(&c.name)) {
-        tracing::warn!(%platform, caller = %caller.name, "the policy does not name this caller: it may do nothing");
-    }
-    for name in named.into_iter().filter(|name| callers.iter().all(|caller| caller.name != **name)) {
-        tracing::warn!(%platform, caller = %name, "the policy names a caller that is not declared");
-    }
 }
 
 /// Certificate, key and client authorities of a configuration.

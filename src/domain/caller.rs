@@ -23,6 +23,14 @@ coded!(
 );
 
 coded!(
+    /// How many people a dangerous act needs.
+    Governance, "mode of governance" {
+        /// One: whoever has the role does it alone.
+        SingleOfficer = "single-officer",
+    }
+);
+
+coded!(
     /// Where a caller stands.
     CallerState, "caller state" {
         /// May call.
@@ -54,6 +62,14 @@ pub struct Caller {
     pub person: Option<PersonId>,
     /// Its state.
     pub state: CallerState,
+}
+
+impl Caller {
+    /// Whether its certificate may have this key.
+    #[must_use]
+    pub fn accepts_key(&self, key: &KeyPin) -> bool {
+        self.pins.is_empty() || self.pins.contains(key)
+    }
 }
 
 /// A person of the staff, by a handle that is no name.

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod iin;
 pub mod names;
 pub mod operation;
+pub mod platform;
 pub mod recipient;
 pub mod reference;
 pub mod replica;

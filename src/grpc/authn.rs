@@ -9,18 +9,49 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::{
-    domain::{caller::Caller, ids::RequestId, names::SpiffeId},
-    vault::{Vault, act::Asker, error::VaultError, refusals::Refusal, replay::Asked},
+    domain::{
+        caller::{Caller, KeyPin},
+        ids::RequestId,
+        names::SpiffeId,
+    },
+    vault::{Vault, act::Asker, callers::fingerprint, error::VaultError, refusals::Refusal, replay::Asked},
 };
 
 /// The peer of a connection, as its certificate names it.
 #[derive(Debug, Clone)]
-pub struct Peer(pub SpiffeId);
+pub struct Peer {
+    /// The certificate's one URI.
+    pub spiffe_id: SpiffeId,
+    /// What a block list may name it by.
+    pub mark: Mark,
+}
 
-/// The SPIFFE ID of a certificate: its only URI name. None where there is none, or more than one.
+/// What tells a certificate from every other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// SHA-256 of the subject public key info (RFC 7469).
+    pub key: KeyPin,
+    /// SHA-256 of the issuer's name as the certificate encodes it (DER).
+    pub issuer: [u8; 32],
+    /// Serial number, without leading zeros.
+    pub serial: Vec<u8>,
+}
+
+/// The peer that a certificate names: by its only URI name. None where there is none, or more than one.
 #[must_use]
-pub fn spiffe_id_of(certificate: &CertificateDer<'_>) -> Option<SpiffeId> {
+pub fn peer_of(certificate: &CertificateDer<'_>) -> Option<Peer> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let serial = parsed.raw_serial();
+    let zeros = serial.iter().take_while(|byte| **byte == 0).count();
+    let mark = Mark {
+        key: fingerprint(parsed.public_key().raw),
+        issuer: fingerprint(parsed.issuer().as_raw()),
+        serial: serial.get(zeros..).unwrap_or_default().to_vec(),
+    };
+    Some(Peer { spiffe_id: spiffe_id_of(&parsed)?, mark })
+}
+
+fn spiffe_id_of(parsed: &X509Certificate<'_>) -> Option<SpiffeId> {
     let names = parsed.subject_alternative_name().ok()??;
     let mut uris = names
         .value
@@ -53,12 +84,16 @@ pub(super) fn authenticate<T: Message>(
     request_id: &str,
     rule: RequestIdRule,
 ) -> Result<Call, VaultError> {
-    let Peer(spiffe_id) = request.extensions().get::<Peer>().ok_or(VaultError::UnknownCaller)?;
+    let Peer { spiffe_id, mark } = request.extensions().get::<Peer>().ok_or(VaultError::UnknownCaller)?;
     let caller = vault.caller(spiffe_id).inspect_err(|_| {
         if vault.count_stranger(Refusal::CallerUnknown) {
             tracing::info!(%spiffe_id, "an unknown caller; further ones are counted until the next summary");
         }
     })?;
+    if !caller.accepts_key(&mark.key) {
+        vault.count_refusals(&caller, Refusal::KeyNotPinned, 1);
+        return Err(VaultError::KeyNotPinned);
+    }
     let request = if request_id.is_empty() && rule == RequestIdRule::Optional {
         None
     } else {
@@ -67,5 +102,5 @@ pub(super) fn authenticate<T: Message>(
         let body = Zeroizing::new(request.get_ref().encode_to_vec());
         Some(Asked { id, body_mac: vault.body_mac(&caller, &body)? })
     };
-    Ok(Call { caller, asker: Asker { spiffe_id: spiffe_id.clone(), request } })
+    Ok(Call { caller, asker: Asker { spiffe_id: spiffe_id.clone(), key: mark.key, request } })
 }

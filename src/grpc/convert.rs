@@ -55,7 +55,7 @@ impl Checker {
         text.parse().map_err(|e: T::Err| self.refuse(field, &e.to_string())).ok()
     }
 
-    fn require<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
+    pub(super) fn require<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.refuse(field, "is required");
         }

@@ -19,9 +19,12 @@ use super::{
     operation_service::OperationService,
     pb::{
         DESCRIPTORS, audit_service_server::AuditServiceServer, consent_service_server::ConsentServiceServer,
-        operation_service_server::OperationServiceServer, subject_service_server::SubjectServiceServer,
+        operation_service_server::OperationServiceServer, platform_service_server::PlatformServiceServer,
+        policy_service_server::PolicyServiceServer, subject_service_server::SubjectServiceServer,
         vault_service_server::VaultServiceServer,
     },
+    platform_service::PlatformService,
+    policy_service::PolicyService,
     subject_service::SubjectService,
     tls::{ServerTls, incoming},
     vault_service::VaultService,
@@ -141,6 +144,8 @@ services! {
     VaultServiceServer of VaultService;
     ConsentServiceServer of ConsentService;
     SubjectServiceServer of SubjectService;
+    PolicyServiceServer of PolicyService;
+    PlatformServiceServer of PlatformService;
     OperationServiceServer of OperationService;
     AuditServiceServer of AuditService;
 }

@@ -105,6 +105,21 @@ pub const fn denial_row(denial: Denial) -> Row {
             row(Code::ResourceExhausted, reason, "the subject has as many consents as a subject may have")
         }
         Denial::PlatformNotFound => row(Code::NotFound, reason, "no such platform"),
+        Denial::CallerNotFound => row(Code::NotFound, reason, "no such caller"),
+        Denial::PersonNotFound => row(Code::NotFound, reason, "no such person"),
+        Denial::RecipientNotFound => row(Code::NotFound, reason, "no such recipient"),
+        Denial::PolicyNotFound => row(Code::NotFound, reason, "no such policy version"),
+        Denial::NameTaken => row(Code::AlreadyExists, reason, "another has this name"),
+        Denial::CertificateTaken => {
+            row(Code::AlreadyExists, reason, "the certificate's URI is enrolled already")
+        }
+        Denial::PersonDisabled => row(Code::FailedPrecondition, reason, "the person was disabled, for good"),
+        Denial::LastOfficer => row(
+            Code::FailedPrecondition,
+            reason,
+            "nobody would be left who has security_officer for the installation",
+        ),
+        Denial::OwnAccount => row(Code::FailedPrecondition, reason, "nobody locks themselves out"),
         Denial::RequestIdReused => {
             row(Code::AlreadyExists, reason, "the request id came before, with another call or body")
         }
@@ -175,6 +190,14 @@ pub const fn error_row(error: &VaultError) -> Row {
         VaultError::UnknownCaller => {
             row(Code::Unauthenticated, "CALLER_UNKNOWN", "the client certificate names no enrolled caller")
         }
+        VaultError::KeyNotPinned => row(
+            Code::Unauthenticated,
+            "KEY_NOT_PINNED",
+            "the caller's certificate has another key than its pins",
+        ),
+        VaultError::CertificateBlocked => {
+            row(Code::Unauthenticated, "CERTIFICATE_BLOCKED", "the client certificate is on the block list")
+        }
         VaultError::Overloaded => {
             row(Code::ResourceExhausted, "OVERLOADED", "too many calls wait for this platform")
         }
@@ -195,6 +218,8 @@ pub fn table() -> Vec<Row> {
         VaultError::Invalid(Vec::new()),
         VaultError::MistypedToken,
         VaultError::UnknownCaller,
+        VaultError::KeyNotPinned,
+        VaultError::CertificateBlocked,
         VaultError::Overloaded,
         VaultError::Contended,
         VaultError::MirrorBehind,
@@ -229,7 +254,11 @@ fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
         | VaultError::MirrorBehind => {
             details.set_retry_info(Some(RETRY_AFTER));
         }
-        VaultError::MistypedToken | VaultError::Denied(_) | VaultError::UnknownCaller => {}
+        VaultError::MistypedToken
+        | VaultError::Denied(_)
+        | VaultError::UnknownCaller
+        | VaultError::KeyNotPinned
+        | VaultError::CertificateBlocked => {}
     }
     details
 }

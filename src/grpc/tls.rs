@@ -1,6 +1,7 @@
 //! Mutual TLS: client certificates by trust domain, handshakes off the accept loop, limits on both.
 
 use std::{
+    collections::HashMap,
     io,
     pin::Pin,
     sync::Arc,
@@ -29,7 +30,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use super::authn::{Peer, spiffe_id_of};
+use super::authn::{Peer, peer_of};
 
 /// Connections served at once; further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -58,6 +59,9 @@ pub enum TlsError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// One root for two trust domains: it could speak for both.
+    #[error("a root certificate stands for two trust domains, {0} and {1}")]
+    SharedRoot(String, String),
     /// Two authorities for one trust domain.
     #[error("trust domain {0} is declared twice")]
     TwoAuthorities(String),
@@ -129,6 +133,7 @@ impl TrustDomains {
     ) -> Result<Self, TlsError> {
         let schemes = provider.signature_verification_algorithms.supported_schemes();
         let (mut by_domain, mut roots) = (Vec::new(), Vec::new());
+        let mut owners: HashMap<CertificateDer<'static>, &str> = HashMap::new();
         for authority in authorities {
             let domain = &authority.trust_domain;
             let what = format!("the client authority of {domain}");
@@ -138,7 +143,12 @@ impl TrustDomains {
             };
             let mut store = RootCertStore::empty();
             for root in certificates(&authority.pem, &what)? {
-                store.add(root).map_err(|e| refused(Box::new(e)))?;
+                match owners.insert(root.clone(), domain) {
+                    Some(other) if other != domain => {
+                        return Err(TlsError::SharedRoot(other.to_owned(), domain.clone()));
+                    }
+                    Some(_) | None => store.add(root).map_err(|e| refused(Box::new(e)))?,
+                }
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
                 .build()
@@ -173,10 +183,10 @@ impl ClientCertVerifier for TrustDomains {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let id = spiffe_id_of(end_entity).ok_or(rustls::Error::InvalidCertificate(
+        let peer = peer_of(end_entity).ok_or(rustls::Error::InvalidCertificate(
             rustls::CertificateError::ApplicationVerificationFailure,
         ))?;
-        let verifier = self.by_domain.iter().find(|(domain, _)| domain == id.trust_domain());
+        let verifier = self.by_domain.iter().find(|(domain, _)| domain == peer.spiffe_id.trust_domain());
         let (_, verifier) = verifier.ok_or(unknown_issuer())?;
         verifier.verify_client_cert(end_entity, intermediates, now)
     }
@@ -300,8 +310,8 @@ async fn handshake(
     let problem = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            if let Some(id) = leaf.and_then(|leaf| spiffe_id_of(leaf)) {
-                let _ended = ready.send(Ok(PeerStream { stream, peer: Peer(id), _slot: slot })).await;
+            if let Some(peer) = leaf.and_then(|leaf| peer_of(leaf)) {
+                let _ended = ready.send(Ok(PeerStream { stream, peer, _slot: slot })).await;
                 return;
             }
             "the certificate has no single SPIFFE ID".to_owned()

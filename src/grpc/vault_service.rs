@@ -385,10 +385,10 @@ impl vault_service_server::VaultService for VaultService {
                 .map(|name| name.to_string())
                 .unwrap_or_default(),
             caller: caller.name.to_string(),
-            roles: caller.roles.iter().map(|role| role.as_str().to_owned()).collect(),
+            roles: self.vault.roles_of(caller).iter().map(|role| role.as_str().to_owned()).collect(),
             purposes: purposes.unwrap_or_default(),
             policy_version: policy.map_or(0, |p| p.version),
-            person_id: String::new(),
+            person_id: caller.person.map(|id| id.to_string()).unwrap_or_default(),
         }))
     }
 

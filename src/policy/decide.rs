@@ -125,6 +125,24 @@ coded!(
         TooManyConsents = "TOO_MANY_CONSENTS",
         /// No such platform, or none that this caller may see.
         PlatformNotFound = "PLATFORM_NOT_FOUND",
+        /// No such caller, or none that this caller may see.
+        CallerNotFound = "CALLER_NOT_FOUND",
+        /// No such person of the staff.
+        PersonNotFound = "PERSON_NOT_FOUND",
+        /// The platform has no such recipient.
+        RecipientNotFound = "RECIPIENT_NOT_FOUND",
+        /// The platform has no such version of its policy, or none in force.
+        PolicyNotFound = "POLICY_NOT_FOUND",
+        /// Another has the name.
+        NameTaken = "NAME_TAKEN",
+        /// The certificate's URI is a caller's already, here or on another platform.
+        CertificateTaken = "CERTIFICATE_TAKEN",
+        /// The person was disabled, for good.
+        PersonDisabled = "PERSON_DISABLED",
+        /// Nobody would be left who has the security officer's role for the installation.
+        LastOfficer = "LAST_OFFICER",
+        /// Nobody locks themselves out.
+        OwnAccount = "OWN_ACCOUNT",
         /// The request id came before, with another call or body.
         RequestIdReused = "REQUEST_ID_REUSED",
         /// The policy does not take the field from this source.

@@ -140,6 +140,15 @@ impl Clauses {
             | Denial::ConsentNotFound
             | Denial::TooManyConsents
             | Denial::PlatformNotFound
+            | Denial::CallerNotFound
+            | Denial::PersonNotFound
+            | Denial::RecipientNotFound
+            | Denial::PolicyNotFound
+            | Denial::NameTaken
+            | Denial::CertificateTaken
+            | Denial::PersonDisabled
+            | Denial::LastOfficer
+            | Denial::OwnAccount
             | Denial::RequestIdReused
             | Denial::BudgetExhausted
             | Denial::OperationNotFound

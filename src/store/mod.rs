@@ -8,12 +8,16 @@ pub mod rows;
 mod sql;
 pub mod sqlite;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::domain::{
     ids::{CallerId, ConsentId, OperationId, PlatformId, RecordId, RequestId, SubjectId, TokenRowId},
-    names::{FieldName, PlatformName},
+    names::{FieldName, SpiffeId},
     operation::BudgetWindow,
+    platform::Platform,
     time::Timestamp,
     token::TokenHash,
 };
@@ -198,7 +202,7 @@ pub enum Write {
     /// Work that must be at this fence still.
     UpdateOperation(OperationRow, u32),
     /// A new platform; written from the vault's own log.
-    CreatePlatform(Box<NewPlatform>),
+    CreatePlatform(Arc<NewPlatform>),
 }
 
 /// The three numbers that a commit swaps on.
@@ -278,10 +282,8 @@ pub const MAX_POLICIES: u32 = 16;
 /// A platform as created: its keys, and its log with the first entries.
 #[derive(Debug)]
 pub struct NewPlatform {
-    /// Short name.
-    pub name: PlatformName,
-    /// When.
-    pub created_at: Timestamp,
+    /// Who.
+    pub platform: Platform,
     /// Keys.
     pub keys: Vec<KeyVersionRow>,
     /// Head after `entries`.
@@ -295,8 +297,8 @@ pub struct NewPlatform {
 pub struct Installation {
     /// The name in every log's origin.
     pub name: String,
-    /// Platforms by number.
-    pub platforms: Vec<(PlatformId, PlatformName)>,
+    /// Platforms by number, the vault's own first.
+    pub platforms: Vec<Platform>,
 }
 
 /// Which rows a reconciliation walks, in the order of their ids.
@@ -315,6 +317,15 @@ pub enum GrantingTable {
 impl GrantingTable {
     /// Each of them.
     pub const ALL: [Self; 4] = [Self::Subjects, Self::Tokens, Self::Consents, Self::Events];
+}
+
+/// A caller, by one of the two names that are its own in the whole installation.
+#[derive(Debug, Clone, Copy)]
+pub enum CallerKey<'a> {
+    /// URI of its certificate.
+    Certificate(&'a SpiffeId),
+    /// Id.
+    Id(CallerId),
 }
 
 /// Id and MAC of a stored row.
@@ -357,6 +368,17 @@ pub trait Store: Send + Sync {
 
     /// Policies, callers, recipients, limits and keys.
     async fn config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError>;
+
+    /// Up to `limit` policy versions below a version, newest first.
+    async fn policies(
+        &self,
+        platform: PlatformId,
+        below: u32,
+        limit: u32,
+    ) -> Result<Vec<PolicyRow>, StoreError>;
+
+    /// The platform that a caller is enrolled with; none where it is enrolled with none.
+    async fn place_of_caller(&self, caller: CallerKey<'_>) -> Result<Option<PlatformId>, StoreError>;
 
     /// Up to `limit` entries from a position on.
     async fn entries(&self, platform: PlatformId, from: u64, limit: u32)

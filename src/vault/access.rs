@@ -1,7 +1,15 @@
 //! Who may call what: every call of the contract with the roles that it asks for. `docs/access.md` is held to this
 //! table by a test, and another walks the contract and finds each call here.
 
-use crate::domain::{caller::Role, code::coded};
+use super::context::Context;
+use crate::{
+    domain::{
+        caller::{Caller, CallerState, Role},
+        code::coded,
+        ids::PlatformId,
+    },
+    policy::decide::Denial,
+};
 
 coded!(
     /// A call of the contract, by its name in the log.
@@ -167,6 +175,39 @@ impl Call {
             | Self::ExportLog
             | Self::ReconcileLog => &[Auditor],
         }
+    }
+
+    /// The same where the call is about the vault's own platform. Whoever binds a certificate to a person, or takes one
+    /// away, decides who can act as that person: on staff that is the security officer's alone.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others ask for the same roles everywhere")]
+    #[must_use]
+    pub const fn roles_on_vault(self) -> &'static [Role] {
+        match self {
+            Self::EnrolCaller | Self::UpdateCaller | Self::EnableCaller | Self::DisableCaller => {
+                &[Role::SecurityOfficer]
+            }
+            _ => self.roles(),
+        }
+    }
+
+    /// Whether a caller may make this call about a platform, as `staff` stands.
+    ///
+    /// # Errors
+    /// [`Denial::CallerDisabled`] or [`Denial::CallerNotAllowed`].
+    pub(super) fn allows(self, caller: &Caller, platform: PlatformId, staff: &Context) -> Result<(), Denial> {
+        if caller.state == CallerState::Disabled {
+            return Err(Denial::CallerDisabled);
+        }
+        let has = |role: &Role| match caller.person {
+            Some(person) => staff.person_has(person, *role, platform),
+            // The vault's own machines may ship every log, and do nothing else.
+            None if caller.platform == PlatformId::VAULT => {
+                *role == Role::Auditor && caller.roles.contains(role)
+            }
+            None => caller.platform == platform && caller.roles.contains(role),
+        };
+        let roles = if platform == PlatformId::VAULT { self.roles_on_vault() } else { self.roles() };
+        if roles.is_empty() || roles.iter().any(has) { Ok(()) } else { Err(Denial::CallerNotAllowed) }
     }
 
     /// Why a call leaves no entry in the log, for the few that leave none.

@@ -12,9 +12,9 @@ use crate::{
     audit::entry::{Entry, Verdict},
     crypto::{envelope::SubjectKey, keyring::Keyring},
     domain::{
-        caller::{Caller, CallerState, Role},
+        caller::{Caller, KeyPin},
         consent::{Consent, SubjectState},
-        ids::{CallerId, ConsentId, EntryId, PlatformId, RecordId, RequestId, SubjectId},
+        ids::{CallerId, ConsentId, EntryId, RecordId, RequestId, SubjectId},
         names::SpiffeId,
         operation::BudgetWindow,
         rng::Rng,
@@ -33,6 +33,8 @@ use crate::{
 pub struct Asker {
     /// URI of the client certificate.
     pub spiffe_id: SpiffeId,
+    /// The certificate's key.
+    pub key: KeyPin,
     /// The client's request id, with what it came with.
     pub request: Option<Asked>,
 }
@@ -214,10 +216,12 @@ impl Scene<'_> {
     /// The caller as enrolled now.
     ///
     /// # Errors
-    /// [`VaultError::UnknownCaller`] where the enrolment is gone.
+    /// [`VaultError::UnknownCaller`] where the enrolment is gone, [`VaultError::KeyNotPinned`] where it pins other keys.
     pub fn caller(&self, asker: &Asker) -> Result<Arc<Caller>, VaultError> {
         let caller = self.context.caller(&asker.spiffe_id);
-        caller.or_else(|| self.staff.caller(&asker.spiffe_id)).ok_or(VaultError::UnknownCaller)
+        let caller =
+            caller.or_else(|| self.staff.caller(&asker.spiffe_id)).ok_or(VaultError::UnknownCaller)?;
+        if caller.accepts_key(&asker.key) { Ok(caller) } else { Err(VaultError::KeyNotPinned) }
     }
 
     /// Whether the caller may make this call on this platform.
@@ -225,23 +229,7 @@ impl Scene<'_> {
     /// # Errors
     /// [`Denial::CallerDisabled`] or [`Denial::CallerNotAllowed`].
     pub fn authorise(&self, call: Call, caller: &Caller) -> Result<(), Denial> {
-        if caller.state == CallerState::Disabled {
-            return Err(Denial::CallerDisabled);
-        }
-        let platform = self.context.platform;
-        let has = |role: &Role| match caller.person {
-            Some(person) => self.staff.person_has(person, *role, platform),
-            // The vault's own machines may ship every log, and do nothing else.
-            None if caller.platform == PlatformId::VAULT => {
-                *role == Role::Auditor && caller.roles.contains(role)
-            }
-            None => caller.platform == platform && caller.roles.contains(role),
-        };
-        if call.roles().is_empty() || call.roles().iter().any(has) {
-            Ok(())
-        } else {
-            Err(Denial::CallerNotAllowed)
-        }
+        call.allows(caller, self.context.platform, self.staff)
     }
 
     /// The policy in force.

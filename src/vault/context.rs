@@ -15,7 +15,7 @@ use crate::{
         kms::{Kms, KmsError},
     },
     domain::{
-        caller::{Caller, CallerState, Role},
+        caller::{Caller, CallerState, Role, RoleGrant},
         ids::{CallerId, PersonId, PlatformId},
         names::{PlatformName, SpiffeId},
         operation::{BudgetKind, BudgetLimit},
@@ -237,6 +237,14 @@ impl Context {
     pub fn person_has(&self, person: PersonId, role: Role, platform: PlatformId) -> bool {
         self.person(person).is_some_and(|row| row.person.state == CallerState::Enabled)
             && self.grants.iter().any(|row| row.grant.person == person && row.grant.covers(role, platform))
+    }
+
+    /// Roles that a person has, wherever they hold.
+    pub fn roles_of(&self, person: PersonId) -> impl Iterator<Item = &RoleGrant> {
+        self.grants
+            .iter()
+            .map(|row| &row.grant)
+            .filter(move |grant| grant.person == person && grant.state == CallerState::Enabled)
     }
 
     /// The caller with this certificate URI.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    Vault,
+    Refuse, Vault,
     access::Call,
     act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
     context::Context,
@@ -46,7 +46,7 @@ pub(super) trait Deed: Send + Sync + 'static {
     }
 
     /// Adds what it needs to see; of a retry, with what came of the first time.
-    fn reads(&self, context: &Context, before: Option<&ItemOutcome>, keys: &mut ReadKeys);
+    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, _keys: &mut ReadKeys) {}
 
     /// Decides. Adds its writes to the plan, and its entry with [`Hand::log`].
     ///
@@ -95,8 +95,8 @@ pub(super) struct Hand<'a, 's> {
     pub(super) scene: &'a Scene<'s>,
     pub(super) plan: &'a mut Plan,
     pub(super) caller: &'a Arc<Caller>,
+    pub(super) asker: &'a Asker,
     call: Call,
-    asker: &'a Asker,
     first_entry: Option<EntryId>,
 }
 
@@ -138,8 +138,23 @@ impl Hand<'_, '_> {
 }
 
 impl Vault {
-    /// Runs a deed in a platform's lane.
+    /// Runs a deed in a platform's lane. A platform's caller acts on its own alone, and is refused there.
     pub(super) async fn run<D: Deed>(
+        &self,
+        platform: PlatformId,
+        caller: &Caller,
+        asker: Asker,
+        deed: D,
+    ) -> Result<D::Answer, VaultError> {
+        if platform != caller.platform && caller.platform != PlatformId::VAULT {
+            let reason = Denial::CallerNotAllowed;
+            self.run_in(caller.platform, caller, asker, Refuse { call: deed.call(), reason }).await?;
+            return Err(reason.into());
+        }
+        self.run_in(platform, caller, asker, deed).await
+    }
+
+    async fn run_in<D: Deed>(
         &self,
         platform: PlatformId,
         caller: &Caller,

@@ -37,6 +37,12 @@ pub enum VaultError {
     /// The certificate names no enrolled caller.
     #[error("the caller is not enrolled")]
     UnknownCaller,
+    /// The caller pins keys, and its certificate has another.
+    #[error("the certificate's key is not pinned")]
+    KeyNotPinned,
+    /// The certificate is on the block list.
+    #[error("the certificate is blocked")]
+    CertificateBlocked,
     /// The lane is full.
     #[error("too many calls wait for this platform")]
     Overloaded,
@@ -63,4 +69,11 @@ impl From<Denial> for VaultError {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
     }
+}
+
+/// Tells the operator why the database could not be read, and the caller that the vault cannot serve now.
+pub(super) fn unreadable<E: std::error::Error + 'static>(error: E) -> VaultError {
+    let error: &(dyn std::error::Error + 'static) = &error;
+    tracing::error!(error, "the database could not be read");
+    VaultError::Unavailable
 }

@@ -9,13 +9,13 @@ use crate::{
     crypto::{
         aead::Key,
         audit_key::AuditKey,
-        digest::RowKey,
+        digest::{RowKey, sha256},
         keyring::{KeyKind, key_version_place},
         kms::{Kms, KmsError},
     },
     domain::{
         ids::{EntryId, PlatformId},
-        names::PlatformName,
+        platform::Platform,
         rng::Rng,
         time::Timestamp,
     },
@@ -61,21 +61,25 @@ pub async fn create_installation(
     let seed = Key::random(rng).map_err(KmsError::from)?;
     let key = AuditKey::from_seed(name, &seed).map_err(|_| LoadError::AuditKey)?;
     let signatory = Signatory::new(name.to_owned(), key)?;
-    let platform_name: PlatformName = VAULT.parse().map_err(|_| LoadError::NotInitialised)?;
-    let platform =
-        new_platform(&signatory, kms, PlatformId::VAULT, platform_name, Some(seed), now, rng).await?;
+    let own = Platform {
+        id: PlatformId::VAULT,
+        name: VAULT.parse().map_err(|_| LoadError::NotInitialised)?,
+        legal_name: String::new(),
+        bin: String::new(),
+        created_at: now,
+    };
+    let platform = new_platform(&signatory, kms, own, Some(seed), rng).await?;
     Ok(store.create_installation(name, platform).await?)
 }
 
 pub(super) async fn new_platform(
     signatory: &Signatory,
     kms: &dyn Kms,
-    id: PlatformId,
-    name: PlatformName,
+    platform: Platform,
     audit_seed: Option<Key>,
-    now: Timestamp,
     rng: &dyn Rng,
 ) -> Result<NewPlatform, LoadError> {
+    let (id, now) = (platform.id, platform.created_at);
     let random = |rng: &dyn Rng| Key::random(rng).map_err(KmsError::from);
     let row_bytes = random(rng)?;
     let row_key = RowKey::new(&row_bytes);
@@ -93,7 +97,8 @@ pub(super) async fn new_platform(
     };
     let mut entries = vec![Entry {
         object_kind: Some("platform".to_owned()),
-        object: Some(name.as_str().as_bytes().to_vec()),
+        object: Some(platform.name.as_str().as_bytes().to_vec()),
+        detail_sha256: Some(sha256(platform.image().as_bytes()).into()),
         ..entry("Install/CreatePlatform")?
     }];
     let mut keys = Vec::new();
@@ -126,6 +131,6 @@ pub(super) async fn new_platform(
         rows.push(EntryRow { entry: bytes, leaf_hash: leaf.0, subject: None });
     }
     let counters = Counters { size: tree.size(), config_epoch: 1, tighten_seq: 0 };
-    let head = signatory.head_row(id, &name, &tree, counters, now, &row_key)?;
-    Ok(NewPlatform { name, created_at: now, keys, head, entries: rows })
+    let head = signatory.head_row(id, &platform.name, &tree, counters, now, &row_key)?;
+    Ok(NewPlatform { platform, keys, head, entries: rows })
 }

@@ -26,14 +26,11 @@ use super::{
     door::Door,
     error::VaultError,
     mirroring::Mirrored,
+    tip::{Signing, Tip},
 };
 use crate::{
-    audit::tree::{LogTree, leaf_hash},
     domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
-    store::{
-        Commit, CommitOutcome, Counters, Damage, ReadKeys, Snapshot, StoreError, StoredTree,
-        rows::log::{EntryRow, TileRow},
-    },
+    store::{CommitOutcome, ReadKeys, Snapshot, StoredTree},
 };
 
 /// Items that may wait in a lane; more are refused at once.
@@ -107,16 +104,6 @@ struct Seen {
     look: Arc<Look>,
 }
 
-/// Where the log stands, as this process last saw or left it.
-struct Tip {
-    tree: LogTree,
-    counters: Counters,
-    /// Epoch of the vault's own platform.
-    vault_epoch: u64,
-    last: Timestamp,
-    checkpoint: String,
-}
-
 impl Lane {
     /// Checks the platform's head, loads its context, and starts the two tasks.
     pub(crate) async fn start(
@@ -151,6 +138,12 @@ impl Lane {
     /// Policy, callers and keys as last loaded.
     pub(crate) fn context(&self) -> Arc<Context> {
         self.core.context.load_full()
+    }
+
+    /// Loads policy, callers and staff anew where another replica changed them.
+    pub(crate) async fn refresh(&self) -> Result<(), LoadError> {
+        let mut door = Door::Open(self.core.shared.store.as_ref());
+        self.core.look(&mut door, &[]).await.map(drop)
     }
 
     /// Puts an act into the queue, or refuses at once.
@@ -237,6 +230,10 @@ impl Core {
             last: stored.head.updated_at,
             checkpoint: stored.head.checkpoint,
         })
+    }
+
+    fn signing(&self) -> Signing<'_> {
+        Signing { signatory: &self.shared.signatory, platform: self.platform, name: &self.name }
     }
 
     async fn load_tip(&self, door: &mut Door<'_>) -> Result<Tip, LoadError> {
@@ -477,7 +474,7 @@ impl Committer {
         now: Timestamp,
     ) -> Attempt {
         let reconfigures = plan.reconfigures;
-        let (commit, tree) = match self.build(context, plan, &tip, now) {
+        let (commit, tree) = match tip.extended(&self.core.signing(), context, plan, now) {
             Ok(built) => built,
             Err(error) => {
                 self.tip = Some(tip);
@@ -523,45 +520,6 @@ impl Committer {
                 }
             }
         }
-    }
-
-    fn build(
-        &self,
-        context: &Context,
-        plan: Plan,
-        tip: &Tip,
-        now: Timestamp,
-    ) -> Result<(Commit, LogTree), LoadError> {
-        let (mut tree, mut complete, mut entries) = (tip.tree.clone(), Vec::new(), Vec::new());
-        for entry in &plan.entries {
-            let bytes = entry
-                .encode()
-                .map_err(|_| StoreError::Damaged(Damage { table: "audit_entries", column: "entry" }))?;
-            let leaf = leaf_hash(&bytes);
-            tree.append(leaf, &mut complete);
-            let subject = entry.subject.map(|id| *id);
-            entries.push(EntryRow { entry: bytes, leaf_hash: leaf.0, subject });
-        }
-        let counters = Counters {
-            size: tree.size(),
-            config_epoch: tip.counters.config_epoch + u64::from(plan.reconfigures),
-            tighten_seq: tip.counters.tighten_seq + u64::from(plan.tightens),
-        };
-        let core = &self.core;
-        let head = core.shared.signatory.head_row(
-            core.platform,
-            &core.name,
-            &tree,
-            counters,
-            now,
-            &context.keys.row,
-        )?;
-        let tiles = complete
-            .into_iter()
-            .map(|t| TileRow { level: t.level, index: t.index, hashes: t.hashes, root: t.root.0 })
-            .collect();
-        let (expected, vault_epoch) = (tip.counters, tip.vault_epoch);
-        Ok((Commit { expected, vault_epoch, head, entries, tiles, writes: plan.into_writes() }, tree))
     }
 
     fn report(&self, what: &'static str, error: &(dyn std::error::Error + 'static)) {

@@ -6,15 +6,17 @@
 pub mod access;
 pub mod act;
 pub mod audit_log;
+pub mod budgets;
+pub mod callers;
 pub mod consent;
 pub mod context;
 mod deed;
 pub mod describe;
 pub mod detokenize;
 mod door;
-pub mod enrol;
 pub mod erasure;
 pub mod error;
+pub mod explain;
 mod facts;
 mod heads;
 pub mod install;
@@ -23,23 +25,32 @@ pub mod log_entries;
 pub mod log_proofs;
 pub mod lookup;
 mod mirroring;
+pub mod officers;
 pub mod operations;
-
+pub mod page;
+pub mod persons;
 pub mod platforms;
+pub mod policies;
+pub mod recipients;
 pub mod reconcile;
 pub mod refusals;
 pub mod release;
 pub mod replay;
 pub mod revise;
+pub mod settings;
 mod spending;
 mod stored_log;
 mod storing;
 pub mod subjects;
+mod tip;
 pub mod tokenize;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -54,11 +65,12 @@ use crate::{
         canonical::Canonical,
         ids::PlatformId,
         names::{PlatformName, SpiffeId},
+        platform::Platform,
         rng::Rng,
         time::Clock,
     },
     policy::decide::Denial,
-    store::{ReadKeys, Store},
+    store::{CallerKey, Store},
 };
 use access::Call;
 use act::Asker;
@@ -69,7 +81,7 @@ use heads::Signatory;
 use lane::Lane;
 use mirroring::Mirroring;
 use refusals::{Refusal, Refusals};
-use replay::ItemOutcome;
+use settings::Settings;
 
 /// What every part of the vault shares.
 pub(crate) struct Shared {
@@ -114,13 +126,17 @@ pub struct Vault {
     platforms: ArcSwap<Platforms>,
     /// Held while platforms are added.
     adding: Mutex<()>,
+    /// Epoch of the vault's own platform when platforms were last looked for: each that is made moves it.
+    platforms_epoch: AtomicU64,
+    settings: Settings,
     refusals: Refusals,
 }
 
-type Platforms = BTreeMap<PlatformId, Arc<Platform>>;
+type Platforms = BTreeMap<PlatformId, Arc<Served>>;
 
-struct Platform {
-    name: PlatformName,
+/// A platform that this process serves.
+struct Served {
+    platform: Platform,
     lane: Lane,
 }
 
@@ -172,6 +188,8 @@ impl Vault {
             shared,
             platforms: ArcSwap::default(),
             adding: Mutex::default(),
+            platforms_epoch: AtomicU64::new(0),
+            settings: Settings::default(),
             refusals: Refusals::default(),
         };
         match vault.start().await {
@@ -192,19 +210,60 @@ impl Vault {
         }
     }
 
+    /// The same with what the configuration declares; without it nobody can be enrolled.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// What the configuration declares.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Starts a lane for each platform that has none here yet: another replica may have made it.
     pub(crate) async fn find_platforms(&self) -> Result<(), LoadError> {
         let _adding = self.adding.lock().await;
+        let epoch = self.shared.staff.load().config_epoch;
         let installation = self.shared.store.installation().await?.ok_or(LoadError::NotInitialised)?;
         let mut platforms = Platforms::clone(&self.platforms.load());
-        for (id, name) in installation.platforms {
-            if let Entry::Vacant(vacant) = platforms.entry(id) {
-                let lane = Lane::start(Arc::clone(&self.shared), id, name.clone()).await?;
-                vacant.insert(Arc::new(Platform { name, lane }));
+        for platform in installation.platforms {
+            if let Entry::Vacant(vacant) = platforms.entry(platform.id) {
+                let lane = Lane::start(Arc::clone(&self.shared), platform.id, platform.name.clone()).await?;
+                vacant.insert(Arc::new(Served { platform, lane }));
                 self.platforms.store(Arc::new(platforms.clone()));
             }
         }
+        self.platforms_epoch.fetch_max(epoch, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Follows what other replicas changed since: new platforms, and a caller that is unknown here. Cheap where there
+    /// is nothing to follow.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn follow(&self, certificate: &SpiffeId) -> Result<(), LoadError> {
+        if self.shared.staff.load().config_epoch > self.platforms_epoch.load(Ordering::Relaxed) {
+            self.find_platforms().await?;
+        }
+        if self.caller(certificate).is_err() {
+            self.find_caller(CallerKey::Certificate(certificate)).await?;
+        }
+        Ok(())
+    }
+
+    /// The platform of a caller, with its newest context loaded; none where nobody enrolled the caller.
+    async fn find_caller(&self, caller: CallerKey<'_>) -> Result<Option<PlatformId>, LoadError> {
+        let Some(id) = self.shared.store.place_of_caller(caller).await? else { return Ok(None) };
+        if !self.platforms.load().contains_key(&id) {
+            self.find_platforms().await?;
+        }
+        if let Ok(served) = self.platform(id) {
+            served.lane.refresh().await?;
+        }
+        Ok(Some(id))
     }
 
     /// The audit key's public half, to be kept outside the installation.
@@ -222,7 +281,7 @@ impl Vault {
     /// Every platform of the installation, the vault's own among them.
     #[must_use]
     pub fn platforms(&self) -> Vec<(PlatformId, PlatformName)> {
-        self.platforms.load().iter().map(|(id, platform)| (*id, platform.name.clone())).collect()
+        self.platforms.load().iter().map(|(id, served)| (*id, served.platform.name.clone())).collect()
     }
 
     /// The vault's clock.
@@ -234,13 +293,19 @@ impl Vault {
     /// The platform of this name.
     #[must_use]
     pub fn platform_named(&self, name: &str) -> Option<PlatformId> {
-        self.platforms.load().iter().find(|(_, p)| p.name.as_str() == name).map(|(id, _)| *id)
+        self.platforms.load().iter().find(|(_, p)| p.platform.name.as_str() == name).map(|(id, _)| *id)
     }
 
     /// Name of a platform.
     #[must_use]
     pub fn platform_name(&self, id: PlatformId) -> Option<PlatformName> {
-        self.platforms.load().get(&id).map(|p| p.name.clone())
+        self.described(id).map(|platform| platform.name)
+    }
+
+    /// A platform with its operator.
+    #[must_use]
+    pub fn described(&self, id: PlatformId) -> Option<Platform> {
+        self.platforms.load().get(&id).map(|served| served.platform.clone())
     }
 
     /// The enrolled caller with this certificate URI, of whichever platform.
@@ -286,7 +351,11 @@ impl Vault {
         if name.is_empty() {
             return Ok(caller.platform);
         }
-        let named = self.platform_named(name);
+        let mut named = self.platform_named(name);
+        if named.is_none() && caller.platform == PlatformId::VAULT {
+            self.find_platforms().await.map_err(error::unreadable)?;
+            named = self.platform_named(name);
+        }
         let seen = named.filter(|id| *id == caller.platform || caller.platform == PlatformId::VAULT);
         if let Some(id) = seen {
             return Ok(id);
@@ -329,7 +398,7 @@ impl Vault {
         submitted
     }
 
-    fn platform(&self, platform: PlatformId) -> Result<Arc<Platform>, VaultError> {
+    fn platform(&self, platform: PlatformId) -> Result<Arc<Served>, VaultError> {
         self.platforms.load().get(&platform).cloned().ok_or(VaultError::Unavailable)
     }
 
@@ -354,8 +423,6 @@ impl Deed for Refuse {
     fn changes(&self) -> bool {
         false
     }
-
-    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, _keys: &mut ReadKeys) {}
 
     fn act(&mut self, _hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
         Err(self.reason.into())

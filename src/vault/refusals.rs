@@ -29,6 +29,10 @@ coded!(
         Handshake = "HANDSHAKE",
         /// The certificate names no enrolled caller.
         CallerUnknown = "CALLER_UNKNOWN",
+        /// The caller pins keys, and its certificate had another.
+        KeyNotPinned = "KEY_NOT_PINNED",
+        /// The certificate is on the block list.
+        CertificateBlocked = "CERTIFICATE_BLOCKED",
         /// The text was not a token.
         TokenMalformed = "TOKEN_MALFORMED",
         /// The lane was full.

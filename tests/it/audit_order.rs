@@ -13,9 +13,10 @@ use sandyq::{
         time::Timestamp,
     },
     store::{
-        Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys, RowMark,
-        Snapshot, Store, StoreError, StoredConfig, StoredTree,
+        CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
+        RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
         rows::{
+            config::PolicyRow,
             log::{EntryRow, SecondHead, TileRow},
             work::{OperationRow, ReplicaRow},
         },
@@ -160,6 +161,14 @@ impl Store for Gate {
 
     async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
         self.inner.heartbeat(replica).await
+    }
+
+    async fn policies(&self, p: PlatformId, below: u32, limit: u32) -> Result<Vec<PolicyRow>, StoreError> {
+        self.inner.policies(p, below, limit).await
+    }
+
+    async fn place_of_caller(&self, caller: CallerKey<'_>) -> Result<Option<PlatformId>, StoreError> {
+        self.inner.place_of_caller(caller).await
     }
 
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError> {

@@ -42,40 +42,47 @@ fn the_demo_tells_its_story_and_ends_well() {
 fn the_tampered_demo_names_the_entry_and_fails() {
     let output = sandyq(&["demo", "--tamper"]);
     assert_eq!(output.status.code(), Some(3), "{}", stdout(&output));
-    assert!(stderr(&output).contains("entry 12 (ent_"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("entry 16 (ent_"), "{}", stderr(&output));
 }
 
 #[test]
-fn an_installation_is_made_once_and_added_to() {
+fn an_installation_is_made_once() {
     let dir = tempfile::tempdir().unwrap();
     let local =
         LocalInstallation::create(&dir.path().join("v"), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let config = local.config_path();
-    let config = config.to_str().unwrap();
-    let first = sandyq(&["--json", "init", "--config", config]);
+    let init = || sandyq(&["--json", "init", "--config", config.to_str().unwrap()]);
+    let text = fs::read_to_string(&config).unwrap();
+    for (from, to, expected) in [
+        ("\"security_officer\", ", "", "needs the role security_officer"),
+        ("spiffe://vault.example.kz", "spiffe://lerna.example.kz", "which staff does not share"),
+        ("spiffe://vault.example.kz", "spiffe://elsewhere.kz", "no client authority is declared"),
+        ("\"security_officer\"", "\"security_officer\", \"service\"", "and never service"),
+        ("[\"platform_admin\"", "[\"root\"", "officer admin: not a known role"),
+        ("handle = \"admin\"", "handle = \"Admin\"", "officer Admin: a person's handle must match"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        fs::write(&config, text.replace(from, to)).unwrap();
+        let refused = init();
+        assert!(!refused.status.success() && stderr(&refused).contains(expected), "{}", stderr(&refused));
+    }
+    fs::write(&config, &text).unwrap();
+    let first = init();
     assert!(first.status.success(), "{}", stderr(&first));
     let first: serde_json::Value = serde_json::from_slice(&first.stdout).unwrap();
-    assert_eq!((first["created"].as_bool(), &first["platforms_added"][0]), (Some(true), &"lerna".into()));
+    // The first runs made the installation and were refused its officers.
+    assert_eq!(first["officers_enrolled"].as_bool(), Some(true));
+    assert_eq!(first["governance"], "single-officer");
 
-    let again: serde_json::Value =
-        serde_json::from_slice(&sandyq(&["--json", "init", "--config", config]).stdout).unwrap();
+    let more = text.replace("handle = \"admin\"", "handle = \"other\"");
+    fs::write(&config, more).unwrap();
+    let again: serde_json::Value = serde_json::from_slice(&init().stdout).unwrap();
     assert_eq!(
-        (again["created"].as_bool(), again["platforms_added"].as_array().unwrap().len()),
-        (Some(false), 0)
+        (again["created"].as_bool(), again["officers_enrolled"].as_bool()),
+        (Some(false), Some(false))
     );
     assert_eq!(again["verifier_key"], first["verifier_key"], "the keys are the same");
-
-    // A second platform, from its own policy.
-    let policy = fs::read_to_string(local.dir().join("lerna.toml")).unwrap();
-    fs::write(local.dir().join("second.toml"), policy.replace("name = \"lerna\"", "name = \"second\""))
-        .unwrap();
-    fs::write(local.dir().join("second-callers.toml"), "caller = []\n").unwrap();
-    let text = fs::read_to_string(config).unwrap();
-    let more = "\n[[platform]]\npolicy = \"second.toml\"\ncallers = \"second-callers.toml\"\n";
-    fs::write(config, text + more).unwrap();
-    let added = stdout(&sandyq(&["init", "--config", config]));
-    assert!(added.contains("Added platform second."), "{added}");
-    assert!(sandyq(&["migrate", "--config", config]).status.success());
+    assert!(sandyq(&["migrate", "--config", config.to_str().unwrap()]).status.success());
 }
 
 /// Each fault of a configuration or of its files, and what is said about it.
@@ -116,15 +123,16 @@ fn unsafe_or_broken_installations_do_not_serve() {
             fs::rename(unseal, d.join("unseal.key")).unwrap();
         }),
         ("sandyq init` makes a new installation", |d| fs::remove_file(d.join("sandyq.db")).unwrap()),
-        ("needs a higher version number", |d| edit(&d.join("lerna.toml"), "5.3(а)", "5.3")),
-        ("no [[client_authority]] for trust domain", |d| {
-            edit(&d.join("callers.toml"), "spiffe://lerna.example.kz/backend", "spiffe://other.kz/backend");
+        ("approval by two people is not served yet", |d| {
+            edit(&d.join("sandyq.toml"), "single-officer", "two-person");
         }),
-        ("is declared twice", |d| edit(&d.join("callers.toml"), "name = \"support\"", "name = \"payments\"")),
-        ("roles are `service` and `auditor`", |d| {
-            edit(&d.join("callers.toml"), "[\"service\"]", "[\"root\"]");
+        ("missing field `governance`", |d| {
+            edit(&d.join("sandyq.toml"), "[governance]\nmode = \"single-officer\"\n", "");
         }),
         ("server's key does not parse", |d| fs::write(d.join("server.key"), "nothing").unwrap()),
+        ("stands for two trust domains", |d| {
+            fs::copy(d.join("staff-authority.pem"), d.join("platform-authority.pem")).map(drop).unwrap();
+        }),
         ("holds no certificate", |d| fs::write(d.join("platform-authority.pem"), "").unwrap()),
     ];
     for (i, (expected, change)) in cases.into_iter().enumerate() {
@@ -134,7 +142,6 @@ fn unsafe_or_broken_installations_do_not_serve() {
         let config = local.config_path();
         let config = config.to_str().unwrap();
         assert!(sandyq(&["init", "--config", config]).status.success());
-        // A first start takes policy and callers over; it is ended at once.
         serve_once(config);
         change(local.dir());
         let (code, log) = refused_start(config);
@@ -278,9 +285,13 @@ fn commands_in_documents_exist() {
             for line in block.lines().filter_map(|line| line.trim().strip_prefix("sandyq ")) {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 let is_name = |w: &&&str| w.chars().all(|c| c.is_ascii_lowercase());
-                let path: Vec<&str> = words.iter().take_while(is_name).take(2).copied().collect();
+                let path: Vec<&str> = words.iter().take_while(is_name).take(3).copied().collect();
                 // A word after a command without subcommands is an argument of it.
-                let depth = if ["audit", "consent"].contains(&path[0]) { 2 } else { 1 };
+                let depth = match path[0] {
+                    "platform" if !["create", "list"].contains(&path[1]) => 3,
+                    "audit" | "consent" | "platform" | "policy" => 2,
+                    _ => 1,
+                };
                 let mut args: Vec<&str> = path[..depth].to_vec();
                 args.push("--help");
                 let help = sandyq(&args);

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use prost_reflect::{DescriptorPool, Value};
-use sandyq::grpc::{pb, status::table};
+use sandyq::{
+    domain::caller::Role,
+    grpc::{pb, status::table},
+    vault::access::Call,
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -150,6 +154,41 @@ fn errors_are_documented() {
     let actual: BTreeSet<_> =
         table().iter().map(|row| (row.reason.to_owned(), code_name(row.code))).collect();
     assert_eq!(documented, actual);
+}
+
+/// `docs/access.md` has a row for each call, with the roles that the vault decides by.
+#[test]
+fn access_is_documented() {
+    let roles = |roles: &[Role]| match roles {
+        [] => "every enrolled caller".to_owned(),
+        roles => roles.iter().map(|role| format!("`{}`", role.as_str())).collect::<Vec<_>>().join(", "),
+    };
+    let expected: Vec<_> = Call::ALL
+        .iter()
+        .map(|call| {
+            let about_the_vault = match call.roles_on_vault() {
+                same if same == call.roles() => "the same".to_owned(),
+                other => roles(other),
+            };
+            let entry = if call.unlogged().is_some() { "no" } else { "yes" };
+            format!("| `{}` | {} | {about_the_vault} | {entry} |", call.as_str(), roles(call.roles()))
+        })
+        .collect();
+    let docs = include_str!("../../docs/access.md");
+    let documented: Vec<_> = docs.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(documented, expected);
+}
+
+/// Each call of the contract has its roles, and no other has.
+#[test]
+fn every_call_has_its_roles() {
+    let pool = pool();
+    let services = pool.services().filter(|s| s.package_name() == "sandyq.v1");
+    let calls: BTreeSet<_> = services
+        .flat_map(|s| s.methods().map(|m| format!("{}/{}", s.name(), m.name())).collect::<Vec<_>>())
+        .collect();
+    let known: BTreeSet<_> = Call::ALL.iter().map(|call| call.as_str().to_owned()).collect();
+    assert_eq!(calls, known);
 }
 
 /// The code as the protocol writes it: `INVALID_ARGUMENT` of `InvalidArgument`.

@@ -17,7 +17,7 @@ use crate::{
 async fn a_full_disk_refuses_and_heals() {
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
-    initialised(&files);
+    initialised(&files).await;
     let server = Server::start(&files);
     let (backend, payments) =
         (server.channel(&files, "backend").await, server.channel(&files, "payments").await);

@@ -103,7 +103,7 @@ async fn what_was_answered_is_durable() {
     let seed: u64 = 20_261_122;
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
-    initialised(&files);
+    initialised(&files).await;
 
     let acknowledged = Arc::new(Acknowledged::default());
     for round in 0..ROUNDS {

@@ -93,7 +93,7 @@ async fn no_value_token_or_reference_on_disk_or_in_an_export() {
 async fn no_value_token_or_reference_in_logs_or_errors() {
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
-    let local = initialised(&files);
+    let local = initialised(&files).await;
     let log = fs::File::create(dir.path().join("log")).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_sandyq"))
         .args(["--json", "serve", "--config"])

@@ -80,7 +80,8 @@ async fn close_and_compare(backend: &Backend, dir: &Path, open: OpenVault) {
     let key = open.vault.verifier_key();
     drop(open);
     let store = backend.store(dir).await;
-    for (id, name) in store.installation().await.unwrap().unwrap().platforms {
+    for platform in store.installation().await.unwrap().unwrap().platforms {
+        let (id, name) = (platform.id, platform.name);
         let head = store.tree(id).await.unwrap().head;
         let mirrored = mirrored(dir, &key, name.as_str()).await;
         assert_eq!(mirrored.report.size, head.counters.size);

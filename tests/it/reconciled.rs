@@ -4,11 +4,10 @@ use std::{path::Path, process::Command};
 
 use sandyq::{
     audit::entry::Entry,
-    domain::{caller::Role, ids::PlatformId, names::SpiffeId},
+    domain::names::SpiffeId,
     policy::decide::Denial,
     vault::{
         act::Asker,
-        enrol::DeclaredCaller,
         error::VaultError,
         reconcile::{Problem, Reconciled, Step},
         tokenize::Tokenized,
@@ -18,7 +17,7 @@ use sandyq::{
 use crate::common::{
     backend::{Backend, on_both},
     served::{Served, request_id},
-    vault::{OpenVault, PLATFORM, POLICY, asker, callers},
+    vault::{OpenVault, PLATFORM, asker},
 };
 
 fn auditor() -> SpiffeId {
@@ -27,15 +26,13 @@ fn auditor() -> SpiffeId {
 
 async fn create(backend: &Backend, dir: &Path) -> OpenVault {
     let open = OpenVault::create(backend, dir, |store| store).await;
-    let auditor =
-        DeclaredCaller { spiffe_id: auditor(), name: "auditor".parse().unwrap(), roles: vec![Role::Auditor] };
-    open.vault.take_over(PlatformId::VAULT, None, &[auditor]).await.unwrap();
+    open.enrol_auditor().await;
     open
 }
 
 async fn reconcile(open: &OpenVault, platform: &str) -> Reconciled {
     let caller = open.vault.caller(&auditor()).unwrap();
-    let asker = Asker { spiffe_id: auditor(), request: None };
+    let asker = Asker { spiffe_id: auditor(), key: [0; 32], request: None };
     let mut steps = open.vault.reconcile_log(&caller, asker, platform).await.unwrap();
     let mut result = None;
     while let Some(step) = steps.recv().await {
@@ -64,16 +61,14 @@ async fn an_honest_installation_agrees_with_its_log(backend: Backend) {
     let dir = tempfile::tempdir().unwrap();
     let open =
         OpenVault::create(&backend, dir.path(), |store| std::sync::Arc::clone(kept.insert(store))).await;
-    let staff =
-        DeclaredCaller { spiffe_id: auditor(), name: "auditor".parse().unwrap(), roles: vec![Role::Auditor] };
-    open.vault.take_over(PlatformId::VAULT, None, &[staff]).await.unwrap();
+    open.enrol_auditor().await;
     for number in 0..20 {
         let stored = open.store_iin(number).await;
         if number % 3 == 0 {
             withdraw(&open, &stored).await;
         }
     }
-    open.vault.take_over(PLATFORM, Some(POLICY), &callers()[..2]).await.unwrap();
+    open.disable("support").await;
     for platform in ["lerna", "vault"] {
         let result = reconcile(&open, platform).await;
         assert_eq!(found(&result), [], "{platform}");
@@ -188,7 +183,7 @@ async fn a_caller_that_was_let_in_again_is_found(backend: Backend) {
     let saved = Saved("callers", "spiffe_id");
     saved.take(&backend, dir.path()).await;
     let id = open.caller("support").id;
-    open.vault.take_over(PLATFORM, Some(POLICY), &callers()[..2]).await.unwrap();
+    open.disable("support").await;
     assert_eq!(found(&reconcile(&open, "lerna").await), []);
     saved.put_back(&backend, dir.path()).await;
     let result = reconcile(&open, "lerna").await;

@@ -5,14 +5,12 @@ use std::time::Duration;
 use sandyq::{
     audit::entry::Entry,
     domain::{
-        caller::Role,
         consent::SubjectState,
         subject::{RestrictionRequester, RestrictionTrigger},
     },
     grpc::pb::{self, subject_service_client::SubjectServiceClient},
     policy::decide::Denial,
     vault::{
-        enrol::DeclaredCaller,
         error::VaultError,
         operations::Worked,
         subjects::{Block, SubjectName},
@@ -22,7 +20,7 @@ use sandyq::{
 use crate::common::{
     backend::{Backend, on_both},
     served::{Served, reason, request_id},
-    vault::{OpenVault, PLATFORM, POLICY, asker, callers, person, spiffe},
+    vault::{OpenVault, as_admin, asker, person},
 };
 
 fn by_reference(number: u32) -> pb::SubjectName {
@@ -115,13 +113,6 @@ async fn events_are_those_that_the_policy_declares(backend: Backend) {
 async fn with_officer(backend: &Backend) -> (tempfile::TempDir, OpenVault) {
     let dir = tempfile::tempdir().unwrap();
     let open = OpenVault::create(backend, dir.path(), |store| store).await;
-    let mut declared = callers();
-    declared.push(DeclaredCaller {
-        spiffe_id: spiffe("dpo"),
-        name: "dpo".parse().unwrap(),
-        roles: vec![Role::DataProtection],
-    });
-    open.vault.take_over(PLATFORM, Some(POLICY), &declared).await.unwrap();
     (dir, open)
 }
 
@@ -133,7 +124,7 @@ impl OpenVault {
 
     async fn cancel(&self, number: u32) -> Result<(), VaultError> {
         let name = SubjectName::Reference(format!("user-{number}"));
-        self.vault.cancel_erasure(&self.caller("dpo"), asker("dpo"), "", name, None).await.map(drop)
+        self.vault.cancel_erasure(&self.admin(), as_admin(), "lerna", name, None).await.map(drop)
     }
 }
 
@@ -220,7 +211,7 @@ async fn disclosures_are_told_from_the_log(backend: Backend) {
     open.vault.restrict_subject(&open.caller("backend"), asker("backend"), "", block).await.unwrap();
     assert!(open.detokenize(&one.tokens[0].token).await.is_err());
     let page = async |from, size| {
-        open.vault.disclosures(&open.caller("dpo"), asker("dpo"), "", name(), from, size).await.unwrap()
+        open.vault.disclosures(&open.admin(), as_admin(), "lerna", name(), from, size).await.unwrap()
     };
     let (first, next) = page(0, 2).await;
     let (rest, end) = page(next.unwrap(), 2).await;

@@ -25,7 +25,7 @@ pub use self::{
 use crate::domain::{
     caller::Caller,
     consent::{ConsentAct, Language},
-    names::{CallerName, EventName, FieldName, PurposeName, SiteName},
+    names::{CallerName, EventName, FieldName, PlatformName, PurposeName, SiteName},
     subject::SubjectKind,
     time::Timestamp,
 };
@@ -205,6 +205,16 @@ impl Policy {
     pub fn governs(&self, site: &SiteName) -> bool {
         self.sites.contains(site)
     }
+}
+
+/// What a text says it is, also where the rest of it is refused: its version, and the platform that it names.
+#[must_use]
+pub fn claims(text: &str) -> (Option<u32>, Option<PlatformName>) {
+    let root = if text.len() > MAX_POLICY_BYTES { None } else { text.parse::<toml::Table>().ok() };
+    let part = |table: &str, key: &str| root.as_ref()?.get(table)?.get(key).cloned();
+    let version = part("version", "number").and_then(|value| value.as_integer());
+    let name = part("platform", "name").and_then(|value| value.as_str()?.parse().ok());
+    (version.and_then(|number| u32::try_from(number).ok()), name)
 }
 
 #[cfg(test)]

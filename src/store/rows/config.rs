@@ -64,7 +64,9 @@ impl PolicyRow {
 pub struct CallerRow {
     /// The caller.
     pub caller: Caller,
-    /// Enrolled, or changed since.
+    /// Enrolled.
+    pub created_at: Timestamp,
+    /// Last changed.
     pub updated_at: Timestamp,
     /// MAC of [`Self::image`].
     pub mac: Mac,
@@ -82,6 +84,7 @@ impl CallerRow {
             .texts(c.roles.iter().map(|r: &Role| r.as_str()))
             .bytes(&c.pins.concat())
             .text(c.state.as_str())
+            .int(self.created_at.as_micros())
             .int(self.updated_at.as_micros());
         match &c.person {
             None => image.flag(false),
@@ -95,7 +98,9 @@ impl CallerRow {
 pub struct PersonRow {
     /// The person.
     pub person: Person,
-    /// Enrolled, or changed since.
+    /// Enrolled.
+    pub created_at: Timestamp,
+    /// Last changed.
     pub updated_at: Timestamp,
     /// MAC of [`Self::image`].
     pub mac: Mac,
@@ -109,6 +114,7 @@ impl PersonRow {
             .bytes(self.person.id.as_bytes())
             .text(self.person.handle.as_str())
             .text(self.person.state.as_str())
+            .int(self.created_at.as_micros())
             .int(self.updated_at.as_micros())
     }
 }
@@ -150,7 +156,9 @@ pub struct RecipientRow {
     pub contract: String,
     /// X25519 public key (RFC 9180), for sealed releases.
     pub public_key: Option<[u8; 32]>,
-    /// Registered, or changed since.
+    /// Registered.
+    pub created_at: Timestamp,
+    /// Last changed.
     pub updated_at: Timestamp,
     /// MAC of [`Self::image`].
     pub mac: Mac,
@@ -173,6 +181,7 @@ impl RecipientRow {
             .text(&self.legal_name)
             .text(&self.contract)
             .bytes(self.public_key.as_ref().map_or(&[], <[u8; 32]>::as_slice))
+            .int(self.created_at.as_micros())
             .int(self.updated_at.as_micros())
     }
 }

@@ -132,7 +132,7 @@ impl<E: Engine> SqlStore<E> {
 
     pub(super) async fn insert_installation(&self, name: &str, vault: &NewPlatform) -> sqlx::Result<()> {
         let mut tx = self.engine.begin(Purpose::Write).await?;
-        let now = vault.created_at.as_micros();
+        let now = vault.platform.created_at.as_micros();
         let installation = Statement::new(
             "/* create_installation */ INSERT INTO installation (sole, name, created_at) VALUES (1, $1, $2)",
         );
@@ -149,9 +149,16 @@ impl<E: Engine> SqlStore<E> {
         let head = &platform.head;
         let id = head.platform.get();
         let row = Statement::new(
-            "/* insert_platform */ INSERT INTO platforms (platform_id, name, created_at) VALUES ($1, $2, $3)",
+            "/* insert_platform */ INSERT INTO platforms (platform_id, name, legal_name, bin, created_at) \
+             VALUES ($1, $2, $3, $4, $5)",
         );
-        let row = row.int(id).text(platform.name.as_str()).int(platform.created_at.as_micros());
+        let of = &platform.platform;
+        let row = row
+            .int(id)
+            .text(of.name.as_str())
+            .text(&of.legal_name)
+            .text(&of.bin)
+            .int(of.created_at.as_micros());
         self.engine.execute_in(tx, row).await?;
         for key in &platform.keys {
             self.engine.execute_in(tx, insert_key(key)).await?;

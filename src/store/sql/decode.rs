@@ -368,7 +368,7 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         })
     }
 
-    /// `spiffe_id, caller_id, name, roles, pins, person_id, state, updated_at, mac`
+    /// `spiffe_id, caller_id, name, roles, pins, person_id, state, created_at, updated_at, mac`
     pub(super) fn caller(&mut self, platform: PlatformId) -> Result<CallerRow, Damage> {
         let spiffe_id = self.parse("spiffe_id")?;
         let id = CallerId::from_bytes(self.array("caller_id")?);
@@ -379,16 +379,18 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         let state = self.parse("state")?;
         Ok(CallerRow {
             caller: Caller { id, platform, name, spiffe_id, roles, pins, person, state },
+            created_at: self.time("created_at")?,
             updated_at: self.time("updated_at")?,
             mac: self.array("mac")?,
         })
     }
 
-    /// `person_id, handle, state, updated_at, mac`
+    /// `person_id, handle, state, created_at, updated_at, mac`
     pub(super) fn person(&mut self) -> Result<PersonRow, Damage> {
         let id = PersonId::from_bytes(self.array("person_id")?);
         let person = Person { id, handle: self.parse("handle")?, state: self.parse("state")? };
-        Ok(PersonRow { person, updated_at: self.time("updated_at")?, mac: self.array("mac")? })
+        let (created_at, updated_at) = (self.time("created_at")?, self.time("updated_at")?);
+        Ok(PersonRow { person, created_at, updated_at, mac: self.array("mac")? })
     }
 
     /// `person_id, role, scope, state, updated_at, mac`
@@ -403,7 +405,7 @@ impl<'r, R: SqlRow> Columns<'r, R> {
     }
 
     /// `recipient_id, name, kind, country, purposes, valid_from, valid_until, state, legal_name, contract, public_key,
-    /// updated_at, mac`
+    /// created_at, updated_at, mac`
     pub(super) fn recipient(&mut self, platform: PlatformId) -> Result<RecipientRow, Damage> {
         let id = RecipientId::from_bytes(self.array("recipient_id")?);
         let (name, kind, country) = (self.parse("name")?, self.parse("kind")?, self.parse("country")?);
@@ -415,13 +417,14 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         let has_key = public_key.is_some();
         let recipient =
             Recipient { id, name, kind, country, purposes, valid_from, valid_until, state, has_key };
-        let updated_at = self.time("updated_at")?;
+        let (created_at, updated_at) = (self.time("created_at")?, self.time("updated_at")?);
         Ok(RecipientRow {
             platform,
             recipient,
             legal_name,
             contract,
             public_key,
+            created_at,
             updated_at,
             mac: self.array("mac")?,
         })

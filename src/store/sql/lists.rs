@@ -4,12 +4,13 @@ use super::{Engine, Purpose, SqlStore, database, decode::Columns, statement::Sta
 use crate::{
     domain::{
         ids::{OperationId, PlatformId, SubjectId},
-        names::PlatformName,
+        platform::Platform,
         time::Timestamp,
     },
     store::{
-        GrantingTable, Installation, MAX_POLICIES, RowMark, StoreError, StoredConfig, StoredTree,
+        CallerKey, GrantingTable, Installation, MAX_POLICIES, RowMark, StoreError, StoredConfig, StoredTree,
         rows::{
+            config::PolicyRow,
             log::{EntryRow, SecondHead, TileRow},
             work::{OperationRow, ReplicaRow},
         },
@@ -31,7 +32,8 @@ impl<E: Engine> SqlStore<E> {
         let Some(row) = names.first() else { return Ok(None) };
         let name = Columns::new(row, "installation").text("name")?.to_owned();
         let platforms = Statement::any(
-            "/* read::installation */ SELECT platform_id, name FROM platforms ORDER BY platform_id",
+            "/* read::installation */ SELECT platform_id, name, legal_name, bin, created_at FROM platforms \
+             ORDER BY platform_id",
         );
         let platforms = self
             .list(ACTION, platforms)
@@ -39,8 +41,13 @@ impl<E: Engine> SqlStore<E> {
             .iter()
             .map(|row| {
                 let mut columns = Columns::new(row, "platforms");
-                let id = PlatformId::new(columns.number("platform_id")?);
-                Ok((id, columns.parse::<PlatformName>("name")?))
+                Ok(Platform {
+                    id: PlatformId::new(columns.number("platform_id")?),
+                    name: columns.parse("name")?,
+                    legal_name: columns.text("legal_name")?.to_owned(),
+                    bin: columns.text("bin")?.to_owned(),
+                    created_at: columns.time("created_at")?,
+                })
             })
             .collect::<Result<_, StoreError>>()?;
         Ok(Some(Installation { name, platforms }))
@@ -110,13 +117,14 @@ impl<E: Engine> SqlStore<E> {
         const POLICIES: &str = "/* read::config */ SELECT version, text, sha256, created_at, mac FROM policies \
                                 WHERE platform_id = $1 ORDER BY version DESC LIMIT $2";
         const CALLERS: &str = "/* read::config */ SELECT spiffe_id, caller_id, name, roles, pins, person_id, state, \
-                               updated_at, mac FROM callers WHERE platform_id = $1 ORDER BY name";
+                               created_at, updated_at, mac FROM callers WHERE platform_id = $1 ORDER BY name";
         const RECIPIENTS: &str = "/* read::config */ SELECT recipient_id, name, kind, country, purposes, valid_from, \
-                                  valid_until, state, legal_name, contract, public_key, updated_at, mac \
+                                  valid_until, state, legal_name, contract, public_key, created_at, updated_at, \
+                                  mac \
                                   FROM recipients WHERE platform_id = $1 ORDER BY name";
         const LIMITS: &str = "/* read::config */ SELECT caller_id, kind, max_spent, window_seconds, updated_at, mac \
                               FROM budget_limits WHERE platform_id = $1 ORDER BY kind";
-        const PERSONS: &str = "/* read::config */ SELECT person_id, handle, state, updated_at, mac FROM persons \
+        const PERSONS: &str = "/* read::config */ SELECT person_id, handle, state, created_at, updated_at, mac FROM persons \
                                WHERE platform_id = $1 ORDER BY handle";
         const GRANTS: &str = "/* read::config */ SELECT person_id, role, scope, state, updated_at, mac \
                               FROM person_roles WHERE platform_id = $1 ORDER BY person_id";
@@ -146,6 +154,40 @@ impl<E: Engine> SqlStore<E> {
             grants: each(&grants, "person_roles", |mut c| c.role_grant())?,
             policies: each(&policies, "policies", |mut c| c.policy(platform))?,
         })
+    }
+
+    pub(super) async fn read_policies(
+        &self,
+        platform: PlatformId,
+        below: u32,
+        limit: u32,
+    ) -> Result<Vec<PolicyRow>, StoreError> {
+        let statement = Statement::any(
+            "/* read::policies */ SELECT version, text, sha256, created_at, mac FROM policies WHERE platform_id = $1 \
+             AND version < $2 ORDER BY version DESC LIMIT $3",
+        );
+        let statement = statement.int(platform.get()).int(below).int(limit);
+        let rows = self.list("read policies", statement).await?;
+        each(&rows, "policies", |mut c| c.policy(platform))
+    }
+
+    pub(super) async fn read_place_of_caller(
+        &self,
+        caller: CallerKey<'_>,
+    ) -> Result<Option<PlatformId>, StoreError> {
+        let statement = match caller {
+            CallerKey::Certificate(uri) => Statement::any(
+                "/* read::place_of_caller */ SELECT platform_id FROM callers WHERE spiffe_id = $1",
+            )
+            .text(uri.as_str()),
+            CallerKey::Id(id) => Statement::any(
+                "/* read::place_of_caller */ SELECT platform_id FROM callers WHERE caller_id = $1",
+            )
+            .own_bytes(id.as_bytes().to_vec()),
+        };
+        let rows = self.list("look a caller up", statement).await?;
+        let places = each(&rows, "callers", |mut c| c.number("platform_id").map(PlatformId::new))?;
+        Ok(places.first().copied())
     }
 
     pub(super) async fn read_entries(

@@ -14,9 +14,10 @@ use decode::SqlRow;
 use statement::{Dialect, Statement};
 
 use super::{
-    Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys, RowMark, Snapshot,
-    Store, StoreError, StoredConfig, StoredTree,
+    CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
+    RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
     rows::{
+        config::PolicyRow,
         log::{EntryRow, SecondHead, TileRow},
         work::{OperationRow, ReplicaRow},
     },
@@ -144,6 +145,19 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError> {
         self.read_config(platform).await
+    }
+
+    async fn policies(
+        &self,
+        platform: PlatformId,
+        below: u32,
+        limit: u32,
+    ) -> Result<Vec<PolicyRow>, StoreError> {
+        self.read_policies(platform, below, limit).await
+    }
+
+    async fn place_of_caller(&self, caller: CallerKey<'_>) -> Result<Option<PlatformId>, StoreError> {
+        self.read_place_of_caller(caller).await
     }
 
     async fn entries(

@@ -363,9 +363,10 @@ fn put_caller<'a>(row: &'a CallerRow, was: Option<&'a Mac>) -> Statement<'a> {
     let c = &row.caller;
     let (statement, was) = put(
         "/* write::insert_caller */ INSERT INTO callers (spiffe_id, caller_id, platform_id, name, roles, pins, \
-         person_id, state, updated_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         person_id, state, created_at, updated_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         "/* write::update_caller */ UPDATE callers SET name = $4, roles = $5, pins = $6, person_id = $7, state = $8, \
-         updated_at = $9, mac = $10 WHERE spiffe_id = $1 AND caller_id = $2 AND platform_id = $3 AND mac = $11",
+         created_at = $9, updated_at = $10, mac = $11 WHERE spiffe_id = $1 AND caller_id = $2 AND platform_id = $3 \
+         AND mac = $12",
         was,
     );
     let statement = statement
@@ -377,6 +378,7 @@ fn put_caller<'a>(row: &'a CallerRow, was: Option<&'a Mac>) -> Statement<'a> {
         .own_bytes(c.pins.concat())
         .opt_bytes(c.person.as_ref().map(|id| PersonId::as_bytes(id).as_slice()))
         .text(c.state.as_str())
+        .int(row.created_at.as_micros())
         .int(row.updated_at.as_micros())
         .bytes(&row.mac);
     only_if((statement, was))
@@ -384,10 +386,10 @@ fn put_caller<'a>(row: &'a CallerRow, was: Option<&'a Mac>) -> Statement<'a> {
 
 fn put_person<'a>(row: &'a PersonRow, was: Option<&'a Mac>) -> Statement<'a> {
     let (statement, was) = put(
-        "/* write::insert_person */ INSERT INTO persons (platform_id, person_id, handle, state, updated_at, mac) \
-         VALUES ($1, $2, $3, $4, $5, $6)",
-        "/* write::update_person */ UPDATE persons SET handle = $3, state = $4, updated_at = $5, mac = $6 \
-         WHERE platform_id = $1 AND person_id = $2 AND mac = $7",
+        "/* write::insert_person */ INSERT INTO persons (platform_id, person_id, handle, state, created_at, \
+         updated_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "/* write::update_person */ UPDATE persons SET handle = $3, state = $4, created_at = $5, updated_at = $6, \
+         mac = $7 WHERE platform_id = $1 AND person_id = $2 AND mac = $8",
         was,
     );
     let statement = statement
@@ -395,6 +397,7 @@ fn put_person<'a>(row: &'a PersonRow, was: Option<&'a Mac>) -> Statement<'a> {
         .bytes(row.person.id.as_bytes())
         .text(row.person.handle.as_str())
         .text(row.person.state.as_str())
+        .int(row.created_at.as_micros())
         .int(row.updated_at.as_micros())
         .bytes(&row.mac);
     only_if((statement, was))
@@ -423,11 +426,11 @@ fn put_recipient<'a>(row: &'a RecipientRow, was: Option<&'a Mac>) -> Statement<'
     let r = &row.recipient;
     let (statement, was) = put(
         "/* write::insert_recipient */ INSERT INTO recipients (platform_id, recipient_id, name, kind, country, purposes, \
-         valid_from, valid_until, state, legal_name, contract, public_key, updated_at, mac) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         valid_from, valid_until, state, legal_name, contract, public_key, created_at, updated_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         "/* write::update_recipient */ UPDATE recipients SET name = $3, kind = $4, country = $5, purposes = $6, \
          valid_from = $7, valid_until = $8, state = $9, legal_name = $10, contract = $11, public_key = $12, \
-         updated_at = $13, mac = $14 WHERE platform_id = $1 AND recipient_id = $2 AND mac = $15",
+         created_at = $13, updated_at = $14, mac = $15 WHERE platform_id = $1 AND recipient_id = $2 AND mac = $16",
         was,
     );
     let statement = statement
@@ -443,6 +446,7 @@ fn put_recipient<'a>(row: &'a RecipientRow, was: Option<&'a Mac>) -> Statement<'
         .text(&row.legal_name)
         .text(&row.contract)
         .opt_bytes(row.public_key.as_ref().map(<[u8; 32]>::as_slice))
+        .int(row.created_at.as_micros())
         .int(row.updated_at.as_micros())
         .bytes(&row.mac);
     only_if((statement, was))

@@ -15,7 +15,7 @@ pub use told::Problem;
 use told::{ConfigRow, Told, table_name};
 
 use super::{
-    Platform, Shared, Vault,
+    Served, Shared, Vault,
     access::Call,
     act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
     audit_log::{Ask, unreadable},
@@ -185,7 +185,7 @@ impl From<StoreError> for Stop {
 
 struct Run {
     shared: Arc<Shared>,
-    platform: Arc<Platform>,
+    platform: Arc<Served>,
     id: PlatformId,
     /// None where it runs in the background.
     steps: Option<mpsc::Sender<Result<Step, VaultError>>>,
@@ -200,7 +200,7 @@ impl Run {
         self.compare().await?;
         for RowFinding { table, object, problem } in &self.result.findings {
             let (object, problem) = (data_encoding::HEXLOWER.encode(object), problem.as_str());
-            tracing::error!(platform = %self.platform.name, table, object, problem, "a row is not as the log told");
+            tracing::error!(platform = %self.platform.platform.name, table, object, problem, "a row is not as the log told");
         }
         let (reply, waiting) = reply();
         let act = RunAct { found: self.result.found, reply };
@@ -235,7 +235,7 @@ impl Run {
     /// Replays what the log has more by now, and compares roots.
     async fn advance(&self, replay: &mut Replay) -> Result<(), Stop> {
         let log = StoredLog::load(self.shared.store.as_ref(), self.id).await?;
-        let head = self.shared.signatory.open(&self.platform.name, &log.head().checkpoint);
+        let head = self.shared.signatory.open(&self.platform.platform.name, &log.head().checkpoint);
         let head = head.ok_or(Damage { table: "heads", column: "checkpoint" }).map_err(StoreError::from)?;
         while replay.tree.size() < head.size {
             let from = replay.tree.size();

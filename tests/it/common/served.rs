@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use sandyq::{
@@ -16,6 +15,7 @@ use sandyq::{
     domain::{ids::RequestId, time::Clock},
     grpc::pb::{
         self, audit_service_client::AuditServiceClient, consent_service_client::ConsentServiceClient,
+        platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
         vault_service_client::VaultServiceClient,
     },
 };
@@ -57,6 +57,8 @@ impl Served {
         let installation = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         std::fs::write(files.join("platform-authority.pem"), platform.pem()).unwrap();
         std::fs::write(files.join("staff-authority.pem"), staff.pem()).unwrap();
+        let officer = staff.client(&["spiffe://vault.example.kz/admin"]).unwrap();
+        officer.write(&files, "admin").unwrap();
         Self { running: installation.start(true).await.unwrap(), dir, backend: Backend::Sqlite }
     }
 
@@ -98,6 +100,14 @@ impl Served {
         ConsentServiceClient::new(self.channel(caller).await)
     }
 
+    pub async fn platforms(&self, caller: &str) -> PlatformServiceClient<Channel> {
+        PlatformServiceClient::new(self.channel(caller).await)
+    }
+
+    pub async fn policies(&self, caller: &str) -> PolicyServiceClient<Channel> {
+        PolicyServiceClient::new(self.channel(caller).await)
+    }
+
     pub async fn audit(&self, caller: &str) -> AuditServiceClient<Channel> {
         AuditServiceClient::new(self.channel(caller).await)
     }
@@ -130,15 +140,11 @@ impl Served {
     }
 }
 
-/// An installation in `files`, initialised by the command and served by nobody.
-pub fn initialised(files: &Path) -> LocalInstallation {
+/// An installation in `files` with its platform and callers, served by nobody.
+pub async fn initialised(files: &Path) -> LocalInstallation {
     let local = LocalInstallation::create(files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let init = Command::new(env!("CARGO_BIN_EXE_sandyq"))
-        .args(["init", "--config"])
-        .arg(local.config_path())
-        .output();
-    assert!(init.unwrap().status.success());
-    local
+    local.start(false).await.unwrap().stop().await.unwrap();
+    LocalInstallation::open(files)
 }
 
 /// What a stored person got.

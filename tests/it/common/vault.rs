@@ -15,18 +15,21 @@ use sandyq::{
         time::{Clock, Timestamp},
         token::{AnyToken, TokenMode},
     },
-    policy::model::View,
+    policy::model::{Policy, View},
     store::Store,
     vault::{
         Vault,
         access::Call,
         act::Asker,
+        callers::{CallerTerms, NewCaller},
         consent::NewConsent,
         context::LoadError,
         detokenize::{Detokenize, Released},
-        enrol::DeclaredCaller,
         error::VaultError,
         install::create_installation,
+        officers::Officer,
+        policies::Applied,
+        settings::{Settings, TrustDomain},
         tokenize::{NewValue, NewValues, Tokenized},
     },
 };
@@ -67,8 +70,8 @@ impl OpenVault {
             .await
             .unwrap();
         let vault = Vault::open(front(store), kms, Arc::clone(&clock), rng, mirror).await.unwrap();
-        assert_eq!(vault.create_platform("lerna".parse().unwrap()).await.unwrap(), PLATFORM);
-        vault.take_over(PLATFORM, Some(POLICY), &callers()).await.unwrap();
+        let vault = vault.with_settings(settings());
+        provision(&vault).await;
         Self { vault, clock }
     }
 
@@ -88,6 +91,24 @@ impl OpenVault {
         let caller = self.caller("backend");
         let answers = self.vault.tokenize(&caller, asker("backend"), Call::Tokenize, vec![values]).await;
         answers?.pop().unwrap()
+    }
+
+    /// The officer, who has every role but the auditor's.
+    pub fn admin(&self) -> Arc<Caller> {
+        self.vault.caller(&staff("admin")).unwrap()
+    }
+
+    /// A machine that reads every log.
+    pub async fn enrol_auditor(&self) {
+        let terms =
+            CallerTerms { name: "auditor".parse().unwrap(), roles: vec![Role::Auditor], pins: Vec::new() };
+        let new = NewCaller { spiffe_id: staff("auditor"), terms, person: None };
+        self.vault.enrol_caller(&self.admin(), as_admin(), "vault", new).await.unwrap();
+    }
+
+    pub async fn disable(&self, caller: &str) {
+        let id = self.caller(caller).id;
+        self.vault.disable_caller(&self.admin(), as_admin(), id).await.unwrap();
     }
 
     /// Stores an IIN with a consent to `payments`, and answers its token.
@@ -112,14 +133,44 @@ impl OpenVault {
     }
 }
 
-pub fn callers() -> Vec<DeclaredCaller> {
-    ["backend", "payments", "support"]
-        .map(|name| DeclaredCaller {
-            spiffe_id: spiffe(name),
-            name: name.parse().unwrap(),
-            roles: vec![Role::Service],
-        })
-        .to_vec()
+/// The trust domains of [`sandyq::cli::local`].
+pub fn settings() -> Settings {
+    let domain = |name: &str, staff| TrustDomain { name: name.into(), staff };
+    let domains = vec![domain("lerna.example.kz", false), domain("vault.example.kz", true)];
+    Settings { domains, ..Settings::default() }
+}
+
+/// An officer, and by the officer the platform with its policy and callers.
+async fn provision(vault: &Vault) {
+    let officer = Officer {
+        handle: "admin".parse().unwrap(),
+        spiffe_id: staff("admin"),
+        roles: vec![Role::PlatformAdmin, Role::SecurityOfficer, Role::DataProtection],
+    };
+    assert!(vault.enrol_officers(vec![officer]).await.unwrap());
+    let admin = vault.caller(&staff("admin")).unwrap();
+    let operator = Policy::parse(POLICY).unwrap().operator;
+    let made = vault
+        .create_platform(&admin, as_admin(), operator.name, operator.legal_name, operator.bin)
+        .await
+        .unwrap();
+    assert_eq!(made.id, PLATFORM);
+    let applied = vault.apply_policy(&admin, as_admin(), POLICY.into(), false).await.unwrap();
+    assert!(matches!(applied, Applied::Version(_)), "{applied:?}");
+    for name in ["backend", "payments", "support"] {
+        let terms = CallerTerms { name: name.parse().unwrap(), roles: vec![Role::Service], pins: Vec::new() };
+        let new = NewCaller { spiffe_id: spiffe(name), terms, person: None };
+        vault.enrol_caller(&admin, as_admin(), "lerna", new).await.unwrap();
+    }
+}
+
+/// A member of the staff.
+pub fn staff(name: &str) -> SpiffeId {
+    format!("spiffe://vault.example.kz/{name}").parse().unwrap()
+}
+
+pub fn as_admin() -> Asker {
+    Asker { spiffe_id: staff("admin"), key: [0; 32], request: None }
 }
 
 pub fn spiffe(name: &str) -> SpiffeId {
@@ -127,7 +178,7 @@ pub fn spiffe(name: &str) -> SpiffeId {
 }
 
 pub fn asker(name: &str) -> Asker {
-    Asker { spiffe_id: spiffe(name), request: None }
+    Asker { spiffe_id: spiffe(name), key: [0; 32], request: None }
 }
 
 /// An IIN and a consent to `payments`.

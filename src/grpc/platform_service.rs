@@ -1,0 +1,423 @@
+//! `sandyq.v1.PlatformService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    authn::{Call, RequestIdRule, authenticate},
+    convert::Checker,
+    limits::within_limit,
+    pb::{self, platform_service_server},
+    platform_convert::{
+        budget, caller, caller_terms, limit, new_platform, new_recipient, page, person, place, platform,
+        public_key, recipient, required_platform, role, token,
+    },
+    status::status,
+};
+use crate::{
+    domain::{
+        caller::Role,
+        ids::{CallerId, PersonId},
+        names::RecipientName,
+    },
+    vault::{
+        Vault,
+        callers::{CallerRow, NewCaller},
+        error::VaultError,
+        install::VAULT,
+        persons::{PersonView, RoleOf},
+        platforms::PlatformView,
+        recipients::RecipientRow,
+    },
+};
+
+/// Serves platforms, callers, persons, recipients and budgets.
+pub struct PlatformService {
+    vault: Arc<Vault>,
+}
+
+impl PlatformService {
+    /// A service over an open vault.
+    #[must_use]
+    pub const fn new(vault: Arc<Vault>) -> Self {
+        Self { vault }
+    }
+
+    /// A change: its request id is required.
+    fn change<T: prost::Message>(&self, request: &Request<T>, id: &str) -> Result<Call, Status> {
+        authenticate(&self.vault, request, id, RequestIdRule::Required).map_err(|e| status(&e))
+    }
+
+    /// A question.
+    fn question<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
+        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
+    }
+
+    async fn create(
+        &self,
+        call: Call,
+        message: pb::CreatePlatformRequest,
+    ) -> Result<pb::Platform, VaultError> {
+        let (name, legal_name, bin) = new_platform(message)?;
+        let made = self.vault.create_platform(&call.caller, call.asker, name, legal_name, bin).await?;
+        Ok(platform(PlatformView { platform: made, policy_version: None }))
+    }
+
+    async fn enrol(&self, call: Call, message: pb::EnrolCallerRequest) -> Result<pb::Caller, VaultError> {
+        let mut check = Checker::new("");
+        required_platform(&mut check, &message.platform);
+        let spiffe_id = check.parse("spiffe_id", &message.spiffe_id);
+        let terms = caller_terms(&mut check, &message.name, &message.roles, &message.key_pins);
+        let person =
+            if message.person_id.is_empty() { None } else { check.parse("person_id", &message.person_id) };
+        let (spiffe_id, terms) = check.finish(spiffe_id.zip(terms))?;
+        let new = NewCaller { spiffe_id, terms, person };
+        let row = self.vault.enrol_caller(&call.caller, call.asker, &message.platform, new).await?;
+        Ok(caller(&self.vault, &row))
+    }
+
+    async fn update(&self, call: Call, message: pb::UpdateCallerRequest) -> Result<pb::Caller, VaultError> {
+        let mut check = Checker::new("");
+        let id: Option<CallerId> = check.parse("caller_id", &message.caller_id);
+        let terms = caller_terms(&mut check, &message.name, &message.roles, &message.key_pins);
+        let (id, terms) = check.finish(id.zip(terms))?;
+        let row = self.vault.update_caller(&call.caller, call.asker, id, terms).await?;
+        Ok(caller(&self.vault, &row))
+    }
+
+    async fn callers(
+        &self,
+        call: Call,
+        message: pb::ListCallersRequest,
+    ) -> Result<pb::ListCallersResponse, VaultError> {
+        let page = page(message.page_size, place(&message.page_token)?)?;
+        let found = self.vault.list_callers(&call.caller, call.asker, &message.platform, page).await?;
+        let callers = found.rows.iter().map(|row: &CallerRow| caller(&self.vault, row)).collect();
+        Ok(pb::ListCallersResponse { callers, next_page_token: token(found.next) })
+    }
+
+    async fn platforms(
+        &self,
+        call: Call,
+        message: pb::ListPlatformsRequest,
+    ) -> Result<pb::ListPlatformsResponse, VaultError> {
+        let after =
+            Some(message.page_token).filter(|name| !name.is_empty()).map(|name| (name, String::new()));
+        let page = page(message.page_size, after)?;
+        let found = self.vault.list_platforms(&call.caller, call.asker, page).await?;
+        Ok(pb::ListPlatformsResponse {
+            platforms: found.rows.into_iter().map(platform).collect(),
+            next_page_token: found.next.map(|(name, _)| name).unwrap_or_default(),
+            governance_mode: self.vault.settings().governance.as_str().to_owned(),
+        })
+    }
+
+    async fn persons(
+        &self,
+        call: Call,
+        message: pb::ListPersonsRequest,
+    ) -> Result<pb::ListPersonsResponse, VaultError> {
+        let after = Some(message.page_token).filter(|handle| !handle.is_empty());
+        let page = page(message.page_size, after.map(|handle| (VAULT.to_owned(), handle)))?;
+        let found = self.vault.list_persons(&call.caller, call.asker, page).await?;
+        Ok(pb::ListPersonsResponse {
+            persons: found.rows.iter().map(|view: &PersonView| person(&self.vault, view)).collect(),
+            next_page_token: found.next.map(|(_, handle)| handle).unwrap_or_default(),
+        })
+    }
+
+    async fn grant(&self, call: Call, message: pb::GrantRoleRequest) -> Result<pb::Person, VaultError> {
+        let of = role_of(&message.person_id, message.role)?;
+        let view = self.vault.grant_role(&call.caller, call.asker, of, &message.platform).await?;
+        Ok(person(&self.vault, &view))
+    }
+
+    async fn revoke(&self, call: Call, message: pb::RevokeRoleRequest) -> Result<pb::Person, VaultError> {
+        let of = role_of(&message.person_id, message.role)?;
+        let view = self.vault.revoke_role(&call.caller, call.asker, of, &message.platform).await?;
+        Ok(person(&self.vault, &view))
+    }
+
+    async fn register(
+        &self,
+        call: Call,
+        message: pb::RegisterRecipientRequest,
+    ) -> Result<pb::Recipient, VaultError> {
+        let new = new_recipient(&message)?;
+        let row = self.vault.register_recipient(&call.caller, call.asker, &message.platform, new).await?;
+        Ok(recipient(&self.vault, &row))
+    }
+
+    async fn update_key(
+        &self,
+        call: Call,
+        message: pb::UpdateRecipientKeyRequest,
+    ) -> Result<pb::Recipient, VaultError> {
+        let mut check = Checker::new("");
+        required_platform(&mut check, &message.platform);
+        let name = check.parse("recipient", &message.recipient);
+        let key = public_key(&mut check, &message.public_key);
+        let (name, key) = check.finish(name.zip(key))?;
+        let row =
+            self.vault.update_recipient_key(&call.caller, call.asker, &message.platform, name, key).await?;
+        Ok(recipient(&self.vault, &row))
+    }
+
+    async fn end(&self, call: Call, message: pb::EndRecipientRequest) -> Result<pb::Recipient, VaultError> {
+        let mut check = Checker::new("");
+        required_platform(&mut check, &message.platform);
+        let name = check.parse("recipient", &message.recipient);
+        let name: RecipientName = check.finish(name)?;
+        let row = self.vault.end_recipient(&call.caller, call.asker, &message.platform, name).await?;
+        Ok(recipient(&self.vault, &row))
+    }
+
+    async fn recipients(
+        &self,
+        call: Call,
+        message: pb::ListRecipientsRequest,
+    ) -> Result<pb::ListRecipientsResponse, VaultError> {
+        let page = page(message.page_size, place(&message.page_token)?)?;
+        let found = self.vault.list_recipients(&call.caller, call.asker, &message.platform, page).await?;
+        let recipients = found.rows.iter().map(|row: &RecipientRow| recipient(&self.vault, row)).collect();
+        Ok(pb::ListRecipientsResponse { recipients, next_page_token: token(found.next) })
+    }
+
+    async fn set_limit(&self, call: Call, message: pb::SetBudgetRequest) -> Result<pb::Budget, VaultError> {
+        let mut check = Checker::new("");
+        let id: Option<CallerId> = check.parse("caller_id", &message.caller_id);
+        let limit = limit(&mut check, &message);
+        let (id, limit) = check.finish(id.zip(limit))?;
+        Ok(budget(&self.vault.set_budget(&call.caller, call.asker, id, limit).await?))
+    }
+
+    async fn budgets(
+        &self,
+        call: Call,
+        message: pb::ListBudgetsRequest,
+    ) -> Result<pb::ListBudgetsResponse, VaultError> {
+        let page = page(message.page_size, place(&message.page_token)?)?;
+        let found = self.vault.list_budgets(&call.caller, call.asker, &message.platform, page).await?;
+        let budgets = found.rows.iter().map(budget).collect();
+        Ok(pb::ListBudgetsResponse { budgets, next_page_token: token(found.next) })
+    }
+}
+
+fn caller_id(text: &str) -> Result<CallerId, VaultError> {
+    let mut check = Checker::new("");
+    let id = check.parse("caller_id", text);
+    check.finish(id)
+}
+
+fn person_id(text: &str) -> Result<PersonId, VaultError> {
+    let mut check = Checker::new("");
+    let id = check.parse("person_id", text);
+    check.finish(id)
+}
+
+fn role_of(person: &str, number: i32) -> Result<RoleOf, VaultError> {
+    let mut check = Checker::new("");
+    let person = check.parse("person_id", person);
+    let role = role(number).filter(|role| *role != Role::Service);
+    if role.is_none() {
+        check.refuse("role", "must be a role of the staff");
+    }
+    let (person, role) = check.finish(person.zip(role))?;
+    Ok(RoleOf { person, role })
+}
+
+/// Runs a call within the vault's own limit of time.
+async fn answer<T, R>(
+    work: impl Future<Output = Result<T, VaultError>>,
+    response: impl FnOnce(T) -> R,
+) -> Result<Response<R>, Status> {
+    // Boxed: what a change carries is large, and these calls are rare.
+    let work = Box::pin(work);
+    let done = within_limit(async { work.await.map_err(|e| status(&e)) }).await?;
+    Ok(Response::new(response(done)))
+}
+
+#[tonic::async_trait]
+impl platform_service_server::PlatformService for PlatformService {
+    async fn create_platform(
+        &self,
+        request: Request<pb::CreatePlatformRequest>,
+    ) -> Result<Response<pb::CreatePlatformResponse>, Status> {
+        use pb::create_platform_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |made| pb::CreatePlatformResponse { outcome: Some(Outcome::Applied(made)) };
+        answer(self.create(call, request.into_inner()), response).await
+    }
+
+    async fn list_platforms(
+        &self,
+        request: Request<pb::ListPlatformsRequest>,
+    ) -> Result<Response<pb::ListPlatformsResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.platforms(call, request.into_inner()), |page| page).await
+    }
+
+    async fn enrol_caller(
+        &self,
+        request: Request<pb::EnrolCallerRequest>,
+    ) -> Result<Response<pb::EnrolCallerResponse>, Status> {
+        use pb::enrol_caller_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |made| pb::EnrolCallerResponse { outcome: Some(Outcome::Applied(made)) };
+        answer(self.enrol(call, request.into_inner()), response).await
+    }
+
+    async fn update_caller(
+        &self,
+        request: Request<pb::UpdateCallerRequest>,
+    ) -> Result<Response<pb::UpdateCallerResponse>, Status> {
+        use pb::update_caller_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |made| pb::UpdateCallerResponse { outcome: Some(Outcome::Applied(made)) };
+        answer(self.update(call, request.into_inner()), response).await
+    }
+
+    async fn disable_caller(
+        &self,
+        request: Request<pb::DisableCallerRequest>,
+    ) -> Result<Response<pb::DisableCallerResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let work = async {
+            let id = caller_id(&request.get_ref().caller_id)?;
+            self.vault.disable_caller(&call.caller, call.asker, id).await
+        };
+        answer(work, |row| pb::DisableCallerResponse { caller: Some(caller(&self.vault, &row)) }).await
+    }
+
+    async fn enable_caller(
+        &self,
+        request: Request<pb::EnableCallerRequest>,
+    ) -> Result<Response<pb::EnableCallerResponse>, Status> {
+        use pb::enable_caller_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let work = async {
+            let id = caller_id(&request.get_ref().caller_id)?;
+            self.vault.enable_caller(&call.caller, call.asker, id).await
+        };
+        let applied = |row| Outcome::Applied(caller(&self.vault, &row));
+        answer(work, |row| pb::EnableCallerResponse { outcome: Some(applied(row)) }).await
+    }
+
+    async fn list_callers(
+        &self,
+        request: Request<pb::ListCallersRequest>,
+    ) -> Result<Response<pb::ListCallersResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.callers(call, request.into_inner()), |page| page).await
+    }
+
+    async fn enrol_person(
+        &self,
+        request: Request<pb::EnrolPersonRequest>,
+    ) -> Result<Response<pb::EnrolPersonResponse>, Status> {
+        use pb::enrol_person_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let work = async {
+            let mut check = Checker::new("");
+            let handle = check.parse("handle", &request.get_ref().handle);
+            self.vault.enrol_person(&call.caller, call.asker, check.finish(handle)?).await
+        };
+        let applied = |view| Outcome::Applied(person(&self.vault, &view));
+        answer(work, |view| pb::EnrolPersonResponse { outcome: Some(applied(view)) }).await
+    }
+
+    async fn list_persons(
+        &self,
+        request: Request<pb::ListPersonsRequest>,
+    ) -> Result<Response<pb::ListPersonsResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.persons(call, request.into_inner()), |page| page).await
+    }
+
+    async fn disable_person(
+        &self,
+        request: Request<pb::DisablePersonRequest>,
+    ) -> Result<Response<pb::DisablePersonResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let work = async {
+            let id = person_id(&request.get_ref().person_id)?;
+            self.vault.disable_person(&call.caller, call.asker, id).await
+        };
+        answer(work, |view| pb::DisablePersonResponse { person: Some(person(&self.vault, &view)) }).await
+    }
+
+    async fn grant_role(
+        &self,
+        request: Request<pb::GrantRoleRequest>,
+    ) -> Result<Response<pb::GrantRoleResponse>, Status> {
+        use pb::grant_role_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |made| pb::GrantRoleResponse { outcome: Some(Outcome::Applied(made)) };
+        answer(self.grant(call, request.into_inner()), response).await
+    }
+
+    async fn revoke_role(
+        &self,
+        request: Request<pb::RevokeRoleRequest>,
+    ) -> Result<Response<pb::RevokeRoleResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |person| pb::RevokeRoleResponse { person: Some(person) };
+        answer(self.revoke(call, request.into_inner()), response).await
+    }
+
+    async fn register_recipient(
+        &self,
+        request: Request<pb::RegisterRecipientRequest>,
+    ) -> Result<Response<pb::RegisterRecipientResponse>, Status> {
+        use pb::register_recipient_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |made| pb::RegisterRecipientResponse { outcome: Some(Outcome::Applied(made)) };
+        answer(self.register(call, request.into_inner()), response).await
+    }
+
+    async fn update_recipient_key(
+        &self,
+        request: Request<pb::UpdateRecipientKeyRequest>,
+    ) -> Result<Response<pb::UpdateRecipientKeyResponse>, Status> {
+        use pb::update_recipient_key_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |made| pb::UpdateRecipientKeyResponse { outcome: Some(Outcome::Applied(made)) };
+        answer(self.update_key(call, request.into_inner()), response).await
+    }
+
+    async fn end_recipient(
+        &self,
+        request: Request<pb::EndRecipientRequest>,
+    ) -> Result<Response<pb::EndRecipientResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |ended| pb::EndRecipientResponse { recipient: Some(ended) };
+        answer(self.end(call, request.into_inner()), response).await
+    }
+
+    async fn list_recipients(
+        &self,
+        request: Request<pb::ListRecipientsRequest>,
+    ) -> Result<Response<pb::ListRecipientsResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.recipients(call, request.into_inner()), |page| page).await
+    }
+
+    async fn set_budget(
+        &self,
+        request: Request<pb::SetBudgetRequest>,
+    ) -> Result<Response<pb::SetBudgetResponse>, Status> {
+        use pb::set_budget_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |made| pb::SetBudgetResponse { outcome: Some(Outcome::Applied(made)) };
+        answer(self.set_limit(call, request.into_inner()), response).await
+    }
+
+    async fn list_budgets(
+        &self,
+        request: Request<pb::ListBudgetsRequest>,
+    ) -> Result<Response<pb::ListBudgetsResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.budgets(call, request.into_inner()), |page| page).await
+    }
+}

@@ -1,0 +1,318 @@
+//! Recipients: third parties that a platform may release values to (Law 94-V, Article 10; rule R17). The list is
+//! closed, and what stands in it was checked against the policy in force when it was written; each release is decided
+//! anew.
+
+use super::{
+    Vault,
+    access::Call,
+    act::{Asker, Claim, Scene},
+    context::Context,
+    deed::{Deed, Deeded, Hand},
+    error::{VaultError, Violation},
+    page::{Page, PageAsk, Slice},
+    replay::ItemOutcome,
+    tokenize::unavailable,
+};
+use crate::{
+    audit::entry::Entry,
+    crypto::digest::sha256,
+    domain::{
+        caller::Caller,
+        ids::RecipientId,
+        names::{PurposeName, RecipientName},
+        recipient::{CountryCode, Recipient, RecipientKind, RecipientState},
+        reference::Reference,
+        time::Timestamp,
+    },
+    policy::{decide::Denial, model::Policy},
+    store::{Write, rows::Mac},
+};
+
+pub use crate::store::rows::config::RecipientRow;
+
+/// A recipient as it is to be registered.
+#[derive(Debug, Clone)]
+pub struct NewRecipient {
+    /// Short name.
+    pub name: RecipientName,
+    /// What it is.
+    pub kind: RecipientKind,
+    /// Where it keeps what it receives.
+    pub country: CountryCode,
+    /// Registered name.
+    pub legal_name: String,
+    /// Contract or legal ground, in the platform's numbering.
+    pub contract: Reference,
+    /// Purposes that it may receive for.
+    pub purposes: Vec<PurposeName>,
+    /// From when; from now, where none is given.
+    pub valid_from: Option<Timestamp>,
+    /// Until when.
+    pub valid_until: Timestamp,
+    /// X25519 key, to which releases are sealed.
+    pub public_key: Option<[u8; 32]>,
+}
+
+impl NewRecipient {
+    /// What the policy in force does not take.
+    fn violations(&self, policy: &Policy, now: Timestamp) -> Vec<Violation> {
+        let mut found = Vec::new();
+        for (i, purpose) in self.purposes.iter().enumerate() {
+            let rule = match policy.purpose(purpose) {
+                None => Some("the policy does not declare this purpose"),
+                Some(purpose) => match purpose.recipient(self.kind) {
+                    None => Some("the purpose names no recipients of this kind"),
+                    Some(rule) if !rule.allows_country(self.country) => {
+                        Some("the purpose lets nothing go to recipients of this kind abroad")
+                    }
+                    Some(_) => None,
+                },
+            };
+            found.extend(rule.map(|rule| Violation::new(format!("purposes[{i}]"), rule)));
+        }
+        if self.valid_until <= self.valid_from.unwrap_or(now).max(now) {
+            found
+                .push(Violation::new("valid_until_time", "a contract ends after it begins, and after today"));
+        }
+        found
+    }
+}
+
+impl Vault {
+    /// Registers a recipient.
+    ///
+    /// # Errors
+    /// [`VaultError`]; [`Denial::NameTaken`] where another that has not ended has the name.
+    pub async fn register_recipient(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        new: NewRecipient,
+    ) -> Result<RecipientRow, VaultError> {
+        let platform = self.target(caller, &asker, Call::RegisterRecipient, platform).await?;
+        self.run(platform, caller, asker, Register(new)).await
+    }
+
+    /// Gives a recipient another key. What was sealed to the old one stays readable to it.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn update_recipient_key(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        name: RecipientName,
+        key: [u8; 32],
+    ) -> Result<RecipientRow, VaultError> {
+        let platform = self.target(caller, &asker, Call::UpdateRecipientKey, platform).await?;
+        self.run(platform, caller, asker, ChangeRecipient { name, key: Some(key) }).await
+    }
+
+    /// Ends releases to a recipient, for good. Its name may be given again.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn end_recipient(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        name: RecipientName,
+    ) -> Result<RecipientRow, VaultError> {
+        let platform = self.target(caller, &asker, Call::EndRecipient, platform).await?;
+        self.run(platform, caller, asker, ChangeRecipient { name, key: None }).await
+    }
+
+    /// Lists recipients by platform and name, those that ended too.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn list_recipients(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        page: PageAsk,
+    ) -> Result<Page<RecipientRow>, VaultError> {
+        self.gather(caller, &asker, Call::ListRecipients, platform, page, |_, slice| List(slice)).await
+    }
+}
+
+fn put(hand: &mut Hand<'_, '_>, mut row: RecipientRow, was: Option<Mac>) -> Result<RecipientRow, VaultError> {
+    row.updated_at = hand.scene.now;
+    row.mac = hand.scene.keys().row.mac(&row.image());
+    log(hand, &row)?;
+    hand.plan.reconfigures = true;
+    hand.plan.writes.push(Write::PutRecipient(row.clone(), was));
+    Ok(row)
+}
+
+fn log(hand: &mut Hand<'_, '_>, row: &RecipientRow) -> Result<(), VaultError> {
+    hand.log(|entry| Entry {
+        object_kind: Some("recipient".to_owned()),
+        object: Some(row.recipient.id.as_bytes().to_vec()),
+        recipient: Some(row.recipient.name.to_string()),
+        reference: Some(row.contract.clone()).filter(|contract| !contract.is_empty()),
+        row_mac: Some(row.mac.into()),
+        detail_sha256: Some(sha256(row.image().as_bytes()).into()),
+        ..entry
+    })?;
+    Ok(())
+}
+
+/// The recipient of this name that has not ended; else the one that ended last.
+fn find<'a>(context: &'a Context, name: &RecipientName) -> Result<&'a RecipientRow, Denial> {
+    let named = context.recipients().iter().filter(|row| row.recipient.name == *name);
+    named
+        .max_by_key(|row| (row.recipient.state == RecipientState::Active, row.updated_at))
+        .ok_or(Denial::RecipientNotFound)
+}
+
+fn by_id(scene: &Scene<'_>, before: &ItemOutcome) -> Result<RecipientRow, VaultError> {
+    let id = RecipientId::from_bytes(before.id(0)?);
+    let row = scene.context.recipients().iter().find(|row| row.recipient.id == id);
+    Ok(row.cloned().ok_or(Denial::RecipientNotFound)?)
+}
+
+fn outcome(row: &RecipientRow) -> ItemOutcome {
+    ItemOutcome { ids: vec![(*row.recipient.id.as_bytes()).into()], ..ItemOutcome::default() }
+}
+
+struct Register(NewRecipient);
+
+impl Deed for Register {
+    type Answer = RecipientRow;
+
+    fn call(&self) -> Call {
+        Call::RegisterRecipient
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<RecipientRow>, VaultError> {
+        if !hand.plan.claim(Claim::Config) {
+            return Ok(Deeded::Later);
+        }
+        let (scene, new) = (hand.scene, &self.0);
+        let violations =
+            new.violations(scene.context.policy(scene.now).ok_or(Denial::PolicyNotFound)?, scene.now);
+        if !violations.is_empty() {
+            return Err(VaultError::Invalid(violations));
+        }
+        if find(scene.context, &new.name).is_ok_and(|row| row.recipient.state == RecipientState::Active) {
+            return Err(Denial::NameTaken.into());
+        }
+        let mut purposes = new.purposes.clone();
+        purposes.sort();
+        purposes.dedup();
+        let recipient = Recipient {
+            id: RecipientId::random(scene.rng()).map_err(unavailable)?,
+            name: new.name.clone(),
+            kind: new.kind,
+            country: new.country,
+            purposes,
+            valid_from: new.valid_from.unwrap_or(scene.now),
+            valid_until: Some(new.valid_until),
+            state: RecipientState::Active,
+            has_key: new.public_key.is_some(),
+        };
+        let row = RecipientRow {
+            platform: scene.context.platform,
+            recipient,
+            legal_name: new.legal_name.clone(),
+            contract: new.contract.to_string(),
+            public_key: new.public_key,
+            created_at: scene.now,
+            updated_at: scene.now,
+            mac: [0; 32],
+        };
+        let row = put(hand, row, None)?;
+        let outcome = outcome(&row);
+        Ok(Deeded::changed(row, outcome))
+    }
+
+    fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<RecipientRow, VaultError> {
+        by_id(hand.scene, before)
+    }
+}
+
+struct ChangeRecipient {
+    name: RecipientName,
+    /// The new key; none to end it.
+    key: Option<[u8; 32]>,
+}
+
+impl Deed for ChangeRecipient {
+    type Answer = RecipientRow;
+
+    fn call(&self) -> Call {
+        if self.key.is_some() { Call::UpdateRecipientKey } else { Call::EndRecipient }
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn tightens(&self) -> bool {
+        self.key.is_none()
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<RecipientRow>, VaultError> {
+        if !hand.plan.claim(Claim::Config) {
+            return Ok(Deeded::Later);
+        }
+        let mut row = find(hand.scene.context, &self.name)?.clone();
+        let was = row.mac;
+        let ended = row.recipient.state == RecipientState::Ended;
+        let row = match self.key {
+            Some(_) if ended => return Err(Denial::RecipientNotFound.into()),
+            Some(key) => {
+                row.public_key = Some(key);
+                row.recipient.has_key = true;
+                put(hand, row, Some(was))?
+            }
+            None if ended => {
+                log(hand, &row)?;
+                row
+            }
+            None => {
+                row.recipient.state = RecipientState::Ended;
+                hand.plan.tightens = true;
+                put(hand, row, Some(was))?
+            }
+        };
+        let outcome = outcome(&row);
+        Ok(Deeded::changed(row, outcome))
+    }
+
+    fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<RecipientRow, VaultError> {
+        by_id(hand.scene, before)
+    }
+}
+
+struct List(Slice);
+
+impl Deed for List {
+    type Answer = Vec<(String, RecipientRow)>;
+
+    fn call(&self) -> Call {
+        Call::ListRecipients
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Self::Answer>, VaultError> {
+        let rows = hand.scene.context.recipients().iter();
+        // Those that ended may share a name.
+        let keyed = rows.map(|row| (format!("{}/{}", row.recipient.name, row.recipient.id), row.clone()));
+        let answer = self.0.of(keyed);
+        hand.log(|entry| Entry { object_kind: Some("recipient".to_owned()), ..entry })?;
+        Ok(Deeded::answer(answer))
+    }
+}
