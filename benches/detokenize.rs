@@ -26,6 +26,7 @@ use sandyq::{
     crypto::random::SystemRng,
     domain::{ids::RequestId, time::Clock},
     grpc::{
+        block_list::BlockList,
         pb::{self, vault_service_client::VaultServiceClient},
         tls::{incoming, server_tls},
     },
@@ -55,7 +56,7 @@ async fn serve(dir: &Path) {
     let config = installation.config().unwrap();
     let running = installation.start(false).await.unwrap();
     let files = config.tls().unwrap();
-    let tls = server_tls(&files.certificate, &files.key, &files.authorities).unwrap();
+    let tls = server_tls(&files.certificate, &files.key, &files.authorities, BlockList::default()).unwrap();
     let listener = tokio::net::TcpListener::bind(loopback).await.unwrap();
     let echo = listener.local_addr().unwrap();
     let (_health, service) = tonic_health::server::health_reporter();

@@ -100,6 +100,9 @@ pub struct ServerConfig {
     pub certificate: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+    /// Certificates that are refused; read again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_list: Option<PathBuf>,
     /// Seconds of `NOT_SERVING` before connections are drained at shutdown.
     #[serde(default = "default_lame_duck_seconds")]
     pub lame_duck_seconds: u64,

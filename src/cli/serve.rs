@@ -11,6 +11,7 @@ use crate::{
     crypto::{kms::local::LocalKms, random::SystemRng},
     domain::{caller::Governance, time::Clock},
     grpc::{
+        block_list::BlockList,
         server::{ServeOptions, serve},
         tls::{ServerTls, server_tls},
     },
@@ -92,7 +93,11 @@ fn mirror(config: &Config) -> Result<Option<Mirror>, Failure> {
 /// Certificate, key and client authorities of a configuration.
 pub(super) fn tls(config: &Config) -> Result<ServerTls, Failure> {
     let files = config.tls()?;
-    Ok(server_tls(&files.certificate, &files.key, &files.authorities)?)
+    let blocked = match &config.server.block_list {
+        Some(file) => BlockList::open(&config.resolve(file))?,
+        None => BlockList::default(),
+    };
+    Ok(server_tls(&files.certificate, &files.key, &files.authorities, blocked)?)
 }
 
 /// Serves until `shutdown`, then drains and closes the vault.

@@ -2,8 +2,10 @@
 
 pub mod audit_service;
 pub mod authn;
+pub mod block_list;
 pub mod consent_service;
 mod convert;
+mod gate;
 mod limits;
 mod log_convert;
 pub mod operation_service;

@@ -12,6 +12,7 @@ use tonic_health::server::HealthReporter;
 use super::{
     audit_service::AuditService,
     consent_service::ConsentService,
+    gate::GateLayer,
     limits::{
         KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
         MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STREAMS_PER_CONNECTION,
@@ -77,6 +78,7 @@ pub async fn serve(
     } else {
         None
     };
+    let gate = GateLayer { vault: Arc::clone(&vault), blocked: Arc::clone(&tls.blocked) };
     let refusing = Arc::clone(&vault);
     let refused = move || refusing.count_stranger(Refusal::Handshake);
     let mut routes = routes(&vault);
@@ -100,6 +102,7 @@ pub async fn serve(
         .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .layer(gate)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming(listener, tls, refused), signal);
     let hard_cap = async move {

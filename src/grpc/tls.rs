@@ -30,7 +30,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use super::authn::{Peer, peer_of};
+use super::{
+    authn::{Peer, peer_of},
+    block_list::BlockList,
+};
 
 /// Connections served at once; further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -77,7 +80,10 @@ pub struct ClientAuthority {
 
 /// The server's side of TLS, ready to accept.
 #[derive(Debug)]
-pub struct ServerTls(ServerConfig);
+pub struct ServerTls {
+    config: ServerConfig,
+    pub(super) blocked: Arc<BlockList>,
+}
 
 /// Builds the server's TLS: TLS 1.2 and 1.3, HTTP/2 only, client certificates required, no resumption.
 ///
@@ -87,12 +93,14 @@ pub fn server_tls(
     certificate_pem: &[u8],
     key_pem: &[u8],
     authorities: &[ClientAuthority],
+    blocked: BlockList,
 ) -> Result<ServerTls, TlsError> {
+    let blocked = Arc::new(blocked);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = certificates(certificate_pem, "the server's certificate")?;
     let key = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|source| TlsError::Pem { what: "the server's key".to_owned(), source })?;
-    let verifier = Arc::new(TrustDomains::new(authorities, &provider)?);
+    let verifier = Arc::new(TrustDomains::new(authorities, Arc::clone(&blocked), &provider)?);
     let refused = |what: &str, source: rustls::Error| TlsError::Refused {
         what: what.to_owned(),
         source: Box::new(source),
@@ -107,7 +115,7 @@ pub fn server_tls(
     // A resumed session would carry trust past a change of the authorities.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(ServerTls(config))
+    Ok(ServerTls { config, blocked })
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -122,6 +130,7 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
 #[derive(Debug)]
 struct TrustDomains {
     by_domain: Vec<(String, Arc<dyn ClientCertVerifier>)>,
+    blocked: Arc<BlockList>,
     roots: Vec<DistinguishedName>,
     schemes: Vec<SignatureScheme>,
 }
@@ -129,6 +138,7 @@ struct TrustDomains {
 impl TrustDomains {
     fn new(
         authorities: &[ClientAuthority],
+        blocked: Arc<BlockList>,
         provider: &Arc<rustls::crypto::CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let schemes = provider.signature_verification_algorithms.supported_schemes();
@@ -159,7 +169,7 @@ impl TrustDomains {
             roots.extend_from_slice(verifier.root_hint_subjects());
             by_domain.push((domain.clone(), verifier));
         }
-        Ok(Self { by_domain, roots, schemes })
+        Ok(Self { by_domain, blocked, roots, schemes })
     }
 
     /// Any of the verifiers: they check handshake signatures alike.
@@ -188,7 +198,11 @@ impl ClientCertVerifier for TrustDomains {
         ))?;
         let verifier = self.by_domain.iter().find(|(domain, _)| domain == peer.spiffe_id.trust_domain());
         let (_, verifier) = verifier.ok_or(unknown_issuer())?;
-        verifier.verify_client_cert(end_entity, intermediates, now)
+        let done = verifier.verify_client_cert(end_entity, intermediates, now)?;
+        if self.blocked.blocks(&peer.mark) {
+            return Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked));
+        }
+        Ok(done)
     }
 
     fn verify_tls12_signature(
@@ -278,7 +292,7 @@ pub fn incoming(
     refused: impl Fn() -> bool + Clone + Send + Sync + 'static,
 ) -> ReceiverStream<io::Result<PeerStream>> {
     let (ready, connections) = mpsc::channel(64);
-    let acceptor = TlsAcceptor::from(Arc::new(tls.0));
+    let acceptor = TlsAcceptor::from(Arc::new(tls.config));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::spawn(async move {
         loop {

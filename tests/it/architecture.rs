@@ -25,12 +25,13 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that stay in their rooms.
-const KEPT: [(&str, &[&str]); 9] = [
+const KEPT: [(&str, &[&str]); 10] = [
     ("sqlx", &["store"]),
     ("tonic", &["grpc", "cli"]),
     ("tonic_types", &["grpc", "cli"]),
     ("ring", &["crypto"]),
     ("aes_gcm", &["crypto"]),
+    ("tower", &["grpc"]),
     ("rustls", &["grpc"]),
     ("tlog_tiles", &["audit"]),
     ("object_store", &["blobs"]),

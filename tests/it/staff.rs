@@ -125,7 +125,7 @@ fn revoke(person: &str, role: pb::Role) -> pb::RevokeRoleRequest {
 /// A served installation whose staff authority the test holds.
 async fn with_staff() -> (Served, Authority) {
     let (platform, staff) = (Authority::new("p").unwrap(), Authority::new("s").unwrap());
-    let served = Served::start_with(tempfile::tempdir().unwrap(), &platform, &staff).await;
+    let served = Served::start_with(&Backend::Sqlite, &platform, &staff).await;
     (served, staff)
 }
 

@@ -41,25 +41,30 @@ impl Served {
     }
 
     pub async fn start_on(backend: &Backend) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let installation =
-            LocalInstallation::create(&dir.path().join("vault"), SocketAddr::from(([127, 0, 0, 1], 0)))
-                .unwrap();
-        let config = std::fs::read_to_string(installation.config_path()).unwrap();
-        let config = config.replace("sqlite = \"sandyq.db\"", &backend.config());
-        std::fs::write(installation.config_path(), config).unwrap();
-        Self { running: installation.start(true).await.unwrap(), dir, backend: backend.clone() }
+        Self::start_files(backend, |_| ()).await
     }
 
     /// The same with client authorities that the test holds.
-    pub async fn start_with(dir: TempDir, platform: &Authority, staff: &Authority) -> Self {
+    pub async fn start_with(backend: &Backend, platform: &Authority, staff: &Authority) -> Self {
+        let replace = |files: &Path| {
+            std::fs::write(files.join("platform-authority.pem"), platform.pem()).unwrap();
+            std::fs::write(files.join("staff-authority.pem"), staff.pem()).unwrap();
+            let officer = staff.client(&["spiffe://vault.example.kz/admin"]).unwrap();
+            officer.write(files, "admin").unwrap();
+        };
+        Self::start_files(backend, replace).await
+    }
+
+    /// The same with files that the test changes first.
+    pub async fn start_files(backend: &Backend, change: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let files = dir.path().join("vault");
         let installation = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        std::fs::write(files.join("platform-authority.pem"), platform.pem()).unwrap();
-        std::fs::write(files.join("staff-authority.pem"), staff.pem()).unwrap();
-        let officer = staff.client(&["spiffe://vault.example.kz/admin"]).unwrap();
-        officer.write(&files, "admin").unwrap();
-        Self { running: installation.start(true).await.unwrap(), dir, backend: Backend::Sqlite }
+        let config = std::fs::read_to_string(installation.config_path()).unwrap();
+        let config = config.replace("sqlite = \"sandyq.db\"", &backend.config());
+        std::fs::write(installation.config_path(), config).unwrap();
+        change(&files);
+        Self { running: installation.start(true).await.unwrap(), dir, backend: backend.clone() }
     }
 
     /// Serves the same files again, as after a restart.
