@@ -293,6 +293,17 @@ impl Config {
         Ok(Some(MirrorPlace { directory: self.resolve(&mirror.directory), replica }))
     }
 
+    /// The name of this process among those that share the database and the mirror.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`] where a shared mirror names none.
+    pub fn replica(&self) -> Result<ReplicaName, ConfigError> {
+        match self.mirror()? {
+            Some(mirror) => Ok(mirror.replica),
+            None => ONLY_REPLICA.parse().map_err(|_| self.rule("mirror.replica")),
+        }
+    }
+
     /// A path of this configuration.
     #[must_use]
     pub fn resolve(&self, path: &Path) -> PathBuf {

@@ -9,7 +9,7 @@ use crate::{
     blobs::mirror::Mirror,
     config::{Config, Database},
     crypto::{kms::local::LocalKms, random::SystemRng},
-    domain::{caller::Governance, time::Clock},
+    domain::{caller::Governance, replica::ReplicaName, time::Clock},
     grpc::{
         block_list::BlockList,
         server::{ServeOptions, serve},
@@ -72,7 +72,27 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
             "SINGLE-OFFICER MODE: one person does alone what should take two, such as policies, callers and roles"
         ),
     }
+    let others = vault.beat(&config.replica()?, vault.clock().now()).await?;
+    let lonely = config.mirror.as_ref().is_some_and(|mirror| !mirror.shared);
+    if let (true, Some(other)) = (lonely, others.first()) {
+        let message = format!(
+            "replica {} serves this database too: the [mirror] must be declared as shared, and be the same for both",
+            other.as_str()
+        );
+        return Err(Failure::new(exit::FAILED, message));
+    }
     Ok(Arc::new(vault))
+}
+
+/// Says every few seconds that this process lives, and watches its clock.
+async fn beat_forever(vault: Arc<Vault>, name: ReplicaName) {
+    let started_at = vault.clock().now();
+    let mut ticks = tokio::time::interval(Duration::from_secs(10));
+    loop {
+        ticks.tick().await;
+        // What went wrong is in the server's log already.
+        let _told = vault.beat(&name, started_at).await;
+    }
 }
 
 /// The mirror of a configuration.
@@ -118,6 +138,7 @@ pub(super) async fn serve_until(
     let reconciling = Arc::clone(&vault);
     let background = [
         tokio::spawn(work_forever(Arc::clone(&vault))),
+        tokio::spawn(beat_forever(Arc::clone(&vault), config.replica()?)),
         tokio::spawn(async move { reconciling.reconcile_daily().await }),
     ];
     let served = serve(listener, tls, Arc::clone(&vault), options, shutdown).await;

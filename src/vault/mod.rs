@@ -36,6 +36,7 @@ pub mod reconcile;
 pub mod refusals;
 pub mod release;
 pub mod replay;
+pub mod replicas;
 pub mod revise;
 pub mod settings;
 mod spending;
@@ -49,7 +50,7 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -96,6 +97,8 @@ pub(crate) struct Shared {
     mirroring: Option<Mirroring>,
     /// Held by the one reconciliation on demand that runs.
     reconciling: Mutex<()>,
+    /// Set while this machine's clock is too far from the database's.
+    clock_is_wrong: AtomicBool,
 }
 
 /// What an operator may choose.
@@ -183,6 +186,7 @@ impl Vault {
             options,
             mirroring: mirror.map(Mirroring::new),
             reconciling: Mutex::default(),
+            clock_is_wrong: AtomicBool::new(false),
         });
         let vault = Self {
             shared,
@@ -391,6 +395,9 @@ impl Vault {
         caller: &Caller,
         act: impl act::Act + 'static,
     ) -> Result<(), VaultError> {
+        if self.shared.clock_is_wrong.load(Ordering::SeqCst) {
+            return Err(VaultError::Unavailable);
+        }
         let submitted = self.platform(platform)?.lane.submit(act);
         if submitted == Err(VaultError::Overloaded) {
             self.count_refusals(caller, Refusal::Overloaded, 1);

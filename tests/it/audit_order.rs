@@ -41,6 +41,8 @@ const FAIL_AFTER: u8 = 3;
 const MOVED: u8 = 4;
 /// Says that it was called, waits, and then commits.
 const HOLD_BEFORE: u8 = 5;
+/// Passes, with a clock a minute ahead.
+const SKEWED: u8 = 6;
 
 struct Gate {
     inner: Arc<dyn Store>,
@@ -180,9 +182,12 @@ impl Store for Gate {
     }
 
     async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
-        let snapshot = self.inner.read(platform, keys).await;
+        let mut snapshot = self.inner.read(platform, keys).await?;
+        if self.mode.load(Ordering::SeqCst) == SKEWED {
+            snapshot.now = snapshot.now.plus_micros(61_000_000);
+        }
         self.reads.add_permits(1);
-        snapshot
+        Ok(snapshot)
     }
 
     async fn tree(&self, platform: PlatformId) -> Result<StoredTree, StoreError> {
@@ -360,4 +365,19 @@ async fn a_withdrawal_between_read_and_commit_binds(backend: Backend) {
     let refused = reading.await.err();
     assert_eq!(refused, Some(VaultError::Denied(sandyq::policy::decide::Denial::ConsentWithdrawn)));
     assert_eq!(gate.permits().await, 0);
+}
+
+on_both!(a_process_with_a_wrong_clock_serves_nothing);
+async fn a_process_with_a_wrong_clock_serves_nothing(backend: Backend) {
+    let (_dir, open, gate) = gated(&backend).await;
+    let stored = open.store_iin(1).await;
+    let (name, now) = ("replica-1".parse().unwrap(), open.clock.now());
+    assert_eq!(open.vault.beat(&name, now).await, Ok(Vec::new()));
+    gate.set(SKEWED);
+    assert_eq!(open.vault.beat(&name, now).await, Err(VaultError::Unavailable));
+    assert_eq!(open.detokenize(&stored.tokens[0].token).await.err(), Some(VaultError::Unavailable));
+    gate.set(PASS);
+    let other = "replica-2".parse().unwrap();
+    assert_eq!(open.vault.beat(&other, now).await, Ok(vec![name]), "each sees the others");
+    assert!(open.detokenize(&stored.tokens[0].token).await.is_ok(), "it heals by itself");
 }
