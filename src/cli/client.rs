@@ -12,7 +12,7 @@ use crate::{
     grpc::pb::{
         audit_service_client::AuditServiceClient, consent_service_client::ConsentServiceClient,
         platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
-        vault_service_client::VaultServiceClient,
+        subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
     },
 };
 
@@ -54,6 +54,10 @@ pub(super) fn vault(channel: Channel) -> VaultServiceClient<Channel> {
 
 pub(super) fn consents(channel: Channel) -> ConsentServiceClient<Channel> {
     ConsentServiceClient::new(channel)
+}
+
+pub(super) fn subjects(channel: Channel) -> SubjectServiceClient<Channel> {
+    SubjectServiceClient::new(channel)
 }
 
 pub(super) fn audit(channel: Channel) -> AuditServiceClient<Channel> {

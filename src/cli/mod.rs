@@ -14,6 +14,8 @@ mod mirror;
 mod output;
 pub mod pki;
 mod serve;
+mod subject;
+mod token;
 mod values;
 
 use std::process::ExitCode;
@@ -58,6 +60,12 @@ enum Command {
     /// Withdraw and list consents.
     #[command(subcommand)]
     Consent(consent::Command),
+    /// What is held of a person, who saw it, blocks, events, erasure.
+    #[command(subcommand)]
+    Subject(subject::Command),
+    /// What a token stands for; look-ups by value, corrections, revocation.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Export and verify the log.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -100,6 +108,8 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Tokenize(args) => values::tokenize(&args, out).await,
         Command::Detokenize(args) => values::detokenize(&args, out).await,
         Command::Consent(command) => consent::run(command, out).await,
+        Command::Subject(command) => subject::run(command, out).await,
+        Command::Token(command) => token::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
     }
 }

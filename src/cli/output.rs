@@ -9,6 +9,8 @@ use std::{
 
 use tonic_types::StatusExt as _;
 
+use crate::domain::time::Timestamp;
+
 /// Exit codes.
 pub mod exit {
     /// Done.
@@ -86,6 +88,13 @@ pub(super) fn describe(status: &tonic::Status) -> String {
     format!("{reason}: {}{fields}", status.message())
 }
 
+/// A time of an answer as people read it; empty where there is none.
+#[must_use]
+pub(super) fn show_time(time: Option<prost_types::Timestamp>) -> String {
+    let micros = |t: prost_types::Timestamp| t.seconds * 1_000_000 + i64::from(t.nanos) / 1_000;
+    time.map(|t| Timestamp::from_micros(micros(t)).to_string()).unwrap_or_default()
+}
+
 /// Prints for people or for programs.
 #[derive(Debug)]
 pub(super) struct Out {
@@ -109,6 +118,12 @@ impl Out {
     /// The data of a command: one JSON object, or lines for people.
     pub(super) fn data(&mut self, json: &serde_json::Value, lines: &[String]) -> io::Result<()> {
         if self.json { print(&json.to_string()) } else { lines.iter().try_for_each(|line| print(line)) }
+    }
+
+    /// A remark on stderr.
+    pub(super) fn note(&mut self, line: &str) -> io::Result<()> {
+        self.progress_end();
+        writeln!(io::stderr().lock(), "{line}")
     }
 
     /// Says on stderr how far a command is: one line that is written over, and only where people look.

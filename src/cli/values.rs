@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
@@ -86,11 +86,7 @@ impl InputConsent {
             .ok_or_else(|| {
                 Failure::new(exit::FAILED, "act is tick, written, electronic_signature or one_time_code")
             })?;
-        let given_at = if let Some(text) = &self.given_at {
-            timestamp(text)?
-        } else {
-            prost_types::Timestamp { seconds: Clock::default().now().second(), nanos: 0 }
-        };
+        let given_at = when(self.given_at.as_deref())?;
         let hash = data_encoding::HEXLOWER_PERMISSIVE.decode(self.text_sha256.as_bytes())?;
         Ok(pb::ConsentGrant {
             purpose: self.purpose,
@@ -111,19 +107,40 @@ impl InputConsent {
 }
 
 fn timestamp(text: &str) -> Result<prost_types::Timestamp, Failure> {
-    let time: jiff::Timestamp =
-        text.parse().map_err(|_| Failure::new(exit::FAILED, "given_at and expires_at are RFC 3339 times"))?;
+    let time: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| Failure::new(exit::FAILED, "times are RFC 3339, such as 2026-11-23T09:00:00Z"))?;
     Ok(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
 }
 
-pub(super) async fn tokenize(args: &TokenizeArgs, out: &mut Out) -> Result<(), Failure> {
+/// A time as it was given, or now.
+pub(super) fn when(text: Option<&str>) -> Result<prost_types::Timestamp, Failure> {
+    match text {
+        Some(text) => timestamp(text),
+        None => Ok(prost_types::Timestamp { seconds: Clock::default().now().second(), nanos: 0 }),
+    }
+}
+
+/// The text of a file, or of stdin for `-`. Values are never taken from arguments, which other users can see.
+pub(super) fn read_input(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let mut text = Zeroizing::new(String::new());
-    if args.input.as_os_str() == "-" {
+    if path.as_os_str() == "-" {
         io::stdin().lock().read_to_string(&mut text)?;
     } else {
-        let read = fs::File::open(&args.input).and_then(|mut file| file.read_to_string(&mut text));
-        read.map_err(|e| Failure::new(exit::FAILED, format!("cannot read {}: {e}", args.input.display())))?;
+        let read = fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text));
+        read.map_err(|e| Failure::new(exit::FAILED, format!("cannot read {}: {e}", path.display())))?;
     }
+    Ok(text)
+}
+
+/// A value from a file or stdin, without the line's end.
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let text = read_input(path)?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+pub(super) async fn tokenize(args: &TokenizeArgs, out: &mut Out) -> Result<(), Failure> {
+    let text = read_input(&args.input)?;
     // The parser's own message would repeat what stood there, which may be a value.
     let input: Input = serde_json::from_str(&text).map_err(|e| {
         let message = format!(
