@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::{
     client::{self, consents, request_id},
-    output::{Failure, Out},
+    output::{Failure, Out, instant},
 };
-use crate::{domain::time::Timestamp, grpc::pb};
+use crate::grpc::pb;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
@@ -70,17 +70,13 @@ fn print(out: &mut Out, all: &[pb::Consent]) -> Result<(), Failure> {
         pb::ConsentState::Withdrawn => "withdrawn",
         pb::ConsentState::Unspecified => "unknown",
     };
-    let time = |t: &Option<prost_types::Timestamp>| {
-        t.as_ref()
-            .map(|t| Timestamp::from_micros(t.seconds * 1_000_000 + i64::from(t.nanos) / 1_000).to_string())
-    };
     let json: Vec<_> = all
         .iter()
         .map(|c| {
             json!({
                 "consent_id": c.consent_id, "purpose": c.purpose, "fields": c.fields, "state": state(c),
-                "given_at": time(&c.give_time), "expires_at": time(&c.expire_time),
-                "withdrawn_at": time(&c.withdraw_time), "policy_version": c.policy_version,
+                "given_at": instant(c.give_time.as_ref()), "expires_at": instant(c.expire_time.as_ref()),
+                "withdrawn_at": instant(c.withdraw_time.as_ref()), "policy_version": c.policy_version,
             })
         })
         .collect();

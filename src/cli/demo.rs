@@ -8,7 +8,7 @@ use super::{
     audit::{export, print_report, verify},
     client::{connect, consents, request_id, vault},
     local::{LocalInstallation, Running, synthetic_consent},
-    output::{Failure, Out, describe, exit},
+    output::{Failure, Out, describe, exit, refused},
 };
 use crate::{domain::ids::PlatformId, grpc::pb, store::sqlite::overwrite_entry};
 
@@ -249,11 +249,6 @@ impl Story<'_> {
             Ok(_) => Err(Failure::new(exit::FAILED, format!("{what}: expected {reason}, got a value"))),
         }
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
-fn refused(status: Status) -> Failure {
-    Failure::refused(&status)
 }
 
 fn token<'a>(tokens: &'a [(String, String)], field: &str) -> Result<&'a str, Failure> {

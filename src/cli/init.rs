@@ -66,7 +66,6 @@ pub(super) struct Done {
 pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
     let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
     let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
-    let officers = config.officers()?;
     let fresh = match config.database()? {
         Database::Sqlite(path) => !path.exists(),
         Database::Postgres(_) => {
@@ -76,6 +75,8 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
             installation.is_none()
         }
     };
+    // They are judged before anything is made; later the file may go without them.
+    let officers = if fresh || !config.officer.is_empty() { config.officers()? } else { Vec::new() };
     let kms: Arc<dyn Kms> = match (root.exists(), unseal.exists()) {
         (true, true) => Arc::new(LocalKms::open(&root, &unseal)?),
         (false, false) if fresh => Arc::new(LocalKms::create(&root, &unseal, rng.as_ref())?),
@@ -100,7 +101,7 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
         }
     };
     let vault = Vault::open(store, kms, clock, rng, None).await?.with_settings(config.settings()?);
-    let enrolled = vault.enrol_officers(officers).await;
+    let enrolled = if vault.has_nobody()? { vault.enrol_officers(officers).await } else { Ok(false) };
     let verifier_key = vault.verifier_key();
     vault.close().await;
     let officers_enrolled = match enrolled {

@@ -7,12 +7,11 @@ use std::{
 };
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tonic::Status;
 
 use super::{
     client::{connect, platforms, policies, request_id},
     init::init,
-    output::Failure,
+    output::{Failure, refused},
     pki::Authority,
     serve::{open, serve_until, tls},
 };
@@ -285,11 +284,6 @@ impl LocalInstallation {
         }
         Ok(())
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
-fn refused(status: Status) -> Failure {
-    Failure::refused(&status)
 }
 
 impl Running {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod audit_read;
+mod certificate;
 mod client;
 mod consent;
 mod demo;
@@ -13,14 +14,16 @@ mod migrate;
 mod mirror;
 mod output;
 pub mod pki;
+mod platform;
+mod policy;
 mod serve;
 mod subject;
 mod token;
 mod values;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{config, telemetry};
 use output::Out;
@@ -45,7 +48,7 @@ enum Command {
     Demo(demo::Args),
     /// Start a vault for development: loopback, throw-away keys, synthetic people.
     Dev(dev::Args),
-    /// Make a new installation, or add the platforms that its configuration names anew.
+    /// Make a new installation, and enrol its first officers.
     Init(serve::Args),
     /// Bring the database's schema to this binary's version.
     Migrate(serve::Args),
@@ -69,6 +72,19 @@ enum Command {
     /// Export and verify the log.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Platforms, callers, persons, recipients and budgets.
+    #[command(subcommand)]
+    Platform(platform::Command),
+    /// Privacy policies, and why a decision is as it is.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Print what a caller's certificate says: its URI, and what pins and block lists name it by.
+    Certificate(certificate::Args),
+    /// Print completions for a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Parses the arguments, runs the command, and says how it ended.
@@ -111,5 +127,13 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Subject(command) => subject::run(command, out).await,
         Command::Token(command) => token::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
+        Command::Platform(command) => platform::run(command, out).await,
+        Command::Policy(command) => policy::run(command, out).await,
+        Command::Certificate(args) => certificate::run(&args, out),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sandyq", &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
+        }
     }
 }

@@ -75,6 +75,17 @@ fn with_causes(mut message: String, mut source: Option<&(dyn Error + 'static)>) 
     message
 }
 
+/// The failure of a call that the vault refused.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+pub(super) fn refused(status: tonic::Status) -> Failure {
+    Failure::refused(&status)
+}
+
+/// A time as RFC 3339; none where there is none.
+pub(super) fn instant(time: Option<&prost_types::Timestamp>) -> Option<String> {
+    time.map(|t| Timestamp::from_micros(t.seconds * 1_000_000 + i64::from(t.nanos) / 1_000).to_string())
+}
+
 /// A status as people read it: `REASON: text (field: rule; …)`.
 #[must_use]
 pub(super) fn describe(status: &tonic::Status) -> String {

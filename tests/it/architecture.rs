@@ -25,7 +25,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that stay in their rooms.
-const KEPT: [(&str, &[&str]); 10] = [
+const KEPT: [(&str, &[&str]); 11] = [
     ("sqlx", &["store"]),
     ("tonic", &["grpc", "cli"]),
     ("tonic_types", &["grpc", "cli"]),
@@ -36,6 +36,7 @@ const KEPT: [(&str, &[&str]); 10] = [
     ("tlog_tiles", &["audit"]),
     ("object_store", &["blobs"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
 ];
 
 /// Every source file of the crate, without its unit tests.

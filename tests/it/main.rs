@@ -29,6 +29,7 @@ mod mirrored;
 mod policies;
 mod reconciled;
 mod staff;
+mod staff_command;
 mod subjects;
 mod tampering;
 mod tokens;

@@ -2,7 +2,9 @@
 //! at once, and what would leave the installation to nobody is refused.
 
 use sandyq::{
+    audit::entry::Entry,
     cli::pki::Authority,
+    domain::ids::PlatformId,
     grpc::pb::{self, platform_service_client::PlatformServiceClient},
 };
 use tonic::{Status, transport::Channel};
@@ -473,4 +475,62 @@ async fn budgets_are_set_and_listed(backend: Backend) {
     let limits: Vec<_> = all.iter().filter(of_backend).map(|b| (b.kind(), b.limit)).collect();
     assert_eq!(limits, [(pb::BudgetKind::Enumeration, 20), (pb::BudgetKind::Erasure, 100)]);
     served.running.stop().await.unwrap();
+}
+
+on_both!(
+    /// One entry for each change, with the object, the MAC of the row that it left, and the person who did it.
+    every_change_leaves_one_entry
+);
+async fn every_change_leaves_one_entry(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    let mut staff = served.platforms("admin").await;
+    let support = caller(&mut staff, "lerna", "support").await;
+    let renamed = pb::UpdateCallerRequest { name: "helpdesk".into(), ..update(&support) };
+    staff.update_caller(renamed).await.unwrap();
+    disable(&mut staff, &support.caller_id).await.unwrap();
+    enable(&mut staff, &support.caller_id).await.unwrap();
+    // Again: nothing changes, and it is said all the same.
+    enable(&mut staff, &support.caller_id).await.unwrap();
+    let request = pb::EnrolPersonRequest { request_id: request_id(), handle: "k-17".into() };
+    staff.enrol_person(request).await.unwrap();
+    let list = pb::ListPersonsRequest::default();
+    let persons = staff.list_persons(list).await.unwrap().into_inner().persons;
+    let person = persons.iter().find(|person| person.handle == "k-17").unwrap();
+    grant(&mut staff, &person.person_id, pb::Role::Auditor, "lerna").await.unwrap();
+    let off = pb::DisablePersonRequest { request_id: request_id(), person_id: person.person_id.clone() };
+    staff.disable_person(off).await.unwrap();
+    let refused = grant(&mut staff, &person.person_id, pb::Role::Auditor, "").await;
+    assert_eq!(refusal(refused), "PERSON_DISABLED");
+
+    let dir = served.running.installation.dir().to_owned();
+    served.running.stop().await.unwrap();
+    let store = backend.store(&dir).await;
+    let of = async |platform| {
+        let rows = store.entries(PlatformId::new(platform), 0, 1_000).await.unwrap();
+        let entries = rows.into_iter().map(|row| Entry::decode(&row.entry).unwrap());
+        let changes = entries.filter(|e| e.row_mac.is_some() && e.call.starts_with("PlatformService/"));
+        changes.map(|e| (e.call.clone(), e.object_kind.clone().unwrap(), e)).collect::<Vec<_>>()
+    };
+    let names = |entries: &[(String, String, Entry)]| {
+        let name = |call: &str| call.trim_start_matches("PlatformService/").to_owned();
+        entries.iter().map(|(call, kind, _)| format!("{} {kind}", name(call))).collect::<Vec<_>>()
+    };
+    let (platform, vault) = (of(1).await, of(0).await);
+    let expected = ["UpdateCaller", "DisableCaller", "EnableCaller", "EnableCaller"];
+    let enrolled = vec!["EnrolCaller caller".to_owned(); 7];
+    let changed = expected.map(|call| format!("{call} caller"));
+    assert_eq!(names(&platform), [enrolled, changed.to_vec()].concat());
+    let mac_of = |n: usize| platform[platform.len() - n].2.row_mac;
+    assert_eq!(mac_of(1), mac_of(2), "the row stayed");
+    assert_ne!(mac_of(2), mac_of(3));
+    let persons = ["EnrolPerson person", "GrantRole role", "DisablePerson person", "DisablePerson role"];
+    assert_eq!(names(&vault), [vec!["EnrolCaller caller"], persons.to_vec()].concat());
+    for (_, _, entry) in platform.iter().chain(&vault) {
+        assert!(entry.person.is_some() && entry.object.is_some() && entry.detail_sha256.is_some());
+        assert!(entry.request.is_some() && entry.verdict == "done");
+    }
+    // The rows are the ones that the log speaks of.
+    let stored = store.config(PlatformId::new(1)).await.unwrap().callers;
+    let row = stored.iter().find(|row| row.caller.name.as_str() == "helpdesk").unwrap();
+    assert_eq!(mac_of(1).map(|mac| *mac), Some(row.mac));
 }

@@ -1,0 +1,198 @@
+//! `sandyq platform recipient register|key|end|list`.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Hex32, applied, hex32, service};
+use crate::{
+    cli::{
+        client::{self, request_id},
+        output::{Failure, Out, instant, refused},
+    },
+    grpc::pb,
+};
+
+#[derive(Subcommand, Debug)]
+pub(in crate::cli) enum Command {
+    /// DANGEROUS: register a third party that values may be released to. The policy in force must let its purposes'
+    /// values go to recipients of this kind and country.
+    Register(Box<RegisterArgs>),
+    /// DANGEROUS: give a recipient another key. Check the key with the recipient by another way than the one that it
+    /// came by: releases are sealed to whoever holds it.
+    Key {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        #[arg(long)]
+        platform: String,
+        /// Recipient.
+        name: String,
+        /// X25519 public key, 64 hexadecimal digits.
+        #[arg(long, value_parser = hex32, value_name = "HEX")]
+        public_key: Hex32,
+    },
+    /// End releases to a recipient, for good. It binds at once.
+    End {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        #[arg(long)]
+        platform: String,
+        /// Recipient.
+        name: String,
+    },
+    /// List recipients, those that ended too.
+    List {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform; without it all that you may see.
+        #[arg(long, default_value = "")]
+        platform: String,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+pub(in crate::cli) struct RegisterArgs {
+    #[command(flatten)]
+    client: client::Args,
+    /// Platform.
+    #[arg(long)]
+    platform: String,
+    /// Short name, by which requests name it.
+    name: String,
+    /// `state`, `court`, `bank`, `payment_system`, `partner`, `affiliate`, `contractor`, `mailing`, `analytics`,
+    /// `hosting`, `it_processor` or `public`.
+    #[arg(long, value_parser = kind)]
+    kind: pb::RecipientKind,
+    /// Where it keeps what it receives: ISO 3166-1 alpha-2.
+    #[arg(long, default_value = "KZ")]
+    country: String,
+    /// Registered name.
+    #[arg(long)]
+    legal_name: String,
+    /// Contract or legal ground, in your numbering: `[A-Z0-9/._-]{1,64}`.
+    #[arg(long)]
+    contract: String,
+    /// Purpose that it may receive for; repeat for more.
+    #[arg(long = "purpose", required = true)]
+    purposes: Vec<String>,
+    /// From when, RFC 3339; from now where it is absent.
+    #[arg(long, value_parser = time)]
+    valid_from: Option<prost_types::Timestamp>,
+    /// Until when, RFC 3339.
+    #[arg(long, value_parser = time)]
+    valid_until: prost_types::Timestamp,
+    /// X25519 public key, 64 hexadecimal digits.
+    #[arg(long, value_parser = hex32, value_name = "HEX")]
+    public_key: Option<Hex32>,
+}
+
+/// Kinds by the names that policies use.
+const KINDS: [(&str, pb::RecipientKind); 12] = [
+    ("state", pb::RecipientKind::StateBody),
+    ("court", pb::RecipientKind::Court),
+    ("bank", pb::RecipientKind::Bank),
+    ("payment_system", pb::RecipientKind::PaymentSystem),
+    ("partner", pb::RecipientKind::Partner),
+    ("affiliate", pb::RecipientKind::Affiliate),
+    ("contractor", pb::RecipientKind::Contractor),
+    ("mailing", pb::RecipientKind::Mailing),
+    ("analytics", pb::RecipientKind::Analytics),
+    ("hosting", pb::RecipientKind::Hosting),
+    ("it_processor", pb::RecipientKind::ItProcessor),
+    ("public", pb::RecipientKind::Public),
+];
+
+fn kind(text: &str) -> Result<pb::RecipientKind, String> {
+    let known = KINDS.into_iter().find(|(name, _)| *name == text);
+    known.map(|(_, kind)| kind).ok_or_else(|| "not a kind of recipient".to_owned())
+}
+
+fn time(text: &str) -> Result<prost_types::Timestamp, String> {
+    text.parse().map_err(|_| "not a time as in RFC 3339, such as 2027-01-01T00:00:00+05:00".to_owned())
+}
+
+pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
+    match command {
+        Command::Register(args) => {
+            let request = pb::RegisterRecipientRequest {
+                request_id: request_id()?,
+                platform: args.platform,
+                name: args.name,
+                kind: args.kind.into(),
+                country: args.country,
+                legal_name: args.legal_name,
+                contract_reference: args.contract,
+                purposes: args.purposes,
+                valid_from_time: args.valid_from,
+                valid_until_time: Some(args.valid_until),
+                public_key: args.public_key.map(|key| key.0).unwrap_or_default(),
+            };
+            let answer = service(&args.client).await?.register_recipient(request).await.map_err(refused)?;
+            print(out, &[applied!(answer, register_recipient_response)?])
+        }
+        Command::Key { client, platform, name, public_key } => {
+            let request = pb::UpdateRecipientKeyRequest {
+                request_id: request_id()?,
+                platform,
+                recipient: name,
+                public_key: public_key.0,
+            };
+            let answer = service(&client).await?.update_recipient_key(request).await.map_err(refused)?;
+            print(out, &[applied!(answer, update_recipient_key_response)?])
+        }
+        Command::End { client, platform, name } => {
+            let request = pb::EndRecipientRequest { request_id: request_id()?, platform, recipient: name };
+            let answer = service(&client).await?.end_recipient(request).await.map_err(refused)?;
+            print(out, answer.into_inner().recipient.as_slice())
+        }
+        Command::List { client, platform } => {
+            let mut service = service(&client).await?;
+            let (mut all, mut page_token) = (Vec::new(), String::new());
+            loop {
+                let platform = platform.clone();
+                let request = pb::ListRecipientsRequest { platform, page_size: 0, page_token };
+                let page = service.list_recipients(request).await.map_err(refused)?.into_inner();
+                all.extend(page.recipients);
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    return print(out, &all);
+                }
+            }
+        }
+    }
+}
+
+fn print(out: &mut Out, all: &[pb::Recipient]) -> Result<(), Failure> {
+    let kind = |r: &pb::Recipient| {
+        KINDS.into_iter().find(|(_, kind)| *kind == r.kind()).map_or("unknown", |(name, _)| name)
+    };
+    let json: Vec<_> = all
+        .iter()
+        .map(|r| {
+            json!({
+                "platform": r.platform, "name": r.name, "kind": kind(r), "country": r.country,
+                "legal_name": r.legal_name, "contract": r.contract_reference, "purposes": r.purposes,
+                "key_id": r.key.as_ref().map(|key| &key.key_id),
+                "valid_from": instant(r.valid_from_time.as_ref()),
+                "valid_until": instant(r.valid_until_time.as_ref()),
+                "ended_at": instant(r.end_time.as_ref()),
+            })
+        })
+        .collect();
+    let lines: Vec<_> = all
+        .iter()
+        .map(|r| {
+            let end = match (&r.end_time, instant(r.valid_until_time.as_ref())) {
+                (Some(_), _) => "ended".to_owned(),
+                (None, Some(until)) => format!("until {until}"),
+                (None, None) => String::new(),
+            };
+            let key = if r.key.is_some() { "with a key" } else { "no key" };
+            let name = format!("{}/{}", r.platform, r.name);
+            format!("{name:<24} {:<14} {}  {key}  {end}  {}", kind(r), r.country, r.purposes.join(", "))
+        })
+        .collect();
+    out.data(&json!({ "recipients": json }), &lines)?;
+    Ok(())
+}
