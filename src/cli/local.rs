@@ -143,7 +143,9 @@ fn connection(server: SocketAddr, name: &str) -> Connection {
 
 fn config_text(listen: SocketAddr) -> String {
     format!(
-        r#"[installation]
+        r#"accept_risks = ["mirror-beside-database", "unseal-key-beside-root"]
+
+[installation]
 name = "{STAFF_DOMAIN}"
 
 [server]

@@ -31,6 +31,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, _out: &mut Out) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
+    for risk in config.risks()? {
+        tracing::warn!(risk = risk.as_str(), "ACCEPTED RISK: {}", risk.says());
+    }
     let tls = tls(&config)?;
     let vault = open(&config).await?;
     let listener = TcpListener::bind(config.server.listen).await?;
@@ -57,7 +60,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
     let kms = Arc::new(LocalKms::open(&root, &unseal)?);
     let (clock, rng) = (Arc::new(Clock::default()), Arc::new(SystemRng::new()));
-    let vault = Vault::open(store, kms, clock, rng, mirror(config)?).await?;
+    let vault = Vault::open_with(store, kms, clock, rng, mirror(config)?, config.vault_options()?).await?;
     let vault = vault.with_settings(config.settings()?);
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
@@ -97,13 +100,7 @@ async fn beat_forever(vault: Arc<Vault>, name: ReplicaName) {
 
 /// The mirror of a configuration.
 fn mirror(config: &Config) -> Result<Option<Mirror>, Failure> {
-    let Some(mirror) = config.mirror()? else {
-        tracing::warn!(
-            "no [mirror] is configured: a log that is cut back in the database is not found, and withdrawals are \
-             acknowledged without a second copy"
-        );
-        return Ok(None);
-    };
+    let Some(mirror) = config.mirror()? else { return Ok(None) };
     if config.database.postgres.is_some() && !config.mirror.as_ref().is_some_and(|mirror| mirror.shared) {
         tracing::warn!("[mirror] is not declared as shared: only one process may serve this database");
     }

@@ -5,6 +5,7 @@
 //! a server connection that was started by somebody else.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,7 @@ use std::{
 
 use sqlx::{
     ConnectOptions as _, Executor as _, PgPool, Postgres, Row as _, Transaction,
-    postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow},
+    postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgSslMode},
 };
 
 use super::{
@@ -42,6 +43,26 @@ pub struct PostgresOptions {
     pub password: Option<zeroize::Zeroizing<String>>,
     /// Connections that this process may hold.
     pub connections: u32,
+}
+
+impl PostgresOptions {
+    /// Whether the server is one on this machine, or proves who it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] where the URL does not parse.
+    pub fn verifies_server(&self) -> Result<bool, StoreError> {
+        let parsed = parse_url(&self.url)?;
+        let host = parsed.get_host();
+        let loopback =
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let socket = parsed.get_socket().is_some() || host.starts_with('/');
+        Ok(socket || loopback || matches!(parsed.get_ssl_mode(), PgSslMode::VerifyFull))
+    }
+}
+
+fn parse_url(url: &str) -> Result<PgConnectOptions, StoreError> {
+    // The URL itself is not repeated: it may hold a password after all.
+    url.parse().map_err(|_| StoreError::Schema("the PostgreSQL URL does not parse".to_owned()))
 }
 
 struct PostgresEngine {
@@ -160,11 +181,7 @@ fn refused(error: sqlx::Error) -> StoreError {
 }
 
 fn connect_options(options: &PostgresOptions, nonce: &str) -> Result<PgConnectOptions, StoreError> {
-    let parsed: PgConnectOptions = options
-        .url
-        .parse()
-        // The URL itself is not repeated: it may hold a password after all.
-        .map_err(|_| StoreError::Schema("the PostgreSQL URL does not parse".to_owned()))?;
+    let parsed = parse_url(&options.url)?;
     let parsed = parsed.application_name("sandyq").options([
         ("sandyq.nonce", nonce),
         ("synchronous_commit", "on"),

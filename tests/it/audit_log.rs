@@ -5,10 +5,14 @@ use std::{
     process::{Command, Output},
 };
 
-use sandyq::grpc::pb;
+use data_encoding::HEXLOWER;
+use sandyq::{audit::tree::leaf_hash, grpc::pb};
 use tonic::Code;
 
-use crate::common::served::{Served, reason, request_id};
+use crate::common::{
+    backend::{Backend, on_both},
+    served::{Served, reason, request_id},
+};
 
 fn sandyq(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sandyq")).args(args).output().unwrap()
@@ -85,6 +89,33 @@ async fn an_edit_in_the_database_is_named() {
     assert!(report["findings"][0].as_str().unwrap().starts_with("entry 300"), "{report}");
     served.running.stop().await.unwrap();
 }
+
+/// An administrator who can hash rewrites an entry and its leaf; only the signature is out of reach.
+async fn an_entry_rewritten_with_its_hash_is_found(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    served.store(1).await;
+    let bundle = std::fs::read_dir(export(&served, "before").join("tile/entries/000.p"));
+    let bundle = std::fs::read(bundle.unwrap().next().unwrap().unwrap().path()).unwrap();
+    let length = usize::from(u16::from_be_bytes([bundle[0], bundle[1]]));
+    let mut entry = bundle[2..2 + length].to_vec();
+    *entry.last_mut().unwrap() ^= 1;
+    let edit = format!(
+        "UPDATE audit_entries SET entry = x'{}', leaf_hash = x'{}' WHERE platform_id = 1 AND position = 0",
+        HEXLOWER.encode(&entry),
+        HEXLOWER.encode(&leaf_hash(&entry).0)
+    );
+    assert_eq!(served.sql(&edit).await, 1);
+    let (code, report) = verify(&export(&served, "after"), &served.running.verifier_key);
+    assert_eq!(code, Some(3));
+    assert!(report["findings"].to_string().contains("were rewritten"), "{report}");
+    let config = served.file("sandyq.toml");
+    served.running.stop().await.unwrap();
+    let serve = sandyq(&["serve", "--config", config.to_str().unwrap()]);
+    let stderr = String::from_utf8_lossy(&serve.stderr);
+    assert_eq!(serve.status.code(), Some(1));
+    assert!(stderr.contains("stored leaves"), "{stderr}");
+}
+on_both!(an_entry_rewritten_with_its_hash_is_found);
 
 type Edit = fn(&Path);
 

@@ -101,6 +101,26 @@ fn unsafe_or_broken_installations_do_not_serve() {
     let cases: Vec<(&str, Break)> = vec![
         ("unknown field `lissen`", |d| edit(&d.join("sandyq.toml"), "listen", "lissen")),
         ("others may read this secret", |d| open_to_all(&d.join("unseal.key"))),
+        ("name \"mirror-beside-database\" in accept_risks", |d| {
+            edit(&d.join("sandyq.toml"), "\"mirror-beside-database\", ", "");
+        }),
+        ("name \"unseal-key-beside-root\" in accept_risks", |d| {
+            edit(&d.join("sandyq.toml"), ", \"unseal-key-beside-root\"", "");
+        }),
+        ("name \"no-mirror\" in accept_risks", |d| {
+            edit(&d.join("sandyq.toml"), "\"mirror-beside-database\", ", "");
+            edit(&d.join("sandyq.toml"), "[mirror]\ndirectory = \"mirror\"\n", "");
+        }),
+        ("\"mirror-beside-database\", which is no risk here", |d| {
+            edit(&d.join("sandyq.toml"), "directory = \"mirror\"", "directory = \"../mirror\"");
+        }),
+        ("name \"database-not-verified\" in accept_risks", |d| {
+            let url = "postgres = \"postgres://sandyq@db.example.kz/sandyq?sslmode=require\"";
+            edit(&d.join("sandyq.toml"), "sqlite = \"sandyq.db\"", url);
+        }),
+        ("erasure.cooling_minutes must be from 1 to 480", |d| {
+            edit(&d.join("sandyq.toml"), "[governance]", "[erasure]\ncooling_minutes = 481\n\n[governance]");
+        }),
         ("others may read this secret", |d| open_to_all(&d.join("server.key"))),
         ("unseal.key: not an unseal key", |d| {
             edit(&d.join("unseal.key"), "sandyq-unseal-1:", "sandyq-unseal-2:");

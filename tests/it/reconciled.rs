@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use sandyq::{
     audit::entry::Entry,
-    domain::names::SpiffeId,
+    domain::{names::SpiffeId, token::AnyToken},
     policy::decide::Denial,
     vault::{
         act::Asker,
@@ -137,6 +137,30 @@ async fn a_withdrawal_undone_together_with_its_mac_is_found(backend: Backend) {
     assert_eq!(result.findings[0].object, first.consents[0].as_bytes());
     // The finding stands in the log, and once more where nobody mends it.
     assert_eq!(found(&reconcile(&open, "lerna").await).len(), 1);
+}
+
+on_both!(a_token_put_back_after_its_revocation_is_found);
+async fn a_token_put_back_after_its_revocation_is_found(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = create(&backend, dir.path()).await;
+    let (first, _second) = (open.store_iin(1).await, open.store_iin(2).await);
+    let saved = Saved("tokens", "token_id");
+    saved.take(&backend, dir.path()).await;
+    let token = AnyToken::parse(&first.tokens[0].token.reveal()).unwrap();
+    open.vault.revoke_token(&open.caller("backend"), asker("backend"), token).await.unwrap();
+    let refused = open.detokenize(&first.tokens[0].token).await.err();
+    assert_eq!(refused, Some(VaultError::Denied(Denial::TokenRevoked)));
+    saved.put_back(&backend, dir.path()).await;
+    assert!(open.detokenize(&first.tokens[0].token).await.is_ok(), "no read can tell");
+    assert_eq!(found(&reconcile(&open, "lerna").await), [("tokens", Problem::Stale)]);
+}
+
+on_both!(a_policy_put_in_the_place_of_another_is_found);
+async fn a_policy_put_in_the_place_of_another_is_found(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = create(&backend, dir.path()).await;
+    backend.sql(dir.path(), "DELETE FROM policies").await;
+    assert_eq!(found(&reconcile(&open, "lerna").await), [("policies", Problem::Missing)]);
 }
 
 on_both!(rows_that_were_deleted_inserted_or_edited_are_found);

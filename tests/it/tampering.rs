@@ -3,14 +3,18 @@
 
 use std::process::Command;
 
-use crate::common::{people::iin, served::Served};
+use crate::common::{
+    backend::{Backend, on_both},
+    people::iin,
+    served::Served,
+};
 
 const DAMAGED: &str = "DATA_DAMAGED";
 
 /// Stores two people, runs an edit against the first one's rows, and says what reading the first IIN gives now. The
 /// second person must stay readable.
-async fn after_edit(sql: &'static str) -> Result<String, String> {
-    let served = Served::start().await;
+async fn after_edit(backend: &Backend, sql: &'static str) -> Result<String, String> {
+    let served = Served::start_on(&backend.fresh().await).await;
     let (first, second) = (served.store(1).await, served.store(2).await);
     assert!(served.sql(sql).await > 0, "the edit changed nothing: {sql}");
     let outcome = served.read("payments", "payments", first.token("iin")).await;
@@ -48,8 +52,8 @@ macro_rules! first_tokens {
     };
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_edited_row_that_grants_is_not_believed() {
+on_both!(an_edited_row_that_grants_is_not_believed);
+async fn an_edited_row_that_grants_is_not_believed(backend: Backend) {
     for sql in [
         first_tokens!("created_at = created_at + 1"),
         first_tokens!("state = 'revoked'"),
@@ -87,13 +91,13 @@ async fn an_edited_row_that_grants_is_not_believed() {
         first!("subjects", "index_version = -1"),
         first_tokens!("record_id = x'00112233445566778899aabbccddeeff'"),
     ] {
-        let outcome = after_edit(sql).await;
+        let outcome = after_edit(&backend, sql).await;
         assert_eq!(outcome, Err(DAMAGED.into()), "{sql}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_moved_cut_or_changed_ciphertext_does_not_decrypt() {
+on_both!(a_moved_cut_or_changed_ciphertext_does_not_decrypt);
+async fn a_moved_cut_or_changed_ciphertext_does_not_decrypt(backend: Backend) {
     for sql in [
         first!("records", "sealed_value = zeroblob(0)", "field = 'iin'"),
         first!("records", "sealed_value = x'01'", "field = 'iin'"),
@@ -126,14 +130,14 @@ async fn a_moved_cut_or_changed_ciphertext_does_not_decrypt() {
             "wrapped_key = (SELECT wrapped_key FROM subjects ORDER BY created_at DESC LIMIT 1)"
         ),
     ] {
-        assert_eq!(after_edit(sql).await, Err(DAMAGED.into()), "{sql}");
+        assert_eq!(after_edit(&backend, sql).await, Err(DAMAGED.into()), "{sql}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_withdrawal_cannot_be_undone_in_the_database() {
+on_both!(a_withdrawal_cannot_be_undone_in_the_database);
+async fn a_withdrawal_cannot_be_undone_in_the_database(backend: Backend) {
     use sandyq::grpc::pb;
-    let served = Served::start().await;
+    let served = Served::start_on(&backend.fresh().await).await;
     let person = served.store(1).await;
     let request = pb::WithdrawConsentRequest {
         request_id: crate::common::served::request_id(),
@@ -147,13 +151,13 @@ async fn a_withdrawal_cannot_be_undone_in_the_database() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_edited_head_stops_the_platform_until_it_is_mended() {
+on_both!(an_edited_head_stops_the_platform_until_it_is_mended);
+async fn an_edited_head_stops_the_platform_until_it_is_mended(backend: Backend) {
     for (edit, mend) in [
         ("UPDATE heads SET tighten_seq = tighten_seq + 1", "UPDATE heads SET tighten_seq = tighten_seq - 1"),
         ("UPDATE heads SET size = size - 1", "UPDATE heads SET size = size + 1"),
     ] {
-        let served = Served::start().await;
+        let served = Served::start_on(&backend.fresh().await).await;
         let person = served.store(1).await;
         served.sql(edit).await;
         let refused = served.read("payments", "payments", person.token("iin")).await;
@@ -164,12 +168,17 @@ async fn an_edited_head_stops_the_platform_until_it_is_mended() {
     }
 }
 
+on_both!(edited_configuration_rows_keep_the_vault_closed);
 /// What is read only at start: edited, it keeps the vault closed, and the message says what does not hold.
-#[tokio::test(flavor = "multi_thread")]
-async fn edited_configuration_rows_keep_the_vault_closed() {
+async fn edited_configuration_rows_keep_the_vault_closed(backend: Backend) {
     for (sql, expected) in [
         ("UPDATE callers SET roles = 'service,auditor' WHERE name = 'payments'", "table callers"),
         ("UPDATE callers SET name = 'payments2' WHERE name = 'payments'", "table callers"),
+        (
+            "INSERT INTO callers SELECT 'spiffe://lerna.kz/intruder', x'00112233445566778899aabbccddeeff', platform_id, \
+             'intruder', roles, pins, person_id, state, created_at, updated_at, mac FROM callers WHERE name = 'payments'",
+            "table callers",
+        ),
         ("UPDATE policies SET text = replace(text, 'support', 'payments')", "table policies"),
         ("UPDATE key_versions SET state = 'retiring' WHERE kind = 'platform'", "no active platform key"),
         ("UPDATE key_versions SET created_at = 1 WHERE kind = 'index'", "table key_versions"),
@@ -188,7 +197,7 @@ async fn edited_configuration_rows_keep_the_vault_closed() {
         ("UPDATE schema_version SET version = 0", "run `sandyq migrate`"),
         ("UPDATE schema_version SET version = 9, oldest_binary = 9", "a binary of schema 9 or newer"),
     ] {
-        let served = Served::start().await;
+        let served = Served::start_on(&backend.fresh().await).await;
         served.store(1).await;
         let config = served.file("sandyq.toml");
         served.sql(sql).await;

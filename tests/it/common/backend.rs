@@ -69,17 +69,32 @@ impl Backend {
         }
     }
 
-    /// The configuration's section of it.
-    pub fn config(&self) -> String {
+    /// A local installation's configuration over this database.
+    pub fn configure(&self, config: &str) -> String {
         match self {
-            Self::Sqlite => "sqlite = \"sandyq.db\"".into(),
-            Self::Postgres(url) => format!("postgres = \"{url}\""),
+            Self::Sqlite => config.to_owned(),
+            Self::Postgres(url) => config
+                .replace("sqlite = \"sandyq.db\"", &format!("postgres = \"{url}\""))
+                .replace("\"mirror-beside-database\", ", ""),
         }
     }
 
-    /// Runs SQL on the database, behind the vault, and answers how many rows it touched.
+    /// Another database of the same kind, for a test that needs several.
+    pub async fn fresh(&self) -> Self {
+        match self {
+            Self::Sqlite => Self::Sqlite,
+            Self::Postgres(_) => Self::postgres().await,
+        }
+    }
+
+    /// Runs SQL on the database, behind the vault, and answers how many rows it touched. It is written for SQLite; what
+    /// PostgreSQL spells differently (bytes) is translated.
     pub async fn sql(&self, dir: &Path, sql: &str) -> u64 {
-        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let sql = match self {
+            Self::Sqlite => sql.to_owned(),
+            Self::Postgres(_) => postgres_bytes(sql),
+        };
+        let sql = sqlx::AssertSqlSafe(sql);
         match self {
             Self::Sqlite => {
                 let options = SqliteConnectOptions::new().filename(dir.join("sandyq.db"));
@@ -96,6 +111,24 @@ impl Backend {
             }
         }
     }
+}
+
+/// `x'00'`, `zeroblob(n)` and `AS BLOB` as PostgreSQL writes them.
+fn postgres_bytes(sql: &str) -> String {
+    let sql = sql.replace(" AS BLOB)", " AS bytea)").replace(" x'", " '\\x").replace("(x'", "('\\x");
+    let mut parts = sql.split("zeroblob(");
+    let mut translated = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let depth = part.char_indices().scan(1, |depth, (at, c)| {
+            *depth += i32::from(c == '(') - i32::from(c == ')');
+            Some((at, *depth))
+        });
+        let end =
+            depth.into_iter().find(|(_, depth)| *depth == 0).map(|(at, _)| at).expect("a closing bracket");
+        let (length, rest) = (&part[..end], &part[end + 1..]);
+        translated = format!("{translated}decode(repeat('00', {length}), 'hex'){rest}");
+    }
+    translated
 }
 
 pub fn options(url: &str) -> PostgresOptions {

@@ -61,7 +61,7 @@ impl Served {
         let files = dir.path().join("vault");
         let installation = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let config = std::fs::read_to_string(installation.config_path()).unwrap();
-        let config = config.replace("sqlite = \"sandyq.db\"", &backend.config());
+        let config = backend.configure(&config);
         std::fs::write(installation.config_path(), config).unwrap();
         change(&files);
         Self { running: installation.start(true).await.unwrap(), dir, backend: backend.clone() }

@@ -3,12 +3,16 @@
 //! Unknown keys are refused, paths are relative to the file that names them, and files with secrets must not be
 //! readable by others.
 
+mod risks;
+
 use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+pub use risks::Risk;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -21,6 +25,7 @@ use crate::{
     grpc::tls::ClientAuthority,
     store::postgres::PostgresOptions,
     vault::{
+        VaultOptions,
         install::check_installation_name,
         officers::{Officer, check_officers},
         settings::{Settings, TrustDomain},
@@ -60,6 +65,9 @@ pub enum ConfigError {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Settings that would be refused otherwise, each by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept_risks: Vec<Risk>,
     /// The installation.
     pub installation: InstallationConfig,
     /// Where and as whom to listen.
@@ -73,6 +81,9 @@ pub struct Config {
     /// The mirror of the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorConfig>,
+    /// How subjects are erased.
+    #[serde(default)]
+    pub erasure: ErasureConfig,
     /// How many people a dangerous act needs.
     pub governance: GovernanceConfig,
     /// The first officers; `init` enrols them, and nothing reads them afterwards.
@@ -199,6 +210,28 @@ pub struct RootKeyConfig {
     pub unseal_key: PathBuf,
 }
 
+/// How subjects are erased.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureConfig {
+    /// Minutes between an erasure and the destruction of the subject's key, in which it can be cancelled.
+    #[serde(default = "default_cooling_minutes")]
+    pub cooling_minutes: u64,
+}
+
+const fn default_cooling_minutes() -> u64 {
+    4 * 60
+}
+
+/// One working day, in which Law 94-V has the data destroyed.
+const MAX_COOLING_MINUTES: u64 = 8 * 60;
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        Self { cooling_minutes: default_cooling_minutes() }
+    }
+}
+
 /// How many people a dangerous act needs.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -242,6 +275,7 @@ impl Config {
             return Err(config.rule("at least one [[client_authority]] is needed: nobody could call"));
         }
         config.settings()?;
+        config.vault_options()?;
         Ok(config)
     }
 
@@ -360,6 +394,28 @@ impl Config {
         })?;
         let domain = |a: &AuthorityConfig| TrustDomain { name: a.trust_domain.clone(), staff: a.staff };
         Ok(Settings { domains: self.client_authority.iter().map(domain).collect(), governance })
+    }
+
+    /// What an operator may choose of the vault.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`] where a time is out of bounds.
+    pub fn vault_options(&self) -> Result<VaultOptions, ConfigError> {
+        let minutes = self.erasure.cooling_minutes;
+        if !(1..=MAX_COOLING_MINUTES).contains(&minutes) {
+            return Err(
+                self.rule(&format!("erasure.cooling_minutes must be from 1 to {MAX_COOLING_MINUTES}"))
+            );
+        }
+        Ok(VaultOptions { erasure_cooling: Duration::from_mins(minutes) })
+    }
+
+    /// The risks that this configuration takes, all of them accepted.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`] names each that is not accepted.
+    pub fn risks(&self) -> Result<Vec<Risk>, ConfigError> {
+        risks::accepted(self)
     }
 
     /// The first officers.
