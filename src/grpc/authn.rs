@@ -99,6 +99,7 @@ pub(super) fn authenticate<T: Message>(
     } else {
         let id = RequestId::parse(request_id, vault.clock().now())
             .map_err(|e| VaultError::invalid("request_id", e.to_string()))?;
+        tracing::Span::current().record("request_id", tracing::field::display(&id));
         let body = Zeroizing::new(request.get_ref().encode_to_vec());
         Some(Asked { id, body_mac: vault.body_mac(&caller, &body)? })
     };

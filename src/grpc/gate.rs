@@ -1,4 +1,5 @@
-//! What stands before every call, health and reflection too: the block list, and what other replicas changed.
+//! What stands before every call, health and reflection too: the block list, what other replicas changed, and the span
+//! by which log lines of one call are known.
 
 use std::{
     future::Future,
@@ -9,9 +10,10 @@ use std::{
 
 use tonic::{body::Body, codegen::http};
 use tower::{Layer, Service};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{authn::Peer, block_list::BlockList, status::status};
-use crate::vault::{Vault, error::VaultError, refusals::Refusal};
+use crate::vault::{Vault, access::Call, error::VaultError, refusals::Refusal};
 
 /// Puts a gate before a service.
 #[derive(Clone)]
@@ -74,14 +76,36 @@ where
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let gate = self.gate.clone();
-        Box::pin(async move {
+        let span = span_of(&request);
+        let answered = async move {
             // Without a peer nobody is authenticated, and the services refuse.
             if let Some(peer) = request.extensions().get::<Peer>()
                 && let Err(error) = gate.check(peer).await
             {
                 return Ok(status(&error).into_http());
             }
-            inner.call(request).await
-        })
+            let answer = inner.call(request).await;
+            tracing::debug!("the head of the answer is ready");
+            answer
+        };
+        Box::pin(answered.instrument(span))
     }
+}
+
+/// The span of a call. Authentication records the request id, once it has parsed.
+fn span_of(request: &http::Request<Body>) -> Span {
+    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let traceparent = traceparent.filter(|text| is_traceparent(text));
+    // A path that is no call of ours could say anything.
+    let call = request.uri().path().strip_prefix("/sandyq.v1.").and_then(|name| name.parse::<Call>().ok());
+    tracing::info_span!("call", rpc = call.map_or("_OTHER", Call::as_str), traceparent, request_id = Empty)
+}
+
+/// Whether a text is a traceparent of version 00 (W3C Trace Context, 3.2); anything else is no id, and is not logged.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let parts: Vec<&str> = text.split('-').collect();
+    matches!(parts[..], ["00", trace, parent, flags] if hex(trace, 32) && hex(parent, 16) && hex(flags, 2))
 }

@@ -127,7 +127,16 @@ async fn no_value_token_or_reference_in_logs_or_errors() {
         )
     };
     let (mut backend, mut payments) = (connect("backend").await, connect("payments").await);
-    let stored = backend.tokenize(tokenize_request(4711)).await.unwrap().into_inner();
+    let request = tokenize_request(4711);
+    let request_ids = [request.request_id.clone()];
+    let mut request = tonic::Request::new(request);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    request.metadata_mut().insert("traceparent", trace.parse().unwrap());
+    let stored = backend.tokenize(request).await.unwrap().into_inner();
+    // What is no trace id is not logged.
+    let mut request = tonic::Request::new(detokenize_request(&stored.tokens[0].token, "payments"));
+    request.metadata_mut().insert("traceparent", iin(4711).parse().unwrap());
+    payments.detokenize(request).await.unwrap();
     let mut all = canaries();
     all.extend(stored.tokens.iter().map(|t| t.token.clone()));
 
@@ -159,5 +168,10 @@ async fn no_value_token_or_reference_in_logs_or_errors() {
     child.wait().unwrap();
     let log = fs::read(dir.path().join("log")).unwrap();
     assert_absent(&log, &all, "the log");
+    let traced = String::from_utf8_lossy(&log);
+    let of_call = |line: &&str| line.contains(trace) && line.contains(&request_ids[0]);
+    let line = traced.lines().find(of_call).expect("lines of a call carry its request id and trace");
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["span"]["rpc"], "VaultService/Tokenize");
     assert!(contains(&log, b"\"serving\"") && log.len() > 10_000, "the log was written, and in detail");
 }
