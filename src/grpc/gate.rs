@@ -1,5 +1,5 @@
-//! What stands before every call, health and reflection too: the block list, what other replicas changed, and the span
-//! by which log lines of one call are known.
+//! What stands before every call, health and reflection too: the block list, what other replicas changed, the span by
+//! which log lines of one call are known, and the words for what the transport itself refuses.
 
 use std::{
     future::Future,
@@ -8,11 +8,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use tonic::{body::Body, codegen::http};
+use tonic::{Status, body::Body, codegen::http};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
-use super::{authn::Peer, block_list::BlockList, status::status};
+use super::{
+    authn::Peer,
+    block_list::BlockList,
+    status::{of_transport, status},
+};
 use crate::vault::{Vault, access::Call, error::VaultError, refusals::Refusal};
 
 /// Puts a gate before a service.
@@ -77,6 +81,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let gate = self.gate.clone();
         let span = span_of(&request);
+        let ours = request.uri().path().starts_with(CONTRACT);
         let answered = async move {
             // Without a peer nobody is authenticated, and the services refuse.
             if let Some(peer) = request.extensions().get::<Peer>()
@@ -86,10 +91,19 @@ where
             }
             let answer = inner.call(request).await;
             tracing::debug!("the head of the answer is ready");
-            answer
+            answer.map(|answer| if ours { explained(answer) } else { answer })
         };
         Box::pin(answered.instrument(span))
     }
+}
+
+/// Paths of the contract's calls.
+const CONTRACT: &str = "/sandyq.v1.";
+
+/// Gives a refusal of the transport its documented reason: the codec's own says what it failed at, in its own words.
+fn explained(answer: http::Response<Body>) -> http::Response<Body> {
+    let refused = Status::from_header_map(answer.headers()).and_then(|status| of_transport(&status));
+    refused.map_or(answer, Status::into_http)
 }
 
 /// The span of a call. Authentication records the request id, once it has parsed.
@@ -97,7 +111,7 @@ fn span_of(request: &http::Request<Body>) -> Span {
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let traceparent = traceparent.filter(|text| is_traceparent(text));
     // A path that is no call of ours could say anything.
-    let call = request.uri().path().strip_prefix("/sandyq.v1.").and_then(|name| name.parse::<Call>().ok());
+    let call = request.uri().path().strip_prefix(CONTRACT).and_then(|name| name.parse::<Call>().ok());
     tracing::info_span!("call", rpc = call.map_or("_OTHER", Call::as_str), traceparent, request_id = Empty)
 }
 

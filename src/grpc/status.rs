@@ -229,13 +229,19 @@ pub fn table() -> Vec<Row> {
         .iter()
         .map(error_row)
         .chain(Denial::ALL.iter().copied().map(denial_row))
-        .chain([DEADLINE_EXCEEDED])
+        .chain([DEADLINE_EXCEEDED, MESSAGE_MALFORMED, MESSAGE_TOO_LARGE])
         .collect()
 }
 
 /// The vault's own limit on a call.
 pub const DEADLINE_EXCEEDED: Row =
     row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took longer than the vault allows");
+/// A message that does not decode.
+pub const MESSAGE_MALFORMED: Row =
+    row(Code::InvalidArgument, "MESSAGE_MALFORMED", "the message is not one of this call's type");
+/// A message beyond the transport's limit.
+pub const MESSAGE_TOO_LARGE: Row =
+    row(Code::InvalidArgument, "MESSAGE_TOO_LARGE", "the message is larger than the vault takes");
 
 fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
@@ -273,16 +279,21 @@ pub fn status(error: &VaultError) -> Status {
 /// The status of a call that ran into the vault's own limit.
 #[must_use]
 pub fn deadline_exceeded() -> Status {
-    let row = DEADLINE_EXCEEDED;
-    let details = ErrorDetails::with_error_info(row.reason, DOMAIN, HashMap::new());
-    Status::with_error_details(row.code, row.message, details)
+    plain(DEADLINE_EXCEEDED)
 }
 
-/// The status of a call that the contract has and this server does not serve yet; gRPC answers the same where a whole
-/// service is missing.
+/// What the transport refused before a service saw it, as this contract says it. None for every other status: those of
+/// the services carry details already.
 #[must_use]
-pub fn unserved() -> Status {
-    Status::unimplemented("this server does not serve the call yet")
+pub fn of_transport(status: &Status) -> Option<Status> {
+    let rows = [(Code::Internal, MESSAGE_MALFORMED), (Code::OutOfRange, MESSAGE_TOO_LARGE)];
+    let row = rows.into_iter().find(|(code, _)| status.details().is_empty() && status.code() == *code);
+    row.map(|(_, row)| plain(row))
+}
+
+fn plain(row: Row) -> Status {
+    let details = ErrorDetails::with_error_info(row.reason, DOMAIN, HashMap::new());
+    Status::with_error_details(row.code, row.message, details)
 }
 
 /// The status of one item of a batch.
