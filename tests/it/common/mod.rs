@@ -1,7 +1,9 @@
 //! Synthetic people, a served installation, and an open vault without a server.
 
 pub mod backend;
+pub mod gate;
 pub mod people;
 pub mod random;
+pub mod raw;
 pub mod served;
 pub mod vault;

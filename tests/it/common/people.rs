@@ -7,9 +7,19 @@ pub use sandyq::cli::local::synthetic_consent as grant;
 
 /// A synthetic IIN; the same number gives the same IIN.
 pub fn iin(number: u32) -> String {
+    checked(number, |serial| format!("9912316{:04}", serial % 10_000))
+}
+
+/// A synthetic BIN of a head office registered in December 2099.
+pub fn bin(number: u32) -> String {
+    checked(number, |serial| format!("991240{:05}", serial % 100_000))
+}
+
+/// The first eleven digits from this number on that have a check digit, with it.
+fn checked(number: u32, body: impl Fn(u32) -> String) -> String {
     let mut serial = number;
     loop {
-        let body = format!("9912316{:04}", serial % 10_000);
+        let body = body(serial);
         let digits: Vec<u32> = body.chars().map(|c| c.to_digit(10).unwrap()).collect();
         match iin::check_digit(&digits.try_into().unwrap()) {
             Some(check) => return format!("{body}{check}"),

@@ -44,13 +44,20 @@ impl Served {
         Self::start_files(backend, |_| ()).await
     }
 
-    /// The same with client authorities that the test holds.
+    /// The same with client authorities that the test holds, and certificates of theirs.
     pub async fn start_with(backend: &Backend, platform: &Authority, staff: &Authority) -> Self {
         let replace = |files: &Path| {
             std::fs::write(files.join("platform-authority.pem"), platform.pem()).unwrap();
             std::fs::write(files.join("staff-authority.pem"), staff.pem()).unwrap();
-            let officer = staff.client(&["spiffe://vault.example.kz/admin"]).unwrap();
-            officer.write(files, "admin").unwrap();
+            for (authority, domain, names) in [
+                (platform, "lerna", &["backend", "payments", "support"][..]),
+                (staff, "vault", &["admin", "auditor"]),
+            ] {
+                for name in names {
+                    let issued = authority.client(&[&format!("spiffe://{domain}.example.kz/{name}")]);
+                    issued.unwrap().write(files, name).unwrap();
+                }
+            }
         };
         Self::start_files(backend, replace).await
     }
@@ -115,6 +122,42 @@ impl Served {
 
     pub async fn audit(&self, caller: &str) -> AuditServiceClient<Channel> {
         AuditServiceClient::new(self.channel(caller).await)
+    }
+
+    /// Makes a platform with its policy, as the officer.
+    pub async fn make_platform(&self, name: &str, legal_name: &str, bin: &str, policy: String) {
+        let request = pb::CreatePlatformRequest {
+            request_id: request_id(),
+            name: name.into(),
+            legal_name: legal_name.into(),
+            bin: bin.into(),
+        };
+        self.platforms("admin").await.create_platform(request).await.unwrap();
+        let request = pb::ApplyPolicyRequest { request_id: request_id(), text: policy, validate_only: false };
+        let applied = self.policies("admin").await.apply_policy(request).await.unwrap().into_inner();
+        let outcome = applied.outcome.unwrap();
+        assert!(matches!(outcome, pb::apply_policy_response::Outcome::Applied(_)), "{outcome:?}");
+    }
+
+    /// Makes a second platform with the first one's policy, and answers a channel of its caller `payments`.
+    pub async fn neighbour(&self, authority: &Authority) -> Channel {
+        let (name, bin) = ("neighbour", super::people::bin(1));
+        let text = super::vault::POLICY.replacen("name = \"lerna\"", &format!("name = \"{name}\""), 1);
+        let text = text.replacen("bin = \"210140019844\"", &format!("bin = \"{bin}\""), 1);
+        self.make_platform(name, "ТОО «Neighbour»", &bin, text).await;
+        let spiffe_id = "spiffe://lerna.example.kz/neighbour";
+        let request = pb::EnrolCallerRequest {
+            request_id: request_id(),
+            platform: name.into(),
+            name: "payments".into(),
+            spiffe_id: spiffe_id.into(),
+            roles: vec![pb::Role::Service.into()],
+            ..pb::EnrolCallerRequest::default()
+        };
+        self.platforms("admin").await.enrol_caller(request).await.unwrap();
+        let issued = authority.client(&[spiffe_id]).unwrap();
+        let identity = Identity::from_pem(&issued.certificate, &issued.key);
+        self.connect(Some(identity)).await.unwrap()
     }
 
     /// Stores a synthetic person, and answers the tokens by field and the consents by purpose.
@@ -187,4 +230,11 @@ pub fn reason(status: &Status) -> String {
     let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.domain, "sandyq.v1");
     info.reason.clone()
+}
+
+/// The stable reason of a status inside a batch.
+pub fn reason_of_item(status: &tonic_types::Status) -> String {
+    use tonic_types::RpcStatusExt as _;
+    let info = status.get_details_error_info();
+    info.unwrap_or_else(|| panic!("no ErrorInfo in {status:?}")).reason
 }

@@ -1,0 +1,281 @@
+//! A store that stands in front of the real one: it stops, fails or counts at a chosen moment; no clock decides anything.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, AtomicU64, Ordering},
+};
+
+use sandyq::{
+    audit::entry::Entry,
+    domain::{
+        ids::{OperationId, PlatformId, SubjectId},
+        time::Timestamp,
+    },
+    store::{
+        CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
+        RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
+        rows::{
+            config::PolicyRow,
+            log::{EntryRow, SecondHead, TileRow},
+            work::{OperationRow, ReplicaRow},
+        },
+    },
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    backend::Backend,
+    vault::{OpenVault, PLATFORM},
+};
+
+pub const PASS: u8 = 0;
+/// Commits, says so, and waits before it returns.
+pub const HOLD_AFTER: u8 = 1;
+/// Fails without committing.
+pub const FAIL_BEFORE: u8 = 2;
+/// Commits, and then fails: the outcome is unknown to the vault.
+pub const FAIL_AFTER: u8 = 3;
+/// Says that the head moved, without committing.
+pub const MOVED: u8 = 4;
+/// Says that it was called, waits, and then commits.
+pub const HOLD_BEFORE: u8 = 5;
+/// Passes, with a clock a minute ahead.
+pub const SKEWED: u8 = 6;
+
+pub struct Gate {
+    pub inner: Arc<dyn Store>,
+    mode: AtomicU8,
+    pub committed: Semaphore,
+    pub go_on: Semaphore,
+    pub reads: Semaphore,
+    commits: AtomicU64,
+}
+
+impl Gate {
+    pub fn set(&self, mode: u8) {
+        self.mode.store(mode, Ordering::SeqCst);
+    }
+
+    /// Reads and commits so far, and entries in the log.
+    pub async fn cost(&self) -> Cost {
+        let size = self.inner.tree(PLATFORM).await.unwrap().head.counters.size;
+        let reads = u64::try_from(self.reads.available_permits()).unwrap();
+        Cost { reads, commits: self.commits.load(Ordering::SeqCst), entries: size }
+    }
+
+    pub async fn permits(&self) -> usize {
+        let head = self.inner.tree(PLATFORM).await.unwrap().head;
+        let limit = u32::try_from(head.counters.size).unwrap();
+        let entries = self.inner.entries(PLATFORM, 0, limit).await.unwrap();
+        entries.iter().filter(|row| Entry::decode(&row.entry).unwrap().verdict == "permit").count()
+    }
+}
+
+/// What calls have cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    pub reads: u64,
+    pub commits: u64,
+    pub entries: u64,
+}
+
+fn broken() -> StoreError {
+    StoreError::Schema("stopped by the test".to_owned())
+}
+
+impl Gate {
+    async fn pass(
+        &self,
+        commit: impl Future<Output = Result<CommitOutcome, StoreError>>,
+    ) -> Result<CommitOutcome, StoreError> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        match self.mode.load(Ordering::SeqCst) {
+            HOLD_AFTER => {
+                let outcome = commit.await?;
+                self.committed.add_permits(1);
+                self.go_on.acquire().await.unwrap().forget();
+                Ok(outcome)
+            }
+            HOLD_BEFORE => {
+                self.committed.add_permits(1);
+                self.go_on.acquire().await.unwrap().forget();
+                commit.await
+            }
+            FAIL_BEFORE => Err(broken()),
+            FAIL_AFTER => {
+                commit.await?;
+                self.set(PASS);
+                Err(broken())
+            }
+            MOVED => {
+                self.committed.add_permits(1);
+                Ok(CommitOutcome::HeadMoved)
+            }
+            _ => commit.await,
+        }
+    }
+}
+
+struct GatedHead<'a> {
+    gate: &'a Gate,
+    inner: Box<dyn LockedHead + 'a>,
+}
+
+#[async_trait::async_trait]
+impl LockedHead for GatedHead<'_> {
+    async fn tree(&mut self) -> Result<StoredTree, StoreError> {
+        self.inner.tree().await
+    }
+
+    async fn read(&mut self, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
+        let snapshot = self.inner.read(keys).await;
+        self.gate.reads.add_permits(1);
+        snapshot
+    }
+
+    async fn commit(self: Box<Self>, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        let Self { gate, inner } = *self;
+        gate.pass(inner.commit(commit)).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Gate {
+    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        self.pass(self.inner.commit(commit)).await
+    }
+
+    async fn lock_head(&self, platform: PlatformId) -> Result<Box<dyn LockedHead + '_>, StoreError> {
+        Ok(Box::new(GatedHead { gate: self, inner: self.inner.lock_head(platform).await? }))
+    }
+
+    async fn operations(
+        &self,
+        platform: PlatformId,
+        due: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<OperationRow>, StoreError> {
+        self.inner.operations(platform, due, limit).await
+    }
+
+    async fn operation(
+        &self,
+        platform: PlatformId,
+        id: OperationId,
+    ) -> Result<Option<OperationRow>, StoreError> {
+        self.inner.operation(platform, id).await
+    }
+
+    async fn row_marks(
+        &self,
+        platform: PlatformId,
+        table: GrantingTable,
+        after: [u8; 16],
+        limit: u32,
+    ) -> Result<Vec<RowMark>, StoreError> {
+        self.inner.row_marks(platform, table, after, limit).await
+    }
+
+    async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
+        self.inner.heartbeat(replica).await
+    }
+
+    async fn policies(&self, p: PlatformId, below: u32, limit: u32) -> Result<Vec<PolicyRow>, StoreError> {
+        self.inner.policies(p, below, limit).await
+    }
+
+    async fn place_of_caller(&self, caller: CallerKey<'_>) -> Result<Option<PlatformId>, StoreError> {
+        self.inner.place_of_caller(caller).await
+    }
+
+    async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError> {
+        self.inner.create_installation(name, vault).await
+    }
+
+    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        self.inner.installation().await
+    }
+
+    async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
+        let mut snapshot = self.inner.read(platform, keys).await?;
+        if self.mode.load(Ordering::SeqCst) == SKEWED {
+            snapshot.now = snapshot.now.plus_micros(61_000_000);
+        }
+        self.reads.add_permits(1);
+        Ok(snapshot)
+    }
+
+    async fn tree(&self, platform: PlatformId) -> Result<StoredTree, StoreError> {
+        self.inner.tree(platform).await
+    }
+
+    async fn config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError> {
+        self.inner.config(platform).await
+    }
+
+    async fn entries(
+        &self,
+        platform: PlatformId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        self.inner.entries(platform, from, limit).await
+    }
+
+    async fn entries_of(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, EntryRow)>, StoreError> {
+        self.inner.entries_of(platform, subject, from, limit).await
+    }
+
+    async fn token_count(&self, platform: PlatformId, subject: SubjectId) -> Result<u64, StoreError> {
+        self.inner.token_count(platform, subject).await
+    }
+
+    async fn tiles(
+        &self,
+        p: PlatformId,
+        level: u8,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<TileRow>, StoreError> {
+        self.inner.tiles(p, level, from, limit).await
+    }
+
+    async fn second_heads(
+        &self,
+        p: PlatformId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<SecondHead>, StoreError> {
+        self.inner.second_heads(p, after, limit).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// A vault behind a gate that is open.
+pub async fn gated(backend: &Backend) -> (tempfile::TempDir, OpenVault, Arc<Gate>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gate = None;
+    let open = OpenVault::create(backend, dir.path(), |inner| {
+        let made = Arc::new(Gate {
+            inner,
+            mode: AtomicU8::new(PASS),
+            committed: Semaphore::new(0),
+            go_on: Semaphore::new(0),
+            reads: Semaphore::new(0),
+            commits: AtomicU64::new(0),
+        });
+        gate = Some(Arc::clone(&made));
+        made
+    })
+    .await;
+    (dir, open, gate.unwrap())
+}
