@@ -29,6 +29,7 @@ mod mirror;
 mod mirrored;
 mod policies;
 mod policy_walk;
+mod pooler;
 mod reconciled;
 mod same_cost;
 mod staff;
