@@ -80,6 +80,8 @@ enum Command {
     Policy(policy::Command),
     /// Print what a caller's certificate says: its URI, and what pins and block lists name it by.
     Certificate(certificate::Args),
+    /// Print a fresh request id (`UUIDv7`), for a call made by hand.
+    RequestId,
     /// Print completions for a shell.
     Completions {
         /// Shell.
@@ -130,6 +132,10 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Platform(command) => platform::run(command, out).await,
         Command::Policy(command) => policy::run(command, out).await,
         Command::Certificate(args) => certificate::run(&args, out),
+        Command::RequestId => {
+            let id = client::request_id()?;
+            Ok(out.data(&serde_json::json!({ "request_id": id }), std::slice::from_ref(&id))?)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sandyq", &mut script);

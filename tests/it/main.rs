@@ -30,6 +30,7 @@ mod mirrored;
 mod policies;
 mod policy_walk;
 mod pooler;
+mod readme;
 mod reconciled;
 mod same_cost;
 mod staff;
