@@ -1,7 +1,7 @@
 //! Detokenize beside a bare tonic echo with the same TLS, in one run, rounds interleaved: ratios hold where absolute
 //! figures drift. `cargo bench` prints the table; see docs/performance.md.
 //!
-//! The server runs in a process of its own (this program again, with `--server DIR`), the load in another, as a
+//! SQLite, or with `--postgres URL` an empty database there. The server runs in a process of its own (this program again, with `--server DIR`), the load in another, as a
 //! platform's backend would be; on two cores they share the machine.
 
 #![expect(
@@ -43,16 +43,24 @@ const CONNECTIONS: usize = 4;
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    match args.iter().position(|a| a == "--server") {
-        Some(at) => runtime.block_on(serve(Path::new(args.get(at + 1).expect("a directory")))),
-        None => runtime.block_on(measure()),
+    let value = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1));
+    let postgres = value("--postgres").map(String::as_str);
+    match value("--server") {
+        Some(dir) => runtime.block_on(serve(Path::new(dir), postgres)),
+        None => runtime.block_on(measure(postgres)),
     }
 }
 
 /// Serves the vault and the echo, prints their addresses, and ends when stdin does.
-async fn serve(dir: &Path) {
+async fn serve(dir: &Path, postgres: Option<&str>) {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let installation = LocalInstallation::create(dir, loopback).unwrap();
+    if let Some(url) = postgres {
+        let text = std::fs::read_to_string(installation.config_path()).unwrap();
+        let text = text.replace("sqlite = \"sandyq.db\"", &format!("postgres = \"{url}\""));
+        let text = text.replace("\"mirror-beside-database\", ", "");
+        std::fs::write(installation.config_path(), text).unwrap();
+    }
     let config = installation.config().unwrap();
     let running = installation.start(false).await.unwrap();
     let files = config.tls().unwrap();
@@ -76,10 +84,11 @@ struct Server {
     echo: SocketAddr,
 }
 
-fn start_server(dir: &Path) -> Server {
+fn start_server(dir: &Path, postgres: Option<&str>) -> Server {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .arg("--server")
         .arg(dir)
+        .args(postgres.iter().flat_map(|url| ["--postgres", url]))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -189,10 +198,10 @@ fn person(number: u32) -> pb::TokenizeItem {
     }
 }
 
-async fn measure() {
+async fn measure(postgres: Option<&str>) {
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
-    let mut server = start_server(&files);
+    let mut server = start_server(&files, postgres);
     let tokens = store_people(connect(&files, server.vault, "backend").await).await;
     let (mut vault, mut echo) = (Vec::new(), Vec::new());
     for _ in 0..CONNECTIONS {

@@ -27,6 +27,7 @@ mod leaks;
 mod log_questions;
 mod mirror;
 mod mirrored;
+mod overload;
 mod policies;
 mod policy_walk;
 mod pooler;

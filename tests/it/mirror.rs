@@ -33,7 +33,7 @@ use sandyq::{
 };
 use tempfile::TempDir;
 
-use crate::common::served::Served;
+use crate::common::{second::second_verifier, served::Served};
 
 /// Long enough for any disk that works.
 const PATIENT: Duration = Duration::from_mins(1);
@@ -100,7 +100,11 @@ async fn two_replicas() -> (TempDir, Vec<PathBuf>) {
 fn verify_mirror(dir: &Path, key: &str, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandyq"));
     command.args(["--json", "audit", "verify-mirror", dir.to_str().unwrap(), "--platform", "lerna"]);
-    command.args(["--key", key]).args(more).output().unwrap()
+    let output = command.args(["--key", key]).args(more).output().unwrap();
+    let args = ["mirror", dir.to_str().unwrap(), "--platform", "lerna", "--key", key];
+    let (second, said) = second_verifier(&[&args, more].concat());
+    assert_eq!(second, output.status.code(), "the second verifier says otherwise: {said}");
+    output
 }
 
 fn report(output: &Output) -> serde_json::Value {

@@ -5,5 +5,6 @@ pub mod gate;
 pub mod people;
 pub mod random;
 pub mod raw;
+pub mod second;
 pub mod served;
 pub mod vault;

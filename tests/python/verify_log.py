@@ -1,0 +1,372 @@
+"""Verify an export or a mirror of an audit log, from what audit-log.md says of them and nothing else.
+
+Exit 0: nothing found; 3: findings; 1: the input cannot be read at all. Of an entry nothing is printed but its
+position, id and call: who may run a verifier may not thereby read the log.
+"""
+import argparse
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import sys
+from collections import namedtuple
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import cbor2
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+BUNDLE_LIMIT, SEGMENT_LIMIT = 256 * 65537, 64 << 20
+NUMBER, REPLICA = "(0|[1-9][0-9]{0,19})", "[a-z0-9-]{1,40}"
+SEGMENT = f"([0-9]{{20}})-([0-9]{{20}})-{REPLICA}-[0-9a-f]{{16}}"
+SIGNATURE = "— ([^ +\n]+) ([A-Za-z0-9+/=]+)\n"
+NOTE = f"(.+)\n{NUMBER}\n([A-Za-z0-9+/]{{43}}=)\n\n(?:{SIGNATURE})+"
+Head = namedtuple("Head", "label origin size root")
+
+
+class Damage(Exception):
+    """Something is not as it must be: a finding, or the end where without it there is nothing to verify."""
+
+
+class Report:
+    """Prints each finding on one line, whatever a damaged file name or origin may hold, and counts."""
+    prefix, findings = "", 0
+
+    def add(self, text):
+        self.findings += 1
+        print("".join(c if c.isascii() and c.isprintable() else "?" for c in self.prefix + text))
+
+    @contextlib.contextmanager
+    def about(self, label):
+        """Makes damage met inside a finding about `label`, and goes on behind it."""
+        try:
+            yield
+        except Damage as why:
+            self.add(f"{label} {why}")
+
+
+def read(path, limit=1 << 20):
+    """The bytes of a regular file. A pipe would hang us and a huge file fill memory, so both are damage."""
+    try:
+        if not path.is_file() or path.stat().st_size > limit:
+            raise Damage("is missing" if not path.exists() else "is not a file, or is too long")
+        return path.read_bytes()
+    except OSError as error:
+        raise Damage(f"cannot be read: {error.strerror}") from None
+
+
+def listed(path, pattern, report):
+    """The paths of the pattern in a directory. `<name>#<digits>` was left by a crash; others are findings."""
+    names = sorted(os.listdir(path)) if path.is_dir() else []
+    if not names:
+        report.add(f"{path.name}/ is missing or empty")
+    for name in names:
+        if not re.fullmatch(f"{pattern}|.+#[0-9]+", name, re.DOTALL):
+            report.add(f"{path.name}/{name} does not belong there")
+    return [path / name for name in names if re.fullmatch(pattern, name, re.DOTALL)]
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+class Key:
+    """The verifier key `<name>+<id>+<key>`. The base64 may itself hold a `+`; the name may not."""
+    def __init__(self, text):
+        match = re.fullmatch(r"([^ +]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", text.strip())
+        raw = base64.b64decode(match[3]) if match else b"\0"
+        if raw[0] != 1 or sha256(match[1].encode(), b"\n", raw)[:4].hex() != match[2]:
+            raise Damage("the key is malformed, not of type Ed25519, or its id is not that of name and key")
+        self.name, self.id = match[1], bytes.fromhex(match[2])
+        self.public = Ed25519PublicKey.from_public_bytes(raw[1:])
+
+
+def parse_head(note, key, origin, label):
+    """The checkpoint in a signed note. What the key did not sign, and for this log, may bound nothing."""
+    if not (match := re.fullmatch(NOTE, note.decode(errors="replace"))):
+        raise Damage("is no checkpoint in a signed note")
+    signed, end = False, note.index(b"\n\n") + 1
+    for name, signature in re.findall(SIGNATURE, note[end:].decode(errors="replace")):
+        with contextlib.suppress(InvalidSignature, ValueError):  # others (witnesses) may have signed too
+            raw = base64.b64decode(signature, validate=True)
+            if name == key.name and raw[:4] == key.id:
+                key.public.verify(raw[4:], note[:end])
+                signed = True
+    if not signed:
+        raise Damage(f"has no good signature by {key.name}+{key.id.hex()}")
+    if match[1] != (origin or match[1]):
+        raise Damage(f"is of {match[1]}, not of {origin}")
+    return Head(label, match[1], int(match[2]), base64.b64decode(match[3]))
+
+
+def read_heads(paths, key, origin, report):
+    """The heads in these files; what is none is a finding."""
+    heads = []
+    for path in paths:
+        label = f"heads/{path.name}" if path.parent.name == "heads" else path.name
+        with report.about(label):
+            heads.append(parse_head(read(path), key, origin, label))
+    return heads
+
+
+class Tree:
+    """An RFC 6962 tree, `levels[k][i]` the root over 2^k leaves: any earlier root is a few hashes away."""
+    def __init__(self):
+        self.levels = [[]]
+
+    def __len__(self):
+        return len(self.levels[0])
+
+    def append(self, node, k=0):
+        if k == len(self.levels):
+            self.levels.append([])
+        self.levels[k].append(node)
+        if len(self.levels[k]) % 2 == 0:
+            self.append(sha256(b"\x01", *self.levels[k][-2:]), k + 1)
+
+    def cut(self, size):
+        for k, level in enumerate(self.levels):
+            del level[size >> k:]
+
+    def edge(self, size):
+        """Roots of the complete subtrees of the first `size` leaves, left to right."""
+        return [self.levels[k][(size >> k) - 1] for k in reversed(range(size.bit_length())) if size >> k & 1]
+
+    def root(self, size):
+        *parts, root = self.edge(size) or [sha256()]
+        for left in reversed(parts):
+            root = sha256(b"\x01", left, root)
+        return root
+
+UINT, ID, HASH, TEXT = (int, range(1 << 64)), (bytes, [16]), (bytes, [32]), (str, ".*")
+KIND = (str, "subject|consent|policy|caller|person|role|recipient|limit|key|platform")
+TEXT_IDS = ("policy", "platform", "role", "limit", "key")  # `key` is not in the document, but in the log
+FIELDS = [  # of each key the type, and the values of an integer, lengths of bytes, or pattern of a text
+    (int, [1]), ID, (int, range(-1 << 64, 1 << 64)), UINT, ID, ID, (str, "[A-Za-z]+/[A-Za-z]+"), TEXT,
+    (str, "full|masked"), TEXT, ID, ID, ID, ID, KIND, (bytes, range(65536)), HASH, TEXT,
+    (str, "[A-Z0-9/._-]{1,64}"), (str, "permit|deny|done"), TEXT, UINT, ID, ID, HASH, UINT]
+
+
+def fits(value, kind, rule):
+    """By exact type: CBOR's `true` is an int to Python, and equal to 1."""
+    if type(value) is not kind or kind is str:
+        return type(value) is kind and re.fullmatch(rule, value, re.DOTALL) is not None
+    return (value if kind is int else len(value)) in rule
+
+
+def decode(raw):
+    """The map of an entry, if it is one of format 1, in the one encoding that it may have."""
+    try:
+        entry = cbor2.loads(raw)
+        again = cbor2.dumps(entry, canonical=True)
+    except Exception:  # whatever a decoder makes of hostile bytes, they are no entry
+        raise Damage("is not CBOR") from None
+    if again != raw or type(entry) is not dict or not all(fits(key, int, range(26)) for key in entry):
+        raise Damage("is not the deterministic encoding of a map of the listed keys")
+    wrong = [key for key in {0, 1, 2, 3, 6, 19} | entry.keys() if not fits(entry.get(key), *FIELDS[key])]
+    if wrong or 15 in entry and entry.get(14) not in TEXT_IDS and len(entry[15]) != 16:
+        raise Damage(f"lacks, or has another value than it may have, at key {(wrong or [15])[0]}")
+    return entry
+
+
+def named(position, raw):
+    """How a finding names an entry: by position, and by id and call where it can be decoded."""
+    with contextlib.suppress(Damage):
+        entry = decode(raw)
+        return f"entry {position} (ent_{base64.b32encode(entry[1]).decode().rstrip('=').lower()} {entry[6]})"
+    return f"entry {position}"
+
+
+def check_content(entries, report):
+    """Decodes (position, bytes) in order: times must not go back, and the platform must stay the same."""
+    last = None
+    for position, raw in entries:
+        with report.about(named(position, raw)):
+            entry = decode(raw)
+            last, before = entry, last or entry
+            if entry[2] < before[2] or entry[3] != before[3]:
+                raise Damage("has a time before, or a platform other than, that of the entry before it")
+
+
+def split(bundle, count):
+    """The first `count` entries behind two-byte lengths, and what is left over."""
+    entries, at = [], 0
+    while len(entries) < count and (start := at + 2) <= len(bundle):
+        if (end := start + int.from_bytes(bundle[at:start], "big")) > len(bundle):
+            break
+        entries.append(bundle[start:end])
+        at = end
+    return entries, bundle[at:]
+
+
+def span(first, end):
+    if end < first + 2:
+        return f"entry {first}" if end > first else f"before entry {first}"
+    return f"entries {first} to {end - 1}"
+
+
+def compare_heads(tree, heads, what, report):
+    """The first head that differs bounds what was rewritten; a head beyond the tree tells that it was cut."""
+    heads = sorted(heads, key=lambda head: head.size)
+    if differ := [head for head in heads if head.size <= len(tree) and tree.root(head.size) != head.root]:
+        agreed = max((head.size for head in heads if head.size < differ[0].size), default=0)
+        report.add(f"{what}: {span(agreed, differ[0].size)} rewritten, in part or all: roots agree at size "
+                   f"{agreed}, not at {differ[0].size} ({differ[0].label}; {len(differ)} differ)")
+    if heads and heads[-1].size > len(tree):
+        report.add(f"{what}: cut back, or a gap: {len(tree)} entries, and a head of {heads[-1].size}")
+
+
+def tile_name(level, index, nodes):
+    """The file of a tile, on a level of so many nodes: `x001/x234/067`, at the right edge `.p/<width>`."""
+    *groups, last = re.findall("...", str(index).zfill(-(-len(str(index)) // 3) * 3))
+    partial = f".p/{nodes - 256 * index}" if nodes < 256 * (index + 1) else ""
+    return "/".join(["tile", str(level)] + ["x" + group for group in groups] + [last + partial])
+
+
+def match_entries(start, stored, entries, report):
+    """Names the entries of a bundle that are not those of its tile; gives (position, bytes) of all."""
+    leaves, placed = [sha256(b"\0", raw) for raw in entries], []
+    parts = [(leaf == old, i, i + 1, i, i + 1) for i, (leaf, old) in enumerate(zip(leaves, stored or leaves))]
+    if stored and len(stored) != len(leaves):  # align, or all entries after one removed would seem changed
+        parts = [(op == "equal", *at) for op, *at in SequenceMatcher(None, stored, leaves).get_opcodes()]
+    for same, i, i_end, j, j_end in parts:
+        if not same:
+            found = ", ".join(named(at, raw) for at, raw in enumerate(entries[j:j_end][:3], start + i))
+            report.add(f"{span(start + i, start + i_end)} changed: the bundle has {found or 'none'} there")
+        placed += enumerate(entries[j:j_end], start + i)
+    return placed
+
+
+def verify_export(root, key, origin, since, report):
+    """The section `Verifying`. Returns the tree and the heads."""
+    files = {Path(where, name).relative_to(root).as_posix()
+             for where, _, names in os.walk(root / "tile") for name in names}
+    if not files and not (root / "checkpoint").exists():
+        raise Damage(f"{root} is no export")
+    signed = read_heads([root / "checkpoint"], key, origin, report)
+    origin = origin or signed[0].origin if signed else origin
+    heads = read_heads(listed(root / "heads", ".*", report), key, origin, report)
+    if not signed + heads:
+        return Tree(), []  # nothing means anything without a signature
+    size = (signed or sorted(heads, key=lambda head: head.size))[-1].size
+    heads += signed + read_heads(since, key, origin, report)
+
+    def tile(level, index, nodes):
+        path, raw = tile_name(level, index, nodes), b""
+        files.discard(path)
+        with report.about(path):
+            raw = read(root / path, BUNDLE_LIMIT)
+            if level != "entries" and len(raw) != 32 * min(256, nodes - 256 * index):
+                raise Damage(f"has {len(raw)} bytes, not the hashes of a log of {size} entries")
+        return path, raw
+
+    tree, placed = Tree(), []
+    for index in range(-(-size // 256)):
+        start, width = 256 * index, min(256, size - 256 * index)
+        hashes = tile(0, index, size)[1]
+        stored = [hashes[at:at + 32] for at in range(0, len(hashes) // 32 * 32, 32)][:width]
+        path, bundle = tile("entries", index, size)
+        entries, rest = split(bundle, 512)
+        if rest or len(entries) != width:
+            report.add(f"{path} has {len(entries)} whole entries, not {width}: {span(start, start + width)}")
+        placed += match_entries(start, stored, entries, report)
+        if len(tree) == start:  # the tree ends where neither tile nor bundle has a leaf
+            for leaf in stored or [sha256(b"\0", raw) for raw in entries[:width]]:
+                tree.append(leaf)
+    compare_heads(tree, heads, "the log", report)
+    for level in range(1, (size.bit_length() + 7) // 8):
+        for index in range(-(-(size >> 8 * level) // 256)):
+            path, raw = tile(level, index, size >> 8 * level)
+            known = b"".join((tree.levels[8 * level:] or [[]])[0][256 * index:][:256])
+            if raw[:len(known)] != known[:len(raw)]:
+                report.add(f"{path} differs from what follows from the leaves")
+    with report.about("right-edge"):
+        if read(root / "right-edge") != "".join(node.hex() + "\n" for node in tree.edge(len(tree))).encode():
+            raise Damage("differs from what follows from the leaves")
+    for path in sorted(files):
+        report.add(f"{path} does not belong to a log of {size} entries")
+    check_content(placed, report)
+    return tree, heads
+
+
+def parse_segment(path, key, origin):
+    """Position of the first entry, entries and head of a segment; or why it counts as if not there."""
+    raw = read(path, SEGMENT_LIMIT)
+    match = re.match(f"sandyq-segment 1\n(.{{1,512}})\n{NUMBER}\n{NUMBER}\n".encode(), raw)
+    if not match or match[1] != origin.encode():
+        raise Damage(f"is malformed, or not of {origin}")
+    first, count = int(match[2]), int(match[3])
+    entries, note = split(raw[match.end():], min(count, 65536))
+    head = parse_head(note, key, origin, f"segments/{path.name}")
+    size, begin = map(int, re.fullmatch(SEGMENT, path.name).groups())
+    if not entries or len(entries) != count or (begin, size, size) != (first, first + count, head.size):
+        raise Damage("does not hold the entries that its name, its content and its head say")
+    return first, entries, head
+
+
+def verify_mirror(root, key, platform, origin, since, report):
+    """The section `The mirror`. Returns the tree and the heads, with those of the segments that count."""
+    base = root / platform
+    if not ((root / "sandyq-mirror").exists() or base.is_dir()):
+        raise Damage(f"{root} is no mirror")
+    with report.about("sandyq-mirror"):
+        if read(root / "sandyq-mirror") != b"sandyq-mirror 1\n":
+            raise Damage("is not the line `sandyq-mirror 1`")
+    listed(root, "|".join(["sandyq-mirror", *(re.escape(d.name) for d in root.glob("*/"))]), report)
+    listed(base, "segments|heads", report)
+    heads = read_heads(listed(base / "heads", REPLICA, report) + since, key, origin, report)
+    tree, seen, reach = Tree(), {}, 0
+    for path in sorted(listed(base / "segments", SEGMENT, report), key=lambda path: (path.name[21:41], path)):
+        with report.about(f"segments/{path.name}"):
+            first, entries, head = parse_segment(path, key, origin)
+            if first > reach:
+                report.add(f"{span(reach, first)} missing: no segment that counts has them")
+            if other := [at for at, raw in enumerate(entries, first) if seen.get(at, raw) != raw]:
+                raise Damage(f"has other entries than segments before it: {len(other)}, the first {other[0]}")
+            if (before := len(tree)) == max(reach, first):  # else there is a gap, and no root to compare
+                for raw in entries[before - first:]:
+                    tree.append(sha256(b"\0", raw))
+                if tree.root(head.size) != head.root:
+                    tree.cut(before)  # so that another replica's copy may stand in
+                    raise Damage(f"has not its head's root: its {span(first, head.size)} do not count")
+            seen |= dict(enumerate(entries, first))
+            reach = max(reach, head.size)
+            heads.append(head)
+    compare_heads(tree, heads, "the mirror", report)
+    check_content(sorted(seen.items()), report)
+    return tree, heads
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("export", "mirror"))
+    parser.add_argument("dir", type=Path)
+    for option in ("--key", "--platform", "--origin", "--since", "--against"):
+        parser.add_argument(option, type=Path if option in ("--since", "--against") else str)
+    args, report = parser.parse_args(), Report()
+    try:
+        key = Key(read(Path(args.key or "")).decode() if os.path.isfile(args.key or "") else args.key or "")
+        since = [args.since] if args.since and os.stat(args.since) else []  # absent: no finding
+        if args.what == "export":
+            tree, heads = verify_export(args.dir, key, args.origin, since, report)
+        else:
+            if not re.fullmatch("[^/.][^/]*", args.platform or ""):
+                raise Damage("--platform NAME is needed")
+            origin = args.origin or f"{key.name}/{args.platform}"
+            tree, heads = verify_mirror(args.dir, key, args.platform, origin, since, report)
+        if args.what == "mirror" and args.against:
+            proven = [head for head in heads if head.size <= len(tree) and tree.root(head.size) == head.root]
+            report.prefix = "export: "
+            export = verify_export(args.against, key, origin, [], report)[0]
+            compare_heads(export, proven, "against the mirror", report)
+    except (Damage, OSError, UnicodeError) as why:
+        print(f"cannot verify: {why}", file=sys.stderr)
+        return 1
+    print(f"{len(tree)} entries, {len(heads)} heads, {report.findings} findings")
+    return 3 if report.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
