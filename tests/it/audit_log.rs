@@ -166,7 +166,7 @@ async fn edits_of_an_export_are_found() {
         }),
         // The first entry is gone from its bundle; the first two have changed places.
         ("incomplete: bundle 0", |d| {
-            rebundle(&d.join("tile/entries/000"), |entries| drop(entries.remove(0)))
+            rebundle(&d.join("tile/entries/000"), |entries| drop(entries.remove(0)));
         }),
         ("entry 1 ", |d| rebundle(&d.join("tile/entries/000"), |entries| entries.swap(0, 1))),
         ("heads/", |d| {

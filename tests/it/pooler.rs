@@ -1,4 +1,4 @@
-//! A transaction pooler between the vault and PostgreSQL mixes statements of different clients: a real PgBouncer is
+//! A transaction pooler between the vault and PostgreSQL mixes statements of different clients: a real pooler is
 //! found and refused, also where it was told to swallow the startup option that would give it away.
 
 use std::{
