@@ -1,202 +1,239 @@
-//! `kill -9` under load: every value that was answered has its durable entry, everything acknowledged is there, and
-//! the log still verifies. The child is killed when a number of answers, drawn from a printed seed, has arrived.
+//! `kill -9` under load: every value that was answered has its durable entry, everything acknowledged is there, log and
+//! mirror still verify, and a call that got no answer is repeated with the same request id and done once. The child is
+//! killed when a number of answers, drawn from a printed seed, has arrived.
+
+mod calls;
+mod log;
 
 use std::{
-    collections::HashSet,
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use sandyq::{
-    audit::entry::Entry, cli::local::LocalInstallation, domain::ids::PlatformId,
-    grpc::pb::vault_service_client::VaultServiceClient, store::sqlite,
-};
 use tokio::{sync::Notify, task::JoinSet};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+pub use crate::common::child::Server;
 use crate::common::{
-    people::{iin, tokenize_request},
-    served::{detokenize_request, initialised, request_id},
+    backend::{Backend, on_both},
+    random::{Choices, rounds},
+    served::{detokenize_request, initialised_on, request_id},
 };
+use calls::{Answer, Clients, Sent, bytes_of, is_lost, lasting};
+use log::{Auditor, Log};
 
-const ROUNDS: u64 = 5;
-const READERS: u32 = 8;
-const WRITERS: usize = 4;
+const SEED: u64 = 20_261_122;
+/// The kill comes after fewer answers than this.
+const MOST_ANSWERS: u64 = 250;
+const READERS: u32 = 4;
+const WRITERS: u32 = 3;
+const LIVES: u32 = 5;
 
-/// A served child process.
-pub struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    /// Starts `sandyq serve` and waits until it says where it listens.
-    pub fn start(dir: &Path) -> Self {
-        // A write past the limit on file sizes is to fail, as on a full disk, not to end the process.
-        let mut child = Command::new("sh")
-            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
-            .arg(env!("CARGO_BIN_EXE_sandyq"))
-            .args(["--json", "serve", "--config"])
-            .arg(dir.join("sandyq.toml"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().expect("serve ended before it served").unwrap();
-            let log: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if let Some(address) = log["fields"]["address"].as_str() {
-                break address.parse().unwrap();
-            }
-        };
-        // The pipe is read on, so that the child never waits to write a line.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
-    }
-
-    pub async fn channel(&self, dir: &Path, caller: &str) -> Channel {
-        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read("server-authority.pem")))
-            .identity(Identity::from_pem(read(&format!("{caller}.pem")), read(&format!("{caller}.key"))))
-            .domain_name("localhost");
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-/// A test that fails leaves no server behind.
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-    }
-}
-
-/// What clients were told.
+/// What clients were told in one round, and what they were not.
 #[derive(Default)]
-struct Acknowledged {
-    /// Request ids of values that were answered.
-    reads: Mutex<Vec<String>>,
-    /// Numbers of people with the token of their IIN.
-    people: Mutex<Vec<(u32, String)>>,
-    answers: AtomicU32,
-    answered: Notify,
+struct Told {
+    /// Request and entry of each value that was answered.
+    reads: Mutex<Vec<(String, String)>>,
+    answered: Mutex<Vec<(Sent, Answer)>>,
+    lost: Mutex<Vec<Sent>>,
+    answers: AtomicU64,
+    one_more: Notify,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_answered_is_durable() {
-    let seed: u64 = 20_261_122;
+impl Told {
+    fn count(&self) {
+        self.answers.fetch_add(1, Ordering::SeqCst);
+        self.one_more.notify_one();
+    }
+
+    /// Sends a call and notes what came of it; none where the answer was lost.
+    async fn send(&self, clients: &mut Clients, sent: Sent) -> Option<Answer> {
+        match clients.send(&sent).await {
+            Ok(answer) => {
+                self.answered.lock().unwrap().push((sent, answer.clone()));
+                self.count();
+                Some(answer)
+            }
+            Err(status) => {
+                assert!(is_lost(&status), "{status:?}");
+                self.lost.lock().unwrap().push(sent);
+                None
+            }
+        }
+    }
+}
+
+on_both!(
+    /// Five deaths, fifty in a full run.
+    what_was_answered_is_durable_and_what_was_lost_is_done_once
+);
+async fn what_was_answered_is_durable_and_what_was_lost_is_done_once(backend: Backend) {
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
-    initialised(&files).await;
+    let key = initialised_on(&backend, &files).await;
+    let mut auditor = Auditor::new(&files, dir.path(), key);
+    let mut server = Server::start(&files);
+    let (mut kept, mut lost) = (Vec::new(), 0);
+    for round in 0..rounds(5, 50) {
+        let mut choices = Choices::from_seed(SEED + u64::from(round));
+        let told = run_and_kill(server, &files, round, &mut choices).await;
+        // As the crash left it: nobody writes now.
+        let mirror = auditor.copy_mirror();
+        server = Server::start(&files);
+        server.write_connections(&files);
+        let log = auditor.export();
+        check_log(&told, &log, &auditor.verify_mirror(&mirror));
 
-    let acknowledged = Arc::new(Acknowledged::default());
-    for round in 0..ROUNDS {
-        // A small linear congruential step: the rounds differ, and a failing one can be named.
-        let kill_after =
-            u32::try_from((seed.wrapping_mul(6_364_136_223_846_793_005) >> (20 + round)) % 400).unwrap();
-        println!("seed {seed}, round {round}: killed after {kill_after} answers");
-        run_and_kill(&files, &acknowledged, u32::try_from(round).unwrap(), kill_after).await;
-        check(&files, &acknowledged).await;
+        let mut clients = Clients::connect(&server, &files).await;
+        let tokens = repeat(&told, &mut clients).await;
+        clients.read_back(&tokens).await;
+        let log = auditor.export();
+        for sent in &*told.lost.lock().unwrap() {
+            assert!(log.holds_once(sent, 1..=2));
+        }
+        for (sent, _) in &*told.answered.lock().unwrap() {
+            assert!(log.holds_once(sent, 1..=1));
+        }
+        kept.extend(tokens);
+        lost += told.lost.lock().unwrap().len();
     }
+    assert!(lost > 0, "the kills came in the middle of calls");
+    // What was acknowledged before the first death is there after the last.
+    let mut clients = Clients::connect(&server, &files).await;
+    clients.read_back(&kept).await;
+    server.kill();
 }
 
-async fn run_and_kill(files: &Path, acknowledged: &Arc<Acknowledged>, round: u32, kill_after: u32) {
-    let server = Server::start(files);
-    acknowledged.answers.store(0, Ordering::SeqCst);
-    let (backend, payments) =
-        (server.channel(files, "backend").await, server.channel(files, "payments").await);
-    let first = VaultServiceClient::new(backend.clone())
-        .tokenize(tokenize_request(100_000 + round))
-        .await
-        .unwrap()
-        .into_inner();
-    let token = first.tokens[2].token.clone();
+/// Readers of one token, writers of new people, and whole lives: stored, read once, withdrawn.
+async fn run_and_kill(server: Server, files: &Path, round: u32, choices: &mut Choices) -> Told {
+    let (kill_after, yields) = (choices.below(MOST_ANSWERS), choices.below(200));
+    let told = Arc::new(Told::default());
+    let clients = Clients::connect(&server, files).await;
+    let first = Sent::tokenize(round * 10_000 + 9_999);
+    let Some(Answer::Tokens(shared)) = told.send(&mut clients.clone(), first).await else {
+        panic!("nobody was killed yet")
+    };
     let mut tasks = JoinSet::new();
     for _ in 0..READERS {
-        let (channel, token, acknowledged) = (payments.clone(), token.clone(), Arc::clone(acknowledged));
-        tasks.spawn(async move {
-            let mut client = VaultServiceClient::new(channel);
-            loop {
-                let mut request = detokenize_request(&token, "payments");
-                request.request_id = request_id();
-                let id = request.request_id.clone();
-                if client.detokenize(request).await.is_err() {
-                    return;
-                }
-                acknowledged.reads.lock().unwrap().push(id);
-                acknowledged.answers.fetch_add(1, Ordering::SeqCst);
-                acknowledged.answered.notify_one();
-            }
-        });
+        let token = shared.tokens[2].token.clone();
+        tasks.spawn(read_on(Arc::clone(&told), clients.clone(), token));
     }
     for writer in 0..WRITERS {
-        let (channel, acknowledged) = (backend.clone(), Arc::clone(acknowledged));
-        tasks.spawn(async move {
-            let mut client = VaultServiceClient::new(channel);
-            let first = round * 10_000 + u32::try_from(writer).unwrap();
-            for number in (first..).step_by(WRITERS) {
-                let Ok(answer) = client.tokenize(tokenize_request(number)).await else { return };
-                let token = answer.into_inner().tokens[2].token.clone();
-                acknowledged.people.lock().unwrap().push((number, token));
-                acknowledged.answers.fetch_add(1, Ordering::SeqCst);
-                acknowledged.answered.notify_one();
-            }
-        });
+        tasks.spawn(write_on(Arc::clone(&told), clients.clone(), round * 10_000 + writer));
     }
-    while acknowledged.answers.load(Ordering::SeqCst) < kill_after {
-        acknowledged.answered.notified().await;
+    for life in 0..LIVES {
+        tasks.spawn(live_on(Arc::clone(&told), clients.clone(), round * 10_000 + 5_000 + life));
+    }
+    while told.answers.load(Ordering::SeqCst) < kill_after {
+        tokio::select! {
+            () = told.one_more.notified() => {}
+            ended = tasks.join_next() => panic!("a client ended before the kill: {ended:?}"),
+        }
+    }
+    // The answers of one commit arrive together: this moves the kill on into the next one.
+    for _ in 0..yields {
+        tokio::task::yield_now().await;
     }
     server.kill();
-    while tasks.join_next().await.is_some() {}
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    let told = Arc::into_inner(told).unwrap();
+    let (reads, changes) = (told.reads.lock().unwrap().len(), told.answered.lock().unwrap().len());
+    println!("round {round}: {reads} reads and {changes} changes acknowledged");
+    told
 }
 
-async fn check(files: &Path, acknowledged: &Acknowledged) {
-    let store = sqlite::open(&files.join("sandyq.db")).await.unwrap();
-    let platform = PlatformId::new(1);
-    let size = store.tree(platform).await.unwrap().head.counters.size;
-    let rows = store.entries(platform, 0, u32::try_from(size).unwrap()).await.unwrap();
-    assert_eq!(u64::try_from(rows.len()).unwrap(), size, "entries and head agree");
-    let permitted: HashSet<[u8; 16]> = rows
-        .iter()
-        .map(|row| Entry::decode(&row.entry).unwrap())
-        .filter(|entry| entry.verdict == "permit")
-        .filter_map(|entry| entry.request.map(|id| *id))
-        .collect();
-    store.close().await;
-    drop(store);
-    let reads = std::mem::take(&mut *acknowledged.reads.lock().unwrap());
-    for id in &reads {
-        let bytes = *uuid::Uuid::try_parse(id).unwrap().as_bytes();
-        assert!(permitted.contains(&bytes), "a value was answered without a durable entry: request {id}");
+async fn read_on(told: Arc<Told>, mut clients: Clients, token: String) {
+    loop {
+        let mut request = detokenize_request(&token, "payments");
+        request.request_id = request_id();
+        let id = request.request_id.clone();
+        match clients.payments.detokenize(request).await {
+            Ok(answer) => told.reads.lock().unwrap().push((id, answer.into_inner().audit_entry_id)),
+            Err(status) => return assert!(is_lost(&status), "{status:?}"),
+        }
+        told.count();
     }
+}
 
-    // Opening checks head, leaves and MACs; every acknowledged person must be readable.
-    let running = LocalInstallation::open(files).start(false).await.unwrap();
-    let server = crate::common::served::Served {
-        running,
-        dir: tempfile::tempdir().unwrap(),
-        backend: crate::common::backend::Backend::Sqlite,
-    };
-    let people = std::mem::take(&mut *acknowledged.people.lock().unwrap());
-    println!("{} reads and {} people acknowledged, all durable", reads.len(), people.len());
-    for (number, token) in people {
-        assert_eq!(server.read("payments", "payments", &token).await, Ok(iin(number)), "person {number}");
+async fn write_on(told: Arc<Told>, mut clients: Clients, first: u32) {
+    let step = usize::try_from(WRITERS).unwrap();
+    for person in (first..).step_by(step) {
+        if told.send(&mut clients, Sent::tokenize(person)).await.is_none() {
+            return;
+        }
     }
-    server.running.stop().await.unwrap();
+}
+
+async fn live_on(told: Arc<Told>, mut clients: Clients, first: u32) {
+    let step = usize::try_from(LIVES).unwrap();
+    for person in (first..).step_by(step) {
+        let Some(Answer::Tokens(stored)) = told.send(&mut clients, Sent::tokenize_once(person)).await else {
+            return;
+        };
+        let read = Sent::detokenize(person, &stored.tokens[2].token);
+        if told.send(&mut clients, read).await.is_none() {
+            return;
+        }
+        // Not the consent that the read stands on: a repeated read is decided anew.
+        let withdrawal = Sent::withdraw(person, &stored.consent_ids[1]);
+        if told.send(&mut clients, withdrawal).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// What was answered stands in the log, whole and once; what was lost stands there so, or not at all. What ends a
+/// permission was in the mirror before it was answered.
+fn check_log(told: &Told, log: &Log, mirror: &Log) {
+    for (request, entry) in &*told.reads.lock().unwrap() {
+        let id = bytes_of(request);
+        assert!(log.permits(&id, entry), "a value was answered without a durable entry: request {request}");
+    }
+    for (sent, _) in &*told.answered.lock().unwrap() {
+        assert!(log.holds_once(sent, 0..=0), "acknowledged, and not in the log: {sent:?}");
+        if sent.tightens() {
+            let mirrored = mirror.of_request(&sent.request_id());
+            assert!(!mirrored.is_empty(), "acknowledged, and not in the mirror: {sent:?}");
+        }
+    }
+    let lost = told.lost.lock().unwrap();
+    let done = lost.iter().filter(|sent| log.holds_once(sent, 0..=0)).count();
+    println!("of the {} that were lost, {done} were done", lost.len());
+}
+
+/// Sends what was lost twice, and what was acknowledged once more; answers the tokens that all this left.
+async fn repeat(told: &Told, clients: &mut Clients) -> Vec<calls::Token> {
+    let mut tokens = Vec::new();
+    let mut people = Vec::new();
+    let (lost, answered) = (told.lost.lock().unwrap().clone(), told.answered.lock().unwrap().clone());
+    for sent in &lost {
+        let answer = clients.send(sent).await.unwrap();
+        assert_eq!(clients.send(sent).await.unwrap(), answer, "{sent:?}");
+        tokens.extend(lasting(sent, &answer));
+        people.push(sent.person);
+    }
+    let mut tasks = JoinSet::new();
+    for (sent, answer) in answered {
+        tokens.extend(lasting(&sent, &answer));
+        people.push(sent.person);
+        let mut clients = clients.clone();
+        tasks.spawn(async move { assert_eq!(clients.send(&sent).await.unwrap(), answer, "{sent:?}") });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    people.sort_unstable();
+    people.dedup();
+    for person in people {
+        let mut clients = clients.clone();
+        tasks.spawn(async move { clients.is_stored_once(person).await });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    tokens
 }

@@ -1,6 +1,7 @@
 //! Synthetic people, a served installation, and an open vault without a server.
 
 pub mod backend;
+pub mod child;
 pub mod gate;
 pub mod people;
 pub mod random;

@@ -190,9 +190,19 @@ impl Served {
 
 /// An installation in `files` with its platform and callers, served by nobody.
 pub async fn initialised(files: &Path) -> LocalInstallation {
-    let local = LocalInstallation::create(files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    local.start(false).await.unwrap().stop().await.unwrap();
+    initialised_on(&Backend::Sqlite, files).await;
     LocalInstallation::open(files)
+}
+
+/// The same on either database; answers the audit key, as `init` printed it.
+pub async fn initialised_on(backend: &Backend, files: &Path) -> String {
+    let local = LocalInstallation::create(files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let config = std::fs::read_to_string(local.config_path()).unwrap();
+    std::fs::write(local.config_path(), backend.configure(&config)).unwrap();
+    let running = local.start(false).await.unwrap();
+    let key = running.verifier_key.clone();
+    running.stop().await.unwrap();
+    key
 }
 
 /// What a stored person got.

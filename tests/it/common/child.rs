@@ -1,0 +1,104 @@
+//! The vault as a process of its own, which can be killed.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use sandyq::cli::local::LocalInstallation;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+/// A served child process.
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+/// `sandyq serve` over the installation in `dir`.
+fn serve(dir: &Path) -> Command {
+    // A write past the limit on file sizes is to fail, as on a full disk, not to end the process.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_sandyq"))
+        .args(["--json", "serve", "--config"])
+        .arg(dir.join("sandyq.toml"));
+    command
+}
+
+/// Where a line of the log says that the server listens.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let log: serde_json::Value = serde_json::from_str(line).ok()?;
+    log["fields"]["address"].as_str()?.parse().ok()
+}
+
+impl Server {
+    /// Starts `sandyq serve` and waits until it says where it listens.
+    pub fn start(dir: &Path) -> Self {
+        let mut child = serve(dir).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line = lines.next().expect("serve ended before it served").unwrap();
+            if let Some(address) = address_in(&line) {
+                break address;
+            }
+        };
+        // The pipe is read on, so that the child never waits to write a line.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    /// The same at the most talkative level, with all that it says in a file.
+    pub async fn start_traced(dir: &Path, log: &Path) -> Self {
+        let file = File::create(log).unwrap();
+        let mut child = serve(dir)
+            .env("SANDYQ_LOG", "trace")
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        loop {
+            let text = fs::read_to_string(log).unwrap();
+            let serving = text.lines().filter(|line| line.contains("\"serving\"")).find_map(address_in);
+            if let Some(address) = serving {
+                return Self { child, address };
+            }
+            assert!(child.try_wait().unwrap().is_none(), "serve ended before it served");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub async fn channel(&self, dir: &Path, caller: &str) -> Channel {
+        let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read("server-authority.pem")))
+            .identity(Identity::from_pem(read(&format!("{caller}.pem")), read(&format!("{caller}.key"))))
+            .domain_name("localhost");
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
+        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+    }
+
+    /// Writes connection files for commands that call this server.
+    pub fn write_connections(&self, dir: &Path) {
+        LocalInstallation::open(dir).write_connections(self.address).unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// A test that fails leaves no server behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+    }
+}
