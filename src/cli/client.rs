@@ -11,6 +11,7 @@ use crate::{
     domain::{ids::RequestId, time::Clock},
     grpc::pb::{
         audit_service_client::AuditServiceClient, consent_service_client::ConsentServiceClient,
+        key_service_client::KeyServiceClient, operation_service_client::OperationServiceClient,
         platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
         subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
     },
@@ -66,6 +67,14 @@ pub(super) fn audit(channel: Channel) -> AuditServiceClient<Channel> {
 
 pub(super) fn platforms(channel: Channel) -> PlatformServiceClient<Channel> {
     PlatformServiceClient::new(channel)
+}
+
+pub(super) fn keys(channel: Channel) -> KeyServiceClient<Channel> {
+    KeyServiceClient::new(channel)
+}
+
+pub(super) fn operations(channel: Channel) -> OperationServiceClient<Channel> {
+    OperationServiceClient::new(channel)
 }
 
 pub(super) fn policies(channel: Channel) -> PolicyServiceClient<Channel> {

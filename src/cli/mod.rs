@@ -9,9 +9,11 @@ mod consent;
 mod demo;
 mod dev;
 mod init;
+mod keys;
 pub mod local;
 mod migrate;
 mod mirror;
+mod operation;
 mod output;
 pub mod pki;
 mod platform;
@@ -78,6 +80,12 @@ enum Command {
     /// Privacy policies, and why a decision is as it is.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Key versions and what they wrap; rotations while the vault serves.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Long work: watched, paused, resumed, cancelled.
+    #[command(subcommand)]
+    Operation(operation::Command),
     /// Print what a caller's certificate says: its URI, and what pins and block lists name it by.
     Certificate(certificate::Args),
     /// Print a fresh request id (`UUIDv7`), for a call made by hand.
@@ -131,6 +139,8 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(command, out).await,
         Command::Platform(command) => platform::run(command, out).await,
         Command::Policy(command) => policy::run(command, out).await,
+        Command::Keys(command) => keys::run(command, out).await,
+        Command::Operation(command) => operation::run(command, out).await,
         Command::Certificate(args) => certificate::run(&args, out),
         Command::RequestId => {
             let id = client::request_id()?;

@@ -67,6 +67,9 @@ pub enum OpenError {
     /// The tag does not match: wrong key, wrong place, or changed bytes.
     #[error("a sealed blob does not open at its place")]
     Forged,
+    /// The wrap names a key version that is disabled.
+    #[error("a key wrap names key version {0}, which is disabled")]
+    DisabledKeyVersion(u32),
     /// The wrap names a key version that is not loaded.
     #[error("a key wrap names key version {0}, which is not loaded")]
     UnknownKeyVersion(u32),

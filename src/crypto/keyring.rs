@@ -1,6 +1,6 @@
 //! The keys of one platform, unwrapped and in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     aead::{self, Key, OpenError, SealError},
@@ -43,8 +43,7 @@ pub fn key_version_place(platform: PlatformId, kind: KeyKind, version: u32) -> C
 /// Platform, index and row keys of one platform.
 pub struct Keyring {
     platform: PlatformId,
-    wrapping: BTreeMap<u32, Key>,
-    active: u32,
+    wrapping: WrappingKeys,
     /// Blind indexes.
     pub index: IndexKey,
     /// Row MACs.
@@ -54,22 +53,27 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A keyring of unwrapped keys. `active` is the platform key version that wraps new subject keys.
+    /// A keyring of unwrapped keys.
     ///
     /// # Errors
-    /// [`OpenError::UnknownKeyVersion`] where `active` is not among `wrapping`.
+    /// [`OpenError::UnknownKeyVersion`] where the active version is not among the keys that wrap.
     pub fn new(
         platform: PlatformId,
-        wrapping: BTreeMap<u32, Key>,
-        active: u32,
+        wrapping: WrappingKeys,
         index: IndexKey,
         row: RowKey,
         request: RowKey,
     ) -> Result<Self, OpenError> {
-        if !wrapping.contains_key(&active) {
-            return Err(OpenError::UnknownKeyVersion(active));
+        if !wrapping.keys.contains_key(&wrapping.active) {
+            return Err(OpenError::UnknownKeyVersion(wrapping.active));
         }
-        Ok(Self { platform, wrapping, active, index, row, request })
+        Ok(Self { platform, wrapping, index, row, request })
+    }
+
+    /// The version that wraps new subject keys.
+    #[must_use]
+    pub const fn active(&self) -> u32 {
+        self.wrapping.active
     }
 
     /// Wraps a subject key under the active platform key.
@@ -77,8 +81,31 @@ impl Keyring {
     /// # Errors
     /// [`WrapError`].
     pub fn wrap(&self, subject: SubjectId, key: &SubjectKey, rng: &dyn Rng) -> Result<Sealed, WrapError> {
-        let with = self.wrapping.get(&self.active).ok_or(OpenError::UnknownKeyVersion(self.active))?;
-        Ok(aead::wrap(with, self.active, &subject_key_place(self.platform, subject), key.key(), rng)?)
+        let active = self.active();
+        let with = self.wrapping.key(active)?;
+        Ok(aead::wrap(with, active, &subject_key_place(self.platform, subject), key.key(), rng)?)
+    }
+
+    /// Opens a subject key, and wraps it under the active version; none where it is already. What was wrapped is opened
+    /// again before it is handed out: it may replace the only other copy.
+    ///
+    /// # Errors
+    /// [`WrapError`].
+    pub fn rewrap(
+        &self,
+        subject: SubjectId,
+        wrapped: &Sealed,
+        rng: &dyn Rng,
+    ) -> Result<Option<Sealed>, WrapError> {
+        let key = self.unwrap(subject, wrapped)?;
+        if aead::wrap_version(wrapped)? == self.active() {
+            return Ok(None);
+        }
+        let again = self.wrap(subject, &key, rng)?;
+        let same = self.unwrap(subject, &again)?;
+        let equal =
+            subtle::ConstantTimeEq::ct_eq(same.key().expose().as_slice(), key.key().expose().as_slice());
+        if bool::from(equal) { Ok(Some(again)) } else { Err(OpenError::Forged.into()) }
     }
 
     /// Opens a subject key with the platform key version that its wrap names.
@@ -87,8 +114,31 @@ impl Keyring {
     /// [`OpenError`].
     pub fn unwrap(&self, subject: SubjectId, wrapped: &Sealed) -> Result<SubjectKey, OpenError> {
         let version = aead::wrap_version(wrapped)?;
-        let with = self.wrapping.get(&version).ok_or(OpenError::UnknownKeyVersion(version))?;
+        let with = self.wrapping.key(version)?;
         aead::unwrap(with, &subject_key_place(self.platform, subject), wrapped).map(SubjectKey::from_key)
+    }
+}
+
+/// Versions of the platform key.
+pub struct WrappingKeys {
+    /// Unwrapped, by version.
+    pub keys: BTreeMap<u32, Key>,
+    /// Versions that an officer put out of use.
+    pub disabled: BTreeSet<u32>,
+    /// The version that wraps new subject keys.
+    pub active: u32,
+}
+
+impl WrappingKeys {
+    fn key(&self, version: u32) -> Result<&Key, OpenError> {
+        let missing = || {
+            if self.disabled.contains(&version) {
+                OpenError::DisabledKeyVersion(version)
+            } else {
+                OpenError::UnknownKeyVersion(version)
+            }
+        };
+        self.keys.get(&version).ok_or_else(missing)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     code::coded,
-    ids::{CallerId, OperationId, PlatformId},
+    ids::{CallerId, OperationId, PlatformId, SubjectId},
     time::Timestamp,
 };
 
@@ -11,6 +11,10 @@ coded!(
     OperationKind, "operation kind" {
         /// Destroys the key, index and tokens of an erased subject after the cooling time.
         DestroySubject = "destroy_subject",
+        /// Makes a new platform key version the active one, and wraps every subject key under it.
+        RotatePlatformKey = "rotate_platform_key",
+        /// Destroys a key version that wraps nothing any more, after the delay.
+        DestroyKey = "destroy_key",
     }
 );
 
@@ -21,12 +25,28 @@ coded!(
         Waiting = "waiting",
         /// A replica works on it.
         Running = "running",
+        /// Somebody stopped it for a while.
+        Paused = "paused",
         /// Ended well.
         Done = "done",
         /// Called off before its time.
         Cancelled = "cancelled",
         /// Ended badly; somebody must look.
         Failed = "failed",
+    }
+);
+
+coded!(
+    /// How far a rotation is.
+    Phase, "phase of an operation" {
+        /// It has no phases.
+        None = "",
+        /// Waits until every process has the new version, which then becomes the active one.
+        Activate = "activate",
+        /// Wraps subject keys under it.
+        Rewrap = "rewrap",
+        /// Opens every subject key with it.
+        Verify = "verify",
     }
 );
 
@@ -43,6 +63,14 @@ pub struct Operation {
     pub object: [u8; 16],
     /// State.
     pub state: OperationState,
+    /// Phase.
+    pub phase: Phase,
+    /// The key version that it makes active, or destroys; 0 where it works on no key.
+    pub key_version: u32,
+    /// The last subject that this phase is done with, in the order of ids.
+    pub resume_after: Option<SubjectId>,
+    /// At most so many rows a second; 0 for as many as go.
+    pub rate: u32,
     /// When it was made.
     pub created_at: Timestamp,
     /// Not before.
@@ -57,6 +85,50 @@ pub struct Operation {
     pub done: u64,
     /// Steps in all, as far as known.
     pub total: u64,
+}
+
+impl Operation {
+    /// New work on an object, with so many steps.
+    #[must_use]
+    pub const fn new(
+        id: OperationId,
+        platform: PlatformId,
+        kind: OperationKind,
+        object: [u8; 16],
+        created_at: Timestamp,
+        total: u64,
+    ) -> Self {
+        Self {
+            id,
+            platform,
+            kind,
+            object,
+            state: OperationState::Waiting,
+            phase: Phase::None,
+            key_version: 0,
+            resume_after: None,
+            rate: 0,
+            created_at,
+            due_at: created_at,
+            ended_at: None,
+            fence: 0,
+            lease_until: None,
+            done: 0,
+            total,
+        }
+    }
+
+    /// Whether it has not ended.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.ended_at.is_none()
+    }
+
+    /// Ended now, in this state.
+    #[must_use]
+    pub const fn ended(self, state: OperationState, now: Timestamp) -> Self {
+        Self { state, ended_at: Some(now), lease_until: None, ..self }
+    }
 }
 
 coded!(

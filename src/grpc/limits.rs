@@ -2,9 +2,10 @@
 
 use std::{future::Future, time::Duration};
 
-use tonic::Status;
+use tonic::{Response, Status};
 
-use super::status::deadline_exceeded;
+use super::status::{deadline_exceeded, status};
+use crate::vault::error::VaultError;
 
 /// Longest time of a unary call in the vault, whatever the client's own deadline.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -20,4 +21,15 @@ pub(super) const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// Ends a call that takes longer than the vault allows. What was sent to the lane still runs to its end there.
 pub(super) async fn within_limit<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     tokio::time::timeout(CALL_LIMIT, call).await.unwrap_or_else(|_| Err(deadline_exceeded()))
+}
+
+/// Runs a call within the vault's own limit of time.
+pub(super) async fn answer<T, R>(
+    work: impl Future<Output = Result<T, VaultError>>,
+    response: impl FnOnce(T) -> R,
+) -> Result<Response<R>, Status> {
+    // Boxed: what a change carries is large, and these calls are rare.
+    let work = Box::pin(work);
+    let done = within_limit(async { work.await.map_err(|e| status(&e)) }).await?;
+    Ok(Response::new(response(done)))
 }

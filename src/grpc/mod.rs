@@ -6,6 +6,7 @@ pub mod block_list;
 pub mod consent_service;
 mod convert;
 mod gate;
+pub mod key_service;
 mod limits;
 mod log_convert;
 pub mod operation_service;

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 use super::{
     authn::{Call, RequestIdRule, authenticate},
     convert::Checker,
-    limits::within_limit,
+    limits::answer,
     pb::{self, platform_service_server},
     platform_convert::{
         budget, caller, caller_terms, limit, new_platform, new_recipient, page, person, place, platform,
@@ -225,17 +225,6 @@ fn role_of(person: &str, number: i32) -> Result<RoleOf, VaultError> {
     }
     let (person, role) = check.finish(person.zip(role))?;
     Ok(RoleOf { person, role })
-}
-
-/// Runs a call within the vault's own limit of time.
-async fn answer<T, R>(
-    work: impl Future<Output = Result<T, VaultError>>,
-    response: impl FnOnce(T) -> R,
-) -> Result<Response<R>, Status> {
-    // Boxed: what a change carries is large, and these calls are rare.
-    let work = Box::pin(work);
-    let done = within_limit(async { work.await.map_err(|e| status(&e)) }).await?;
-    Ok(Response::new(response(done)))
 }
 
 #[tonic::async_trait]

@@ -13,6 +13,7 @@ use super::{
     audit_service::AuditService,
     consent_service::ConsentService,
     gate::GateLayer,
+    key_service::KeyService,
     limits::{
         KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
         MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STREAMS_PER_CONNECTION,
@@ -20,9 +21,9 @@ use super::{
     operation_service::OperationService,
     pb::{
         DESCRIPTORS, audit_service_server::AuditServiceServer, consent_service_server::ConsentServiceServer,
-        operation_service_server::OperationServiceServer, platform_service_server::PlatformServiceServer,
-        policy_service_server::PolicyServiceServer, subject_service_server::SubjectServiceServer,
-        vault_service_server::VaultServiceServer,
+        key_service_server::KeyServiceServer, operation_service_server::OperationServiceServer,
+        platform_service_server::PlatformServiceServer, policy_service_server::PolicyServiceServer,
+        subject_service_server::SubjectServiceServer, vault_service_server::VaultServiceServer,
     },
     platform_service::PlatformService,
     policy_service::PolicyService,
@@ -149,6 +150,7 @@ services! {
     SubjectServiceServer of SubjectService;
     PolicyServiceServer of PolicyService;
     PlatformServiceServer of PlatformService;
+    KeyServiceServer of KeyService;
     OperationServiceServer of OperationService;
     AuditServiceServer of AuditService;
 }

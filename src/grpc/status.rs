@@ -170,6 +170,24 @@ pub const fn denial_row(denial: Denial) -> Row {
             reason,
             "the caller asked too often in vain, or erased too much, in this window",
         ),
+        Denial::OperationEnded => row(Code::FailedPrecondition, reason, "the operation has ended"),
+        Denial::OperationUncontrolled => {
+            row(Code::FailedPrecondition, reason, "the operation is ended by a call of its own")
+        }
+        Denial::KeyNotFound => row(Code::NotFound, reason, "no such key version"),
+        Denial::KeyActive => {
+            row(Code::FailedPrecondition, reason, "the version protects new data; rotate the key first")
+        }
+        Denial::KeyInUse => row(Code::FailedPrecondition, reason, "the version still wraps subject keys"),
+        Denial::KeyDisabled => {
+            row(Code::FailedPrecondition, reason, "the key version behind the value is disabled")
+        }
+        Denial::KeyStateUnsuitable => {
+            row(Code::FailedPrecondition, reason, "the version's state does not allow this")
+        }
+        Denial::RotationRunning => {
+            row(Code::FailedPrecondition, reason, "a rotation of this key is not done yet")
+        }
         Denial::DataDamaged => {
             row(Code::DataLoss, reason, "stored data fails its authentication; the operator has been told")
         }

@@ -171,6 +171,22 @@ coded!(
         OperationNotFound = "OPERATION_NOT_FOUND",
         /// The caller spent what it may in this window.
         BudgetExhausted = "BUDGET_EXHAUSTED",
+        /// The operation has ended.
+        OperationEnded = "OPERATION_ENDED",
+        /// The operation is ended by a call of its own, not by this one.
+        OperationUncontrolled = "OPERATION_UNCONTROLLED",
+        /// The platform has no such key version.
+        KeyNotFound = "KEY_NOT_FOUND",
+        /// The version protects new data; a rotation must end that first.
+        KeyActive = "KEY_ACTIVE",
+        /// The version still wraps something.
+        KeyInUse = "KEY_IN_USE",
+        /// The version that the subject's key is wrapped under is disabled.
+        KeyDisabled = "KEY_DISABLED",
+        /// The version is in a state from which this cannot be done.
+        KeyStateUnsuitable = "KEY_STATE_UNSUITABLE",
+        /// A rotation of this key is not done yet.
+        RotationRunning = "ROTATION_RUNNING",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }

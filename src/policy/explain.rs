@@ -126,6 +126,14 @@ impl Clauses {
             Denial::SubjectRestricted => self.add("Law 94-V, Article 1(3)", "blocking stops use"),
             Denial::SubjectErased => self.add("Law 94-V, Articles 1(6), 18", "destruction"),
             Denial::CallerDisabled
+            | Denial::OperationEnded
+            | Denial::OperationUncontrolled
+            | Denial::KeyNotFound
+            | Denial::KeyActive
+            | Denial::KeyInUse
+            | Denial::KeyDisabled
+            | Denial::KeyStateUnsuitable
+            | Denial::RotationRunning
             | Denial::PurposeNotDeclared
             | Denial::PurposeInert
             | Denial::CallerNotAllowed

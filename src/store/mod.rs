@@ -18,6 +18,7 @@ use crate::domain::{
     names::{FieldName, SpiffeId},
     operation::BudgetWindow,
     platform::Platform,
+    secret::Sealed,
     time::Timestamp,
     token::TokenHash,
 };
@@ -29,7 +30,7 @@ use rows::{
 };
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 3;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -197,12 +198,29 @@ pub enum Write {
     PutRecipient(RecipientRow, Option<Mac>),
     /// A limit, new or changed.
     PutLimit(BudgetLimitRow, Option<Mac>),
+    /// A new key version.
+    InsertKey(KeyVersionRow),
+    /// A key version's state; its key goes where it is destroyed.
+    UpdateKey(KeyVersionRow, Mac),
+    /// Subject keys under another wrap. A row that changed meanwhile keeps what it has.
+    Rewrap(Vec<Rewrapped>),
     /// New work.
     InsertOperation(OperationRow),
     /// Work that must be at this fence still.
     UpdateOperation(OperationRow, u32),
     /// A new platform; written from the vault's own log.
     CreatePlatform(Arc<NewPlatform>),
+}
+
+/// A subject key with its wrap before and now.
+#[derive(Debug)]
+pub struct Rewrapped {
+    /// Whose.
+    pub subject: SubjectId,
+    /// As it was read.
+    pub before: Sealed,
+    /// As it is now.
+    pub after: Sealed,
 }
 
 /// The three numbers that a commit swaps on.
@@ -260,7 +278,7 @@ pub struct StoredTree {
 pub struct StoredConfig {
     /// The epoch.
     pub config_epoch: u64,
-    /// Keys that are not destroyed.
+    /// Keys, destroyed ones too.
     pub keys: Vec<KeyVersionRow>,
     /// Policy versions, newest first, at most [`MAX_POLICIES`].
     pub policies: Vec<PolicyRow>,
@@ -317,6 +335,15 @@ pub enum GrantingTable {
 impl GrantingTable {
     /// Each of them.
     pub const ALL: [Self; 4] = [Self::Subjects, Self::Tokens, Self::Consents, Self::Events];
+}
+
+/// Which operations of a platform are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhichOperations {
+    /// Open ones whose time has come, the longest due first.
+    Due(Timestamp),
+    /// The newest first, after one that was made then.
+    Newest(Option<(Timestamp, OperationId)>),
 }
 
 /// A caller, by one of the two names that are its own in the whole installation.
@@ -413,11 +440,11 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<SecondHead>, StoreError>;
 
-    /// Up to `limit` operations: those that are due where `due` is given, else the newest.
+    /// Up to `limit` operations.
     async fn operations(
         &self,
         platform: PlatformId,
-        due: Option<Timestamp>,
+        which: WhichOperations,
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError>;
 
@@ -436,6 +463,20 @@ pub trait Store: Send + Sync {
         after: [u8; 16],
         limit: u32,
     ) -> Result<Vec<RowMark>, StoreError>;
+
+    /// Up to `limit` subject keys as wrapped, of subjects after an id, in the order of ids.
+    async fn wrapped_keys(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError>;
+
+    /// How many subject keys each header of a wrap has: the header names the version that wraps.
+    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError>;
+
+    /// Processes that live, as they were last heard of.
+    async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError>;
 
     /// Records that this process lives, and answers all that do.
     async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError>;

@@ -100,10 +100,32 @@ coded!(
         SetBudget = "PlatformService/SetBudget",
         /// Limits, and what is spent.
         ListBudgets = "PlatformService/ListBudgets",
+        /// Key versions.
+        ListKeys = "KeyService/ListKeys",
+        /// What key versions wrap.
+        ListKeyUsage = "KeyService/ListKeyUsage",
+        /// Begins a rotation.
+        RotateKey = "KeyService/RotateKey",
+        /// Puts a key version out of use.
+        DisableKey = "KeyService/DisableKey",
+        /// Puts it into use again.
+        EnableKey = "KeyService/EnableKey",
+        /// Schedules a key version's destruction.
+        ScheduleKeyDestruction = "KeyService/ScheduleKeyDestruction",
+        /// Calls it off.
+        CancelKeyDestruction = "KeyService/CancelKeyDestruction",
         /// An operation.
         GetOperation = "OperationService/GetOperation",
         /// Operations.
         ListOperations = "OperationService/ListOperations",
+        /// An operation, again and again until it ends.
+        WatchOperation = "OperationService/WatchOperation",
+        /// Stops an operation for a while.
+        PauseOperation = "OperationService/PauseOperation",
+        /// Lets it go on.
+        ResumeOperation = "OperationService/ResumeOperation",
+        /// Ends it before it is done.
+        CancelOperation = "OperationService/CancelOperation",
         /// Entries of the log.
         ListEntries = "AuditService/ListEntries",
         /// The newest signed head.
@@ -167,7 +189,18 @@ impl Call {
             | Self::ListPersons
             | Self::ListRecipients
             | Self::ListBudgets => &[PlatformAdmin, SecurityOfficer, DataProtection, Auditor],
-            Self::GetOperation | Self::ListOperations => &[SecurityOfficer, DataProtection, Auditor],
+            Self::ListKeys | Self::ListKeyUsage => &[SecurityOfficer, Auditor],
+            Self::RotateKey
+            | Self::DisableKey
+            | Self::EnableKey
+            | Self::ScheduleKeyDestruction
+            | Self::CancelKeyDestruction
+            | Self::PauseOperation
+            | Self::ResumeOperation
+            | Self::CancelOperation => &[SecurityOfficer],
+            Self::GetOperation | Self::ListOperations | Self::WatchOperation => {
+                &[SecurityOfficer, DataProtection, Auditor]
+            }
             Self::ListEntries
             | Self::GetHead
             | Self::GetInclusionProof
@@ -220,7 +253,7 @@ impl Call {
                 Some("public by nature: signatures and hashes, asked for every second by witnesses")
             }
             Self::GetInclusionProof | Self::GetConsistencyProof => Some("hashes and signatures only"),
-            Self::ListPlatforms | Self::GetOperation | Self::ListOperations => {
+            Self::ListPlatforms | Self::GetOperation | Self::ListOperations | Self::WatchOperation => {
                 Some("names, dates and counts of the installation; no data of anybody")
             }
             _ => None,

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{Shared, access::Call, context::Context, error::VaultError, replay::Asked};
 use crate::{
     audit::entry::{Entry, Verdict},
-    crypto::{envelope::SubjectKey, keyring::Keyring},
+    crypto::{aead::OpenError, envelope::SubjectKey, keyring::Keyring},
     domain::{
         caller::{Caller, KeyPin},
         consent::{Consent, SubjectState},
@@ -396,7 +396,18 @@ impl Scene<'_> {
             let destroyed = row.state == SubjectState::Erased;
             return Err(if destroyed { Denial::SubjectErased } else { self.damaged("subjects", &Missing) });
         };
-        self.keys().unwrap(row.id, wrapped).map_err(|e| self.damaged("subjects", &e))
+        self.keys().unwrap(row.id, wrapped).map_err(|e| match e {
+            OpenError::DisabledKeyVersion(_) => Denial::KeyDisabled,
+            OpenError::Malformed | OpenError::Forged | OpenError::UnknownKeyVersion(_) => {
+                self.damaged("subjects", &e)
+            }
+        })
+    }
+
+    /// Whether time is so far past the log's last entry that it may have jumped: what destroys waits then.
+    #[must_use]
+    pub const fn time_jumped(&self) -> bool {
+        self.now.as_micros() - self.snapshot.head.updated_at.as_micros() > JUMP_MICROS
     }
 
     /// Reports damage to the operator, who must act on it, and says what the caller is told.
@@ -418,6 +429,10 @@ impl Scene<'_> {
         verified.map_err(|e| self.damaged(table, &e))
     }
 }
+
+/// Destruction waits where the log's last entry is older than this. Any logged call of somebody who sees that the time is
+/// right lets it go on.
+const JUMP_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// A part of a row that must be there.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! Policy, callers and keys of one platform, as of one `config_epoch`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -11,7 +11,7 @@ use crate::{
         aead::{Key, OpenError},
         audit_key::AuditKey,
         digest::{IndexKey, RowKey, sha256},
-        keyring::{KeyKind, Keyring, key_version_place},
+        keyring::{KeyKind, Keyring, WrappingKeys, key_version_place},
         kms::{Kms, KmsError},
     },
     domain::{
@@ -96,8 +96,10 @@ pub struct Context {
     policies: Vec<AppliedPolicy>,
     /// Its keys.
     pub keys: Arc<Keyring>,
-    /// Versions that `keys` was made of; a reload asks the KMS only when they changed.
-    key_versions: Vec<(String, u32, KeyState)>,
+    /// What `keys` was made of; a reload asks the KMS only when it changed.
+    key_rows: Vec<KeyVersionRow>,
+    /// Whether `keys` has every version that may be needed soon.
+    has_all_keys: bool,
     callers: HashMap<SpiffeId, (CallerRow, Arc<Caller>)>,
     recipients: Vec<RecipientRow>,
     limits: Vec<BudgetLimitRow>,
@@ -122,10 +124,12 @@ impl Context {
         previous: Option<&Self>,
     ) -> Result<Self, LoadError> {
         let stored = store.config(platform).await?;
-        let key_versions: Vec<_> = stored.keys.iter().map(|k| (k.kind.clone(), k.version, k.state)).collect();
-        let keys = match previous {
-            Some(previous) if previous.key_versions == key_versions => Arc::clone(&previous.keys),
-            _ => Arc::new(open_keys(kms, platform, &stored).await?),
+        let same = |previous: &&Self| previous.has_all_keys && same_keys(&previous.key_rows, &stored.keys);
+        let (keys, has_all_keys) = if let Some(previous) = previous.filter(same) {
+            (Arc::clone(&previous.keys), true)
+        } else {
+            let (keys, all) = open_keys(kms, platform, &stored).await?;
+            (Arc::new(keys), all)
         };
         for key in &stored.keys {
             verify(&keys.row, &key.image(), &key.mac, "key_versions")?;
@@ -169,13 +173,39 @@ impl Context {
             platform,
             policies,
             keys,
-            key_versions,
+            key_rows: stored.keys,
+            has_all_keys,
             callers,
             recipients: stored.recipients,
             limits: stored.limits,
             persons,
             grants: stored.grants,
         })
+    }
+
+    /// Key versions, destroyed ones too, by kind and version.
+    #[must_use]
+    pub fn key_rows(&self) -> &[KeyVersionRow] {
+        &self.key_rows
+    }
+
+    /// A key version.
+    #[must_use]
+    pub fn key(&self, kind: KeyKind, version: u32) -> Option<&KeyVersionRow> {
+        self.key_rows.iter().find(|row| row.kind == kind.as_str() && row.version == version)
+    }
+
+    /// The number that the next version of a key has. Numbers are never used twice.
+    #[must_use]
+    pub fn next_version(&self, kind: KeyKind) -> u32 {
+        let versions = self.key_rows.iter().filter(|row| row.kind == kind.as_str()).map(|row| row.version);
+        versions.max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// Whether every version is loaded that is in use, or will be.
+    #[must_use]
+    pub const fn has_all_keys(&self) -> bool {
+        self.has_all_keys
     }
 
     /// The policy that governs at an instant: the newest whose time has come. None for the vault's own platform, or
@@ -281,7 +311,19 @@ pub(crate) async fn audit_key(
     AuditKey::from_seed(installation, &seed).map_err(|_| LoadError::AuditKey)
 }
 
-async fn open_keys(kms: &dyn Kms, platform: PlatformId, stored: &StoredConfig) -> Result<Keyring, LoadError> {
+/// Whether two lists are of the same versions in the same states.
+fn same_keys(some: &[KeyVersionRow], others: &[KeyVersionRow]) -> bool {
+    let of = |row: &KeyVersionRow| (row.kind.clone(), row.version, row.state);
+    some.iter().map(of).eq(others.iter().map(of))
+}
+
+/// The keyring, and whether it has every version. One that is pending may be missing: nothing needs it yet, and a KMS that
+/// does not answer must not stop a process that serves.
+async fn open_keys(
+    kms: &dyn Kms,
+    platform: PlatformId,
+    stored: &StoredConfig,
+) -> Result<(Keyring, bool), LoadError> {
     let missing = |kind: KeyKind| LoadError::KeyMissing { platform: platform.get(), kind: kind.as_str() };
     let row = active(&stored.keys, KeyKind::Row).ok_or(missing(KeyKind::Row))?;
     let row_key = RowKey::new(&unwrap(kms, platform, KeyKind::Row, row).await?);
@@ -290,11 +332,35 @@ async fn open_keys(kms: &dyn Kms, platform: PlatformId, stored: &StoredConfig) -
     let index = active(&stored.keys, KeyKind::Index).ok_or(missing(KeyKind::Index))?;
     let index_key = IndexKey::new(index.version, &unwrap(kms, platform, KeyKind::Index, index).await?);
     let active = active(&stored.keys, KeyKind::Platform).ok_or(missing(KeyKind::Platform))?.version;
-    let mut wrapping = BTreeMap::new();
+    let mut wrapping = WrappingKeys { keys: BTreeMap::new(), disabled: BTreeSet::new(), active };
+    let mut complete = true;
     for row in stored.keys.iter().filter(|k| k.kind == KeyKind::Platform.as_str()) {
-        wrapping.insert(row.version, unwrap(kms, platform, KeyKind::Platform, row).await?);
+        match row.state {
+            KeyState::Destroyed => {}
+            KeyState::Disabled | KeyState::DestructionScheduled => {
+                wrapping.disabled.insert(row.version);
+            }
+            KeyState::Active | KeyState::Retiring => {
+                wrapping.keys.insert(row.version, unwrap(kms, platform, KeyKind::Platform, row).await?);
+            }
+            KeyState::Pending => match unwrap(kms, platform, KeyKind::Platform, row).await {
+                Ok(key) => {
+                    wrapping.keys.insert(row.version, key);
+                }
+                Err(error) => {
+                    let error: &(dyn std::error::Error + 'static) = &error;
+                    tracing::error!(
+                        platform = platform.get(),
+                        version = row.version,
+                        error,
+                        "a new key version cannot be loaded"
+                    );
+                    complete = false;
+                }
+            },
+        }
     }
-    Ok(Keyring::new(platform, wrapping, active, index_key, row_key, request_key)?)
+    Ok((Keyring::new(platform, wrapping, index_key, row_key, request_key)?, complete))
 }
 
 fn active(keys: &[KeyVersionRow], kind: KeyKind) -> Option<&KeyVersionRow> {

@@ -137,22 +137,10 @@ impl Deed for Erase {
         for record in scene.records_of(row.id)? {
             hand.plan.writes.push(Write::EndClaims(record.address.record));
         }
-        hand.plan.writes.push(Write::InsertOperation(OperationRow {
-            operation: Operation {
-                id: operation,
-                platform: scene.context.platform,
-                kind: OperationKind::DestroySubject,
-                object: *row.id.as_bytes(),
-                state: OperationState::Waiting,
-                created_at: scene.now,
-                due_at: erasure.destroy_at,
-                ended_at: None,
-                fence: 0,
-                lease_until: None,
-                done: 0,
-                total: 1,
-            },
-        }));
+        let kind = OperationKind::DestroySubject;
+        let work = Operation::new(operation, scene.context.platform, kind, *row.id.as_bytes(), scene.now, 1);
+        let work = Operation { due_at: erasure.destroy_at, ..work };
+        hand.plan.writes.push(Write::InsertOperation(OperationRow { operation: work }));
         hand.plan.writes.push(Write::UpdateSubject(next, row.mac));
         let outcome = ItemOutcome {
             ids: vec![(*operation.as_bytes()).into()],
@@ -217,13 +205,8 @@ impl Deed for Cancel {
         }
         if let Some(found) = scene.snapshot.operations_on.get(row.id.as_bytes()) {
             let fence = found.operation.fence;
-            let operation = Operation {
-                state: OperationState::Cancelled,
-                ended_at: Some(scene.now),
-                lease_until: None,
-                fence: fence.saturating_add(1),
-                ..found.operation.clone()
-            };
+            let operation = Operation { fence: fence.saturating_add(1), ..found.operation.clone() }
+                .ended(OperationState::Cancelled, scene.now);
             hand.plan.writes.push(Write::UpdateOperation(OperationRow { operation }, fence));
         }
         hand.plan.writes.push(Write::UpdateSubject(next, row.mac));

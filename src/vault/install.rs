@@ -110,6 +110,7 @@ pub(super) async fn new_platform(
             state: KeyState::Active,
             wrapped: Some(kms.wrap(&key_version_place(id, kind, 1), &key, rng).await?),
             created_at: now,
+            destroy_at: None,
             mac: [0; 32],
         };
         row.mac = row_key.mac(&row.image());

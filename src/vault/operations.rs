@@ -10,6 +10,8 @@ use super::{
     context::Context,
     deed::{Deed, Deeded, Hand},
     error::VaultError,
+    keys::Rotating,
+    page::{Page, PageAsk},
     replay::ItemOutcome,
     tokenize::unavailable,
 };
@@ -23,26 +25,23 @@ use crate::{
         time::Timestamp,
     },
     store::{
-        ReadKeys, Write,
+        ReadKeys, WhichOperations, Write,
         rows::{SubjectRow, work::OperationRow},
     },
 };
 
-/// Operations on one page.
-pub const MAX_PAGE: usize = 100;
 /// How long a worker may be silent before another takes its operation.
-const LEASE: Duration = Duration::from_mins(1);
+pub(super) const LEASE: Duration = Duration::from_mins(1);
 /// Operations that one look takes on.
 const AT_ONCE: u32 = 64;
-/// Destruction waits where the log's last entry is older than this: time may have jumped. Any logged call of somebody
-/// who sees that the time is right lets it go on.
-const JUMP_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 const DESTROY: &str = "Operation/DestroySubject";
 
 /// What a worker did in one look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Worked {
+    /// Rotations that somebody must work on: they take long, so they are not done in passing.
+    pub rotations: Vec<Operation>,
     /// Operations that ended.
     pub done: usize,
     /// Operations that somebody else has, or that wait for an officer.
@@ -61,6 +60,7 @@ impl Vault {
                 Ok(more) => {
                     worked.done += more.done;
                     worked.left += more.left;
+                    worked.rotations.extend(more.rotations);
                 }
                 Err(error) => outcome = Err(error),
             }
@@ -70,7 +70,8 @@ impl Vault {
 
     async fn work_on(&self, platform: PlatformId) -> Result<Worked, VaultError> {
         let now = self.shared.clock.now();
-        let due = self.shared.store.operations(platform, Some(now), AT_ONCE).await.map_err(unavailable)?;
+        let which = WhichOperations::Due(now);
+        let due = self.shared.store.operations(platform, which, AT_ONCE).await.map_err(unavailable)?;
         let mut worked = Worked::default();
         for OperationRow { operation } in due {
             let done = match operation.kind {
@@ -78,6 +79,11 @@ impl Vault {
                     Some(taken) => self.step(platform, taken, Step::Destroy).await?.is_some(),
                     None => false,
                 },
+                OperationKind::DestroyKey => self.destroy_key(&operation).await?,
+                OperationKind::RotatePlatformKey => {
+                    worked.rotations.push(operation);
+                    continue;
+                }
             };
             worked.done += usize::from(done);
             worked.left += usize::from(!done);
@@ -106,7 +112,7 @@ impl Vault {
         waiting.answer().await
     }
 
-    /// The newest operations of a platform.
+    /// Operations by platform, the newest first.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -115,13 +121,29 @@ impl Vault {
         caller: &Caller,
         asker: Asker,
         platform: &str,
-        limit: usize,
-    ) -> Result<Vec<Operation>, VaultError> {
-        let platform = self.target(caller, &asker, Call::ListOperations, platform).await?;
-        self.run(platform, caller, asker, MayList).await?;
-        let limit = u32::try_from(limit.min(MAX_PAGE)).map_err(unavailable)?;
-        let rows = self.shared.store.operations(platform, None, limit).await;
-        Ok(rows.map_err(unavailable)?.into_iter().map(|row| row.operation).collect())
+        ask: PageAsk,
+    ) -> Result<Page<Operation>, VaultError> {
+        let (mut rows, mut last) = (Vec::new(), None);
+        for (name, id) in self.in_view(caller, &asker, Call::ListOperations, platform).await? {
+            let after = match &ask.after {
+                Some((before, _)) if name.as_str() < before.as_str() => continue,
+                Some((at, key)) if name.as_str() == at => Some(place_of(key)?),
+                Some(_) | None => None,
+            };
+            self.run(id, caller, asker.clone(), MayList).await?;
+            // One more than the page takes, to know whether there are more.
+            let limit = u32::try_from(ask.size + 1 - rows.len()).map_err(unavailable)?;
+            let found = self.shared.store.operations(id, WhichOperations::Newest(after), limit).await;
+            for OperationRow { operation } in found.map_err(unavailable)? {
+                if rows.len() == ask.size {
+                    return Ok(Page { rows, next: last });
+                }
+                let key = format!("{}.{}", operation.created_at.as_micros(), operation.id);
+                last = Some((name.to_string(), key));
+                rows.push(operation);
+            }
+        }
+        Ok(Page { rows, next: None })
     }
 
     /// An operation by its id, on any platform that the caller may see.
@@ -151,6 +173,15 @@ impl Vault {
         // One that may not be seen and one that never was look the same.
         Ok(None)
     }
+}
+
+/// An operation's place in a list: when it was made, and its id.
+fn place_of(key: &str) -> Result<(Timestamp, OperationId), VaultError> {
+    let parse = || {
+        let (made, id) = key.split_once('.')?;
+        Some((Timestamp::from_micros(made.parse().ok()?), id.parse().ok()?))
+    };
+    parse().ok_or(VaultError::invalid("page_token", "not a page of this list"))
 }
 
 /// Whether the caller may see operations. Names, dates and counts leave no entry.
@@ -231,8 +262,7 @@ impl StepAct {
         if current.due_at > scene.now || leased {
             return Ok(Flow::Ready);
         }
-        let gap = scene.now.as_micros() - scene.snapshot.head.updated_at.as_micros();
-        if gap > JUMP_MICROS {
+        if scene.time_jumped() {
             tracing::error!(
                 platform = scene.context.platform.get(),
                 operation = %current.id,
@@ -264,13 +294,7 @@ impl StepAct {
         }
         let id = SubjectId::from_bytes(self.operation.object);
         let subject = scene.subject(id)?;
-        let ended = |state, done| Operation {
-            state,
-            ended_at: Some(scene.now),
-            lease_until: None,
-            done,
-            ..current.clone()
-        };
+        let ended = |state, done| Operation { done, ..current.clone() }.ended(state, scene.now);
         let due = subject.state == SubjectState::Erased
             && subject.destroy_at.is_some_and(|at: Timestamp| at <= scene.now);
         if !due || subject.wrapped_key.is_none() {
@@ -313,13 +337,16 @@ impl StepAct {
 pub async fn work_forever(vault: Arc<Vault>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut rotating = Rotating::default();
     loop {
         ticks.tick().await;
         match vault.work().await {
-            Ok(worked) if worked.done > 0 => {
-                tracing::info!(done = worked.done, left = worked.left, "operations ended");
+            Ok(worked) => {
+                if worked.done > 0 {
+                    tracing::info!(done = worked.done, left = worked.left, "operations ended");
+                }
+                rotating.begin(&vault, worked.rotations);
             }
-            Ok(_) => {}
             Err(error) => tracing::warn!(%error, "operations could not be worked on"),
         }
     }

@@ -38,6 +38,11 @@ pub(super) struct Slice {
 }
 
 impl Slice {
+    /// All of them.
+    pub(super) const fn whole() -> Self {
+        Self { after: None, limit: usize::MAX }
+    }
+
     /// The rows of this part, in the order of their keys.
     pub(super) fn of<T>(&self, rows: impl Iterator<Item = (String, T)>) -> Vec<(String, T)> {
         let mut rows: Vec<_> =

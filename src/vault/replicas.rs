@@ -44,14 +44,29 @@ impl Vault {
         if off > SUSPECT_MICROS {
             tracing::warn!(off_seconds = off / 1_000_000, "this machine's clock differs from the database's");
         }
+        let now = Timestamp::from_micros(database);
         let replica = ReplicaRow {
             name: name.to_string(),
             started_at,
-            heartbeat_at: Timestamp::from_micros(database),
+            heartbeat_at: now,
             schema: SCHEMA_VERSION,
+            keys_loaded_at: if self.load_keys().await { now } else { Timestamp::from_micros(0) },
         };
         let alive = shared.store.heartbeat(&replica).await.map_err(unavailable)?;
         let others = alive.into_iter().filter(|other| other.name != name.as_str());
         Ok(others.filter_map(|other| other.name.parse().ok()).collect())
+    }
+
+    /// Looks for key versions that other processes made. Answers whether all that there are now are loaded.
+    async fn load_keys(&self) -> bool {
+        let mut all = self.find_platforms().await.is_ok();
+        for (id, _) in self.platforms() {
+            let refreshed = match self.platform(id) {
+                Ok(served) => served.lane.refresh().await.is_ok(),
+                Err(_) => false,
+            };
+            all &= refreshed && self.context(id).is_ok_and(|context| context.has_all_keys());
+        }
+        all
     }
 }

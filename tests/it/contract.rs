@@ -77,6 +77,7 @@ fn every_change_names_its_request() {
         "Explain",
         "Export",
         "Reconcile",
+        "Watch",
     ];
     let pool = pool();
     let mut changes = 0;

@@ -22,6 +22,7 @@ mod consents;
 mod contract;
 mod disk_full;
 mod interleavings;
+mod keys;
 mod kill;
 mod leaks;
 mod log_questions;

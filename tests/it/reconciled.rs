@@ -30,7 +30,7 @@ async fn create(backend: &Backend, dir: &Path) -> OpenVault {
     open
 }
 
-async fn reconcile(open: &OpenVault, platform: &str) -> Reconciled {
+pub async fn reconcile(open: &OpenVault, platform: &str) -> Reconciled {
     let caller = open.vault.caller(&auditor()).unwrap();
     let asker = Asker { spiffe_id: auditor(), key: [0; 32], request: None };
     let mut steps = open.vault.reconcile_log(&caller, asker, platform).await.unwrap();
@@ -46,7 +46,7 @@ async fn reconcile(open: &OpenVault, platform: &str) -> Reconciled {
     result.expect("a result comes last")
 }
 
-fn found(result: &Reconciled) -> Vec<(&'static str, Problem)> {
+pub fn found(result: &Reconciled) -> Vec<(&'static str, Problem)> {
     result.findings.iter().map(|finding| (finding.table, finding.problem)).collect()
 }
 

@@ -227,18 +227,24 @@ pub struct KeyVersionRow {
     pub wrapped: Option<Sealed>,
     /// Created.
     pub created_at: Timestamp,
+    /// When it is destroyed, where that is scheduled.
+    pub destroy_at: Option<Timestamp>,
     /// MAC of [`Self::image`].
     pub mac: Mac,
 }
 
 impl KeyVersionRow {
-    /// What the MAC covers.
+    /// What the MAC covers. The wrap is bound to its place by itself.
     #[must_use]
     pub fn image(&self) -> Canonical {
-        platform_row("key_versions", self.platform)
+        let image = platform_row("key_versions", self.platform)
             .text(&self.kind)
             .int(i64::from(self.version))
             .text(self.state.as_str())
-            .int(self.created_at.as_micros())
+            .int(self.created_at.as_micros());
+        match self.destroy_at {
+            None => image,
+            Some(at) => image.int(at.as_micros()),
+        }
     }
 }

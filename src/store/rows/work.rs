@@ -70,4 +70,6 @@ pub struct ReplicaRow {
     pub heartbeat_at: Timestamp,
     /// The schema version that it writes.
     pub schema: i64,
+    /// Since when it is known to have every key version that there was.
+    pub keys_loaded_at: Timestamp,
 }

@@ -2,10 +2,13 @@
 
 use super::{
     Engine, Purpose, SqlStore, database,
-    statement::{Statement, Touches},
+    statement::{Statement, Touches, json_blobs},
     writes::{insert_key, insert_tile, statements},
 };
-use crate::store::{Commit, CommitOutcome, NewPlatform, StoreError, Write, rows::log::EntryRow};
+use crate::{
+    domain::ids::PlatformId,
+    store::{Commit, CommitOutcome, NewPlatform, Rewrapped, StoreError, Write, rows::log::EntryRow},
+};
 
 /// A statement failed: either a row did not meet what its write stated, or the database failed.
 enum Failed {
@@ -54,6 +57,20 @@ fn swap_head<'a>(sql: &'static str, commit: &'a Commit) -> Statement<'a> {
                 .collect(),
         )
 }
+
+/// `$1` platform, `$2` a list of subject, wrap before, wrap now.
+fn rewrap(sql: &'static str, platform: PlatformId, rows: &[Rewrapped]) -> Statement<'static> {
+    let rows = rows.iter().map(|row| {
+        let parts = [row.subject.as_bytes().as_slice(), row.before.as_bytes(), row.after.as_bytes()];
+        json_blobs(&parts)
+    });
+    let list = format!("[{}]", rows.collect::<Vec<_>>().join(","));
+    Statement::any(sql).int(platform.get()).own_text(list)
+}
+
+/// The statement of [`rewrap`], for every dialect.
+pub(super) const REWRAP: &str = "/* commit::rewrap */ UPDATE subjects SET wrapped_key = {hex:2} FROM {2} \
+     WHERE platform_id = $1 AND subject_id = {hex:0} AND wrapped_key = {hex:1}";
 
 fn split(rows: &[EntryRow]) -> (Vec<&[u8]>, Vec<&[u8]>) {
     rows.iter().map(|row| (row.entry.as_slice(), row.leaf_hash.as_slice())).unzip()
@@ -119,6 +136,9 @@ impl<E: Engine> SqlStore<E> {
             }
             if let Write::CreatePlatform(new) = write {
                 self.insert_platform(tx, new).await?;
+            }
+            if let Write::Rewrap(rows) = write {
+                self.run(tx, rewrap(self.rewrap, platform, rows)).await?;
             }
         }
         Ok(())

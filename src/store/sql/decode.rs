@@ -25,7 +25,7 @@ use crate::{
                 BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow,
             },
             log::HeadRow,
-            work::{BudgetRow, OperationRow, RequestRow},
+            work::{BudgetRow, OperationRow, ReplicaRow, RequestRow},
         },
     },
 };
@@ -166,7 +166,7 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         self.optional_bytes(column)?.ok_or(self.damaged(column))
     }
 
-    fn sealed(&mut self, column: &'static str) -> Result<Sealed, Damage> {
+    pub(super) fn sealed(&mut self, column: &'static str) -> Result<Sealed, Damage> {
         Ok(Sealed::from_bytes(self.bytes(column)?.to_vec()))
     }
 
@@ -456,13 +456,63 @@ impl<'r, R: SqlRow> Columns<'r, R> {
             state: self.parse("state")?,
             wrapped: self.optional_sealed("wrapped")?,
             created_at: self.time("created_at")?,
+            destroy_at: self.optional_time("destroy_at")?,
             mac: self.array("mac")?,
         })
     }
 
-    /// `platform_id, operation_id, kind, object_id, state, created_at, due_at, ended_at, fence, lease_until, done,
-    /// total`
+    /// `platform_id, operation_id, kind, object_id, state, phase, key_version, resume_after, rate, created_at, due_at,
+    /// ended_at, fence, lease_until, done, total`
     pub(super) fn operation(&mut self) -> Result<OperationRow, Damage> {
+        let platform = PlatformId::new(self.number("platform_id")?);
+        let id = OperationId::from_bytes(self.array("operation_id")?);
+        let kind = self.parse("kind")?;
+        let object = self.array("object_id")?;
+        let state = self.parse("state")?;
+        let (phase, key_version) = (self.parse("phase")?, self.number("key_version")?);
+        let resume_after = match self.bytes("resume_after")? {
+            [] => None,
+            id => Some(SubjectId::from_bytes(
+                id.try_into().map_err(|_| Damage { table: "operations", column: "resume_after" })?,
+            )),
+        };
+        let rate = self.number("rate")?;
+        let (created_at, due_at) = (self.time("created_at")?, self.time("due_at")?);
+        let ended_at = self.optional_time("ended_at")?;
+        let fence = self.number("fence")?;
+        let lease_until = self.optional_time("lease_until")?;
+        let (done, total) = (self.number("done")?, self.number("total")?);
+        let operation = Operation::new(id, platform, kind, object, created_at, total);
+        let operation = Operation {
+            state,
+            phase,
+            key_version,
+            resume_after,
+            rate,
+            due_at,
+            ended_at,
+            fence,
+            lease_until,
+            done,
+            ..operation
+        };
+        Ok(OperationRow { operation })
+    }
+
+    /// `name, started_at, heartbeat_at, schema, keys_loaded_at`
+    pub(super) fn replica(&mut self) -> Result<ReplicaRow, Damage> {
+        Ok(ReplicaRow {
+            name: self.text("name")?.to_owned(),
+            started_at: self.time("started_at")?,
+            heartbeat_at: self.time("heartbeat_at")?,
+            schema: self.int("schema")?,
+            keys_loaded_at: self.time("keys_loaded_at")?,
+        })
+    }
+
+    /// Work on a subject, which has neither phases nor keys: `platform_id, operation_id, kind, object_id, state,
+    /// created_at, due_at, ended_at, fence, lease_until, done, total`
+    pub(super) fn operation_on_subject(&mut self) -> Result<OperationRow, Damage> {
         let platform = PlatformId::new(self.number("platform_id")?);
         let id = OperationId::from_bytes(self.array("operation_id")?);
         let kind = self.parse("kind")?;
@@ -473,20 +523,8 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         let fence = self.number("fence")?;
         let lease_until = self.optional_time("lease_until")?;
         let (done, total) = (self.number("done")?, self.number("total")?);
-        let operation = Operation {
-            id,
-            platform,
-            kind,
-            object,
-            state,
-            created_at,
-            due_at,
-            ended_at,
-            fence,
-            lease_until,
-            done,
-            total,
-        };
+        let operation = Operation::new(id, platform, kind, object, created_at, total);
+        let operation = Operation { state, due_at, ended_at, fence, lease_until, done, ..operation };
         Ok(OperationRow { operation })
     }
 }

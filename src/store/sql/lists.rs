@@ -5,10 +5,11 @@ use crate::{
     domain::{
         ids::{OperationId, PlatformId, SubjectId},
         platform::Platform,
-        time::Timestamp,
+        secret::Sealed,
     },
     store::{
         CallerKey, GrantingTable, Installation, MAX_POLICIES, RowMark, StoreError, StoredConfig, StoredTree,
+        WhichOperations,
         rows::{
             config::PolicyRow,
             log::{EntryRow, SecondHead, TileRow},
@@ -112,8 +113,8 @@ impl<E: Engine> SqlStore<E> {
 
     pub(super) async fn read_config(&self, platform: PlatformId) -> Result<StoredConfig, StoreError> {
         const EPOCH: &str = "/* read::config */ SELECT config_epoch FROM heads WHERE platform_id = $1";
-        const KEYS: &str = "/* read::config */ SELECT kind, version, state, wrapped, created_at, mac FROM key_versions \
-                            WHERE platform_id = $1 AND state <> 'destroyed' ORDER BY kind, version";
+        const KEYS: &str = "/* read::config */ SELECT kind, version, state, wrapped, created_at, destroy_at, mac \
+                            FROM key_versions WHERE platform_id = $1 ORDER BY kind, version";
         const POLICIES: &str = "/* read::config */ SELECT version, text, sha256, created_at, mac FROM policies \
                                 WHERE platform_id = $1 ORDER BY version DESC LIMIT $2";
         const CALLERS: &str = "/* read::config */ SELECT spiffe_id, caller_id, name, roles, pins, person_id, state, \
@@ -287,19 +288,23 @@ impl<E: Engine> SqlStore<E> {
     pub(super) async fn read_operations(
         &self,
         platform: PlatformId,
-        due: Option<Timestamp>,
+        which: WhichOperations,
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError> {
-        const DUE: &str = "/* read::operations */ SELECT platform_id, operation_id, kind, object_id, state, created_at, \
-                           due_at, ended_at, fence, lease_until, done, total FROM operations WHERE platform_id = $1 \
-                           AND state IN ('waiting', 'running') AND due_at <= $3 ORDER BY due_at LIMIT $2";
-        const ALL: &str = "/* read::operations */ SELECT platform_id, operation_id, kind, object_id, state, created_at, \
-                           due_at, ended_at, fence, lease_until, done, total FROM operations WHERE platform_id = $1 \
-                           ORDER BY created_at DESC, operation_id LIMIT $2";
-        let statement = Statement::any(if due.is_some() { DUE } else { ALL }).int(platform.get()).int(limit);
-        let statement = match due {
-            Some(due) => statement.int(due.as_micros()),
-            None => statement,
+        const DUE: &str = "/* read::operations */ SELECT platform_id, operation_id, kind, object_id, state, phase, \
+                           key_version, resume_after, rate, created_at, due_at, ended_at, fence, lease_until, done, \
+                           total FROM operations WHERE platform_id = $1 AND state IN ('waiting', 'running') AND due_at <= $3 ORDER BY due_at LIMIT $2";
+        const ALL: &str = "/* read::operations */ SELECT platform_id, operation_id, kind, object_id, state, phase, \
+                           key_version, resume_after, rate, created_at, due_at, ended_at, fence, lease_until, done, \
+                           total FROM operations WHERE platform_id = $1 \
+                           AND (created_at < $3 OR (created_at = $3 AND operation_id > $4)) ORDER BY created_at DESC, operation_id LIMIT $2";
+        let of = |sql| Statement::any(sql).int(platform.get()).int(limit);
+        let statement = match which {
+            WhichOperations::Due(now) => of(DUE).int(now.as_micros()),
+            WhichOperations::Newest(None) => of(ALL).int(i64::MAX).own_bytes(Vec::new()),
+            WhichOperations::Newest(Some((made, id))) => {
+                of(ALL).int(made.as_micros()).own_bytes(id.as_bytes().to_vec())
+            }
         };
         let rows = self.list("read operations", statement).await?;
         each(&rows, "operations", |mut c| c.operation())
@@ -311,8 +316,9 @@ impl<E: Engine> SqlStore<E> {
         id: OperationId,
     ) -> Result<Option<OperationRow>, StoreError> {
         let statement = Statement::any(
-            "/* read::operation */ SELECT platform_id, operation_id, kind, object_id, state, created_at, due_at, ended_at, \
-             fence, lease_until, done, total FROM operations WHERE platform_id = $1 AND operation_id = $2",
+            "/* read::operation */ SELECT platform_id, operation_id, kind, object_id, state, phase, key_version, \
+             resume_after, rate, created_at, due_at, ended_at, fence, lease_until, done, total FROM operations \
+             WHERE platform_id = $1 AND operation_id = $2",
         );
         let rows = self.list("read an operation", statement.int(platform.get()).bytes(id.as_bytes())).await?;
         Ok(each(&rows, "operations", |mut c| c.operation())?.pop())
@@ -348,37 +354,64 @@ impl<E: Engine> SqlStore<E> {
         each(&rows, "marks", |mut c| Ok((c.array("id")?, c.array("mac")?)))
     }
 
+    pub(super) async fn read_wrapped_keys(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
+        let statement = Statement::any(
+            "/* read::wrapped_keys */ SELECT subject_id, wrapped_key FROM subjects WHERE platform_id = $1 \
+             AND subject_id > $2 AND wrapped_key IS NOT NULL ORDER BY subject_id LIMIT $3",
+        );
+        let statement = statement.int(platform.get()).own_bytes(after.as_bytes().to_vec()).int(limit);
+        let rows = self.list("read wrapped keys", statement).await?;
+        each(&rows, "subjects", |mut c| {
+            Ok((SubjectId::from_bytes(c.array("subject_id")?), c.sealed("wrapped_key")?))
+        })
+    }
+
+    pub(super) async fn count_wraps_by_header(
+        &self,
+        platform: PlatformId,
+    ) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
+        let statement = Statement::any(
+            "/* read::count_wraps */ SELECT substr(wrapped_key, 1, 6) AS header, count(*) FROM subjects \
+             WHERE platform_id = $1 AND wrapped_key IS NOT NULL GROUP BY 1 ORDER BY 1",
+        );
+        let rows = self.list("count wrapped keys", statement.int(platform.get())).await?;
+        each(&rows, "subjects", |mut c| Ok((c.bytes("wrapped_key")?.to_vec(), c.number("count")?)))
+    }
+
     pub(super) async fn beat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
         let failed = || database("record that this process lives");
         let mut tx = self.engine.begin(Purpose::Write).await.map_err(failed())?;
         let beat = Statement::new(
-            "/* heartbeat */ INSERT INTO replicas (name, started_at, heartbeat_at, schema) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (name) DO UPDATE SET started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at, \
-             schema = excluded.schema",
+            "/* heartbeat */ INSERT INTO replicas (name, started_at, heartbeat_at, schema, keys_loaded_at) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET started_at = excluded.started_at, \
+             heartbeat_at = excluded.heartbeat_at, schema = excluded.schema, keys_loaded_at = excluded.keys_loaded_at",
         )
         .text(&replica.name)
         .int(replica.started_at.as_micros())
         .int(replica.heartbeat_at.as_micros())
-        .int(replica.schema);
+        .int(replica.schema)
+        .int(replica.keys_loaded_at.as_micros());
         self.engine.execute_in(&mut tx, beat).await.map_err(failed())?;
         let gone = Statement::any("/* heartbeat */ DELETE FROM replicas WHERE heartbeat_at < $1");
         let gone = gone.int(replica.heartbeat_at.plus_micros(-REPLICA_GONE_MICROS).as_micros());
         self.engine.execute_in(&mut tx, gone).await.map_err(failed())?;
-        let all = Statement::any(
-            "/* heartbeat */ SELECT name, started_at, heartbeat_at, schema FROM replicas ORDER BY name",
-        );
-        let rows = self.engine.fetch_in(&mut tx, all).await.map_err(failed())?;
+        let rows = self.engine.fetch_in(&mut tx, Statement::any(REPLICAS)).await.map_err(failed())?;
         self.engine.commit(tx).await.map_err(failed())?;
-        each(&rows, "replicas", |mut c| {
-            Ok(ReplicaRow {
-                name: c.text("name")?.to_owned(),
-                started_at: c.time("started_at")?,
-                heartbeat_at: c.time("heartbeat_at")?,
-                schema: c.int("schema")?,
-            })
-        })
+        each(&rows, "replicas", |mut c| c.replica())
+    }
+
+    pub(super) async fn read_replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
+        let rows = self.list("read which processes live", Statement::any(REPLICAS)).await?;
+        each(&rows, "replicas", |mut c| c.replica())
     }
 }
+
+const REPLICAS: &str = "/* replicas */ SELECT name, started_at, heartbeat_at, schema, keys_loaded_at FROM replicas ORDER BY name";
 
 /// Decodes each row.
 fn each<'r, R: super::SqlRow, T>(

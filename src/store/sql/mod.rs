@@ -15,7 +15,7 @@ use statement::{Dialect, Statement};
 
 use super::{
     CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
-    RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
+    RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
     rows::{
         config::PolicyRow,
         log::{EntryRow, SecondHead, TileRow},
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::domain::{
     ids::{OperationId, PlatformId, SubjectId},
-    time::Timestamp,
+    secret::Sealed,
 };
 
 /// What a transaction is for.
@@ -67,6 +67,7 @@ pub(super) struct SqlStore<E> {
     engine: E,
     snapshot: &'static str,
     insert_entries: &'static str,
+    rewrap: &'static str,
 }
 
 impl<E: Engine> SqlStore<E> {
@@ -75,7 +76,8 @@ impl<E: Engine> SqlStore<E> {
         // times in a process's life at most.
         let snapshot = read::snapshot_sql(engine.dialect()).leak();
         let insert_entries = engine.dialect().render(engine.dialect().insert_entries).leak();
-        Self { engine, snapshot, insert_entries }
+        let rewrap = engine.dialect().render(commit::REWRAP).leak();
+        Self { engine, snapshot, insert_entries, rewrap }
     }
 
     pub(super) const fn engine(&self) -> &E {
@@ -205,10 +207,10 @@ impl<E: Engine> Store for SqlStore<E> {
     async fn operations(
         &self,
         platform: PlatformId,
-        due: Option<Timestamp>,
+        which: WhichOperations,
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError> {
-        self.read_operations(platform, due, limit).await
+        self.read_operations(platform, which, limit).await
     }
 
     async fn operation(
@@ -227,6 +229,23 @@ impl<E: Engine> Store for SqlStore<E> {
         limit: u32,
     ) -> Result<Vec<RowMark>, StoreError> {
         self.read_row_marks(platform, table, after, limit).await
+    }
+
+    async fn wrapped_keys(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
+        self.read_wrapped_keys(platform, after, limit).await
+    }
+
+    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
+        self.count_wraps_by_header(platform).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
+        self.read_replicas().await
     }
 
     async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {

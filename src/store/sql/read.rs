@@ -202,14 +202,14 @@ pub(in crate::store) fn snapshot_sql(dialect: &Dialect) -> String {
             kind::OPERATION,
             OPERATION,
             "theirs {join} operations o {indexed:operations_of_object:indexed} ON o.platform_id = $1 \
-             AND o.kind = 'destroy_subject' AND o.object_id = theirs.subject_id AND o.state IN ('waiting', 'running') \
+             AND o.kind = 'destroy_subject' AND o.object_id = theirs.subject_id AND o.state IN ('waiting', 'running', 'paused') \
              WHERE $12 = 1",
         ),
         branch(
             kind::OPERATION,
             OPERATION,
             "{11} {join} operations o {indexed:operations_of_object:indexed} ON o.platform_id = $1 \
-             AND o.kind = 'destroy_subject' AND o.object_id = {hex:0} AND o.state IN ('waiting', 'running')",
+             AND o.kind = 'destroy_subject' AND o.object_id = {hex:0} AND o.state IN ('waiting', 'running', 'paused')",
         ),
     ];
     let wanted = WANTED.replace("{hits}", &(MAX_INDEX_HITS + 1).to_string());
@@ -373,7 +373,7 @@ fn add_row<R: SqlRow>(
             snapshot.budgets.insert(budget.window, budget.spent);
         }
         kind::OPERATION => {
-            let row = Columns::grouped(row, "operations").operation()?;
+            let row = Columns::grouped(row, "operations").operation_on_subject()?;
             snapshot.operations_on.insert(row.operation.object, row);
         }
         _ => {}

@@ -14,12 +14,16 @@ use crate::store::{SCHEMA_VERSION, StoreError};
 type Script = (i64, &'static str, &'static str);
 
 /// The schema for SQLite.
-pub(in crate::store) const SQLITE: &[Script] =
-    &[(1, "init", include_str!("../../../migrations/sqlite/0001_init.sql"))];
+pub(in crate::store) const SQLITE: &[Script] = &[
+    (1, "init", include_str!("../../../migrations/sqlite/0001_init.sql")),
+    (3, "keys", include_str!("../../../migrations/sqlite/0003_keys.sql")),
+];
 
 /// The same for PostgreSQL, under the same numbers.
-pub(in crate::store) const POSTGRES: &[Script] =
-    &[(1, "init", include_str!("../../../migrations/postgres/0001_init.sql"))];
+pub(in crate::store) const POSTGRES: &[Script] = &[
+    (1, "init", include_str!("../../../migrations/postgres/0001_init.sql")),
+    (3, "keys", include_str!("../../../migrations/postgres/0003_keys.sql")),
+];
 
 /// Applies the migrations that the database has not seen.
 pub(in crate::store) async fn migrate<'a, A>(database: A, scripts: &[Script]) -> Result<(), StoreError>

@@ -136,10 +136,12 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::PutRole(row, was) => vec![put_role(row, was.as_ref())],
         Write::PutRecipient(row, was) => vec![put_recipient(row, was.as_ref())],
         Write::PutLimit(row, was) => vec![put_limit(row, was.as_ref())],
+        Write::InsertKey(row) => vec![insert_key(row)],
+        Write::UpdateKey(row, was) => vec![update_key(row, was)],
         Write::InsertOperation(row) => vec![insert_operation(&row.operation)],
         Write::UpdateOperation(row, fence) => vec![update_operation(&row.operation, *fence)],
-        // Written by the commit itself: it needs the dialect's way of writing entries.
-        Write::CreatePlatform(_) => Vec::new(),
+        // Written by the commit itself: they need the dialect's way of writing lists.
+        Write::CreatePlatform(_) | Write::Rewrap(_) => Vec::new(),
     }
 }
 
@@ -474,8 +476,8 @@ fn put_limit<'a>(row: &'a BudgetLimitRow, was: Option<&'a Mac>) -> Statement<'a>
 fn insert_operation(o: &Operation) -> Statement<'_> {
     Statement::new(
         "/* write::insert_operation */ INSERT INTO operations (platform_id, operation_id, kind, object_id, state, \
-         created_at, due_at, ended_at, fence, lease_until, done, total) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         created_at, due_at, ended_at, fence, lease_until, done, total, phase, key_version, resume_after, rate) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
     .int(o.platform.get())
     .bytes(o.id.as_bytes())
@@ -489,13 +491,21 @@ fn insert_operation(o: &Operation) -> Statement<'_> {
     .opt_int(micros(o.lease_until))
     .size(o.done)
     .size(o.total)
+    .text(o.phase.as_str())
+    .int(o.key_version)
+    .bytes(resume_after(o))
+    .int(o.rate)
+}
+
+fn resume_after(o: &Operation) -> &[u8] {
+    o.resume_after.as_ref().map_or(&[], |id| id.as_bytes().as_slice())
 }
 
 fn update_operation(o: &Operation, fence: u32) -> Statement<'_> {
     Statement::new(
         "/* write::update_operation */ UPDATE operations SET state = $3, ended_at = $4, fence = $5, lease_until = $6, \
-         done = $7, total = $8 WHERE platform_id = $1 AND operation_id = $2 AND fence = $9 \
-         AND state IN ('waiting', 'running')",
+         done = $7, total = $8, phase = $10, resume_after = $11, rate = $12, due_at = $13 \
+         WHERE platform_id = $1 AND operation_id = $2 AND fence = $9 AND state IN ('waiting', 'running', 'paused')",
     )
     .int(o.platform.get())
     .bytes(o.id.as_bytes())
@@ -506,6 +516,10 @@ fn update_operation(o: &Operation, fence: u32) -> Statement<'_> {
     .size(o.done)
     .size(o.total)
     .int(fence)
+    .text(o.phase.as_str())
+    .bytes(resume_after(o))
+    .int(o.rate)
+    .int(o.due_at.as_micros())
 }
 
 pub(super) fn insert_tile(platform: PlatformId, tile: &TileRow) -> Statement<'_> {
@@ -522,8 +536,8 @@ pub(super) fn insert_tile(platform: PlatformId, tile: &TileRow) -> Statement<'_>
 
 pub(super) fn insert_key(row: &KeyVersionRow) -> Statement<'_> {
     Statement::new(
-        "/* write::insert_key */ INSERT INTO key_versions (platform_id, kind, version, state, wrapped, created_at, mac) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "/* write::insert_key */ INSERT INTO key_versions (platform_id, kind, version, state, wrapped, created_at, \
+         destroy_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .int(row.platform.get())
     .text(&row.kind)
@@ -531,5 +545,21 @@ pub(super) fn insert_key(row: &KeyVersionRow) -> Statement<'_> {
     .text(row.state.as_str())
     .opt_bytes(row.wrapped.as_ref().map(Sealed::as_bytes))
     .int(row.created_at.as_micros())
+    .opt_int(micros(row.destroy_at))
     .bytes(&row.mac)
+}
+
+fn update_key<'a>(row: &'a KeyVersionRow, was: &'a Mac) -> Statement<'a> {
+    Statement::new(
+        "/* write::update_key */ UPDATE key_versions SET state = $4, wrapped = $5, destroy_at = $6, mac = $7 \
+         WHERE platform_id = $1 AND kind = $2 AND version = $3 AND mac = $8",
+    )
+    .int(row.platform.get())
+    .text(&row.kind)
+    .int(row.version)
+    .text(row.state.as_str())
+    .opt_bytes(row.wrapped.as_ref().map(Sealed::as_bytes))
+    .opt_int(micros(row.destroy_at))
+    .bytes(&row.mac)
+    .bytes(was)
 }

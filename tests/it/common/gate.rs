@@ -9,11 +9,11 @@ use sandyq::{
     audit::entry::Entry,
     domain::{
         ids::{OperationId, PlatformId, SubjectId},
-        time::Timestamp,
+        secret::Sealed,
     },
     store::{
         CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
-        RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
+        RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
         rows::{
             config::PolicyRow,
             log::{EntryRow, SecondHead, TileRow},
@@ -42,6 +42,9 @@ pub const HOLD_BEFORE: u8 = 5;
 /// Passes, with a clock a minute ahead.
 pub const SKEWED: u8 = 6;
 
+/// Fails without committing, from some commit on.
+pub const FAIL_AFTER_SOME: u8 = 7;
+
 pub struct Gate {
     pub inner: Arc<dyn Store>,
     mode: AtomicU8,
@@ -49,11 +52,19 @@ pub struct Gate {
     pub go_on: Semaphore,
     pub reads: Semaphore,
     commits: AtomicU64,
+    /// Commits that still pass.
+    left: AtomicU64,
 }
 
 impl Gate {
     pub fn set(&self, mode: u8) {
         self.mode.store(mode, Ordering::SeqCst);
+    }
+
+    /// Lets so many commits pass, and then none.
+    pub fn fail_after(&self, commits: u64) {
+        self.left.store(commits, Ordering::SeqCst);
+        self.set(FAIL_AFTER_SOME);
     }
 
     /// Reads and commits so far, and entries in the log.
@@ -107,6 +118,13 @@ impl Gate {
                 self.set(PASS);
                 Err(broken())
             }
+            FAIL_AFTER_SOME => {
+                let left = |left: u64| left.checked_sub(1);
+                match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+                    Ok(_) => commit.await,
+                    Err(_) => Err(broken()),
+                }
+            }
             MOVED => {
                 self.committed.add_permits(1);
                 Ok(CommitOutcome::HeadMoved)
@@ -152,10 +170,10 @@ impl Store for Gate {
     async fn operations(
         &self,
         platform: PlatformId,
-        due: Option<Timestamp>,
+        which: WhichOperations,
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError> {
-        self.inner.operations(platform, due, limit).await
+        self.inner.operations(platform, which, limit).await
     }
 
     async fn operation(
@@ -174,6 +192,23 @@ impl Store for Gate {
         limit: u32,
     ) -> Result<Vec<RowMark>, StoreError> {
         self.inner.row_marks(platform, table, after, limit).await
+    }
+
+    async fn wrapped_keys(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
+        self.inner.wrapped_keys(platform, after, limit).await
+    }
+
+    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
+        self.inner.count_wraps(platform).await
+    }
+
+    async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
+        self.inner.replicas().await
     }
 
     async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
@@ -272,6 +307,7 @@ pub async fn gated(backend: &Backend) -> (tempfile::TempDir, OpenVault, Arc<Gate
             go_on: Semaphore::new(0),
             reads: Semaphore::new(0),
             commits: AtomicU64::new(0),
+            left: AtomicU64::new(0),
         });
         gate = Some(Arc::clone(&made));
         made

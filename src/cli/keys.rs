@@ -1,0 +1,272 @@
+//! `sandyq keys …`: the security officer's view of keys, and rotations.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{
+    client::{self, keys, request_id},
+    operation::{self, Which},
+    output::{Failure, Out, exit, instant, refused, show_time},
+    platform::waits,
+    values::when,
+};
+use crate::grpc::pb;
+
+/// A platform.
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct Place {
+    #[command(flatten)]
+    client: client::Args,
+    /// Platform.
+    #[arg(long)]
+    platform: String,
+}
+
+/// A version of a platform's key.
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct Version {
+    #[command(flatten)]
+    place: Place,
+    /// Version of the platform key.
+    #[arg(long)]
+    version: u32,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// List key versions with their states.
+    List {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform; all that the caller may see, where absent.
+        #[arg(long, default_value = "")]
+        platform: String,
+    },
+    /// Count what each version of the platform key wraps.
+    Usage(Place),
+    /// Make a new version of the platform key, and wrap every subject key under it while the vault serves.
+    Rotate {
+        #[command(flatten)]
+        place: Place,
+        /// At most so many subject keys a second; 0 for as many as go.
+        #[arg(long, default_value_t = 0)]
+        rate: u32,
+        /// Only say what would happen: how many keys, how long, what stands in the way.
+        #[arg(long)]
+        dry_run: bool,
+        /// Follow it until it has ended. Ctrl-C ends the watching, and not the rotation.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Follow a rotation until it has ended.
+    Watch(Which),
+    /// Refuse a version that retires: what it wraps is unreadable until it is enabled again.
+    Disable {
+        #[command(flatten)]
+        version: Version,
+        /// Disable indeed; without it nothing is changed, and what it wraps is printed.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Let a disabled version open again what it wraps.
+    Enable(Version),
+    /// Schedule the destruction of a version that wraps nothing.
+    Destroy {
+        #[command(flatten)]
+        version: Version,
+        /// When, RFC 3339; at least 24 hours ahead.
+        #[arg(long)]
+        at: String,
+        /// Schedule indeed; without it nothing is changed, and what it wraps is printed.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Call a scheduled destruction off; the version is disabled then.
+    Keep(Version),
+}
+
+pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
+    match command {
+        Command::List { client, platform } => list(&client, platform, out).await,
+        Command::Usage(place) => usage(&place, out).await,
+        Command::Rotate { place, rate, dry_run, watch } => rotate(&place, rate, dry_run, watch, out).await,
+        Command::Watch(which) => operation::watch(&which, out).await,
+        Command::Disable { version, yes } => {
+            if !yes {
+                usage(&version.place, out).await?;
+                return Ok(
+                    out.note("nothing was changed; with --yes what this version wraps cannot be read")?
+                );
+            }
+            disable(&version, out).await
+        }
+        Command::Enable(version) => {
+            let request = pb::EnableKeyRequest {
+                request_id: request_id()?,
+                platform: version.place.platform.clone(),
+                version: version.version,
+            };
+            let answer = keys(version.place.client.connect().await?).enable_key(request).await;
+            print(answer.map_err(refused)?.into_inner().key, out)
+        }
+        Command::Destroy { version, at, yes } => {
+            if !yes {
+                usage(&version.place, out).await?;
+                return Ok(out.note("nothing was changed; with --yes the version is destroyed at that time")?);
+            }
+            destroy(&version, &at, out).await
+        }
+        Command::Keep(version) => {
+            let request = pb::CancelKeyDestructionRequest {
+                request_id: request_id()?,
+                platform: version.place.platform.clone(),
+                version: version.version,
+            };
+            let answer = keys(version.place.client.connect().await?).cancel_key_destruction(request).await;
+            print(answer.map_err(refused)?.into_inner().key, out)
+        }
+    }
+}
+
+async fn disable(version: &Version, out: &mut Out) -> Result<(), Failure> {
+    use pb::disable_key_response::Outcome;
+    let request = pb::DisableKeyRequest {
+        request_id: request_id()?,
+        platform: version.place.platform.clone(),
+        version: version.version,
+    };
+    let answer = keys(version.place.client.connect().await?).disable_key(request).await;
+    match answer.map_err(refused)?.into_inner().outcome {
+        Some(Outcome::Applied(key)) => print(Some(key), out),
+        Some(Outcome::Proposal(proposal)) => Err(waits(&proposal)),
+        None => print(None, out),
+    }
+}
+
+async fn destroy(version: &Version, at: &str, out: &mut Out) -> Result<(), Failure> {
+    use pb::schedule_key_destruction_response::Outcome;
+    let request = pb::ScheduleKeyDestructionRequest {
+        request_id: request_id()?,
+        platform: version.place.platform.clone(),
+        version: version.version,
+        destroy_time: Some(when(Some(at))?),
+    };
+    let answer = keys(version.place.client.connect().await?).schedule_key_destruction(request).await;
+    match answer.map_err(refused)?.into_inner().outcome {
+        Some(Outcome::Applied(key)) => print(Some(key), out),
+        Some(Outcome::Proposal(proposal)) => Err(waits(&proposal)),
+        None => print(None, out),
+    }
+}
+
+async fn rotate(place: &Place, rate: u32, dry_run: bool, watch: bool, out: &mut Out) -> Result<(), Failure> {
+    use pb::rotate_key_response::Outcome;
+    let request = pb::RotateKeyRequest {
+        request_id: request_id()?,
+        platform: place.platform.clone(),
+        kind: pb::KeyKind::Platform.into(),
+        rate,
+        validate_only: dry_run,
+    };
+    let answer = keys(place.client.connect().await?).rotate_key(request).await.map_err(refused)?;
+    match answer.into_inner().outcome {
+        Some(Outcome::Plan(plan)) => print_plan(&plan, out),
+        Some(Outcome::Operation(begun)) => {
+            if watch {
+                let which = Which { client: place.client.clone(), operation: begun.operation_id };
+                return operation::watch(&which, out).await;
+            }
+            operation::print(&begun, out)?;
+            Ok(out.note(&format!("it goes on by itself: sandyq keys watch {}", begun.operation_id))?)
+        }
+        None => Err(Failure::new(exit::FAILED, "the vault answered nothing")),
+    }
+}
+
+fn print_plan(plan: &pb::RotationPlan, out: &mut Out) -> Result<(), Failure> {
+    let json = json!({
+        "version": plan.version, "subject_keys": plan.subject_keys,
+        "estimated_seconds": plan.estimated_seconds, "blockers": plan.blockers,
+    });
+    let mut lines = vec![
+        format!("would make    version {} of the platform key", plan.version),
+        format!("would wrap    {} subject keys anew, and open each to verify", plan.subject_keys),
+    ];
+    if plan.estimated_seconds > 0 {
+        lines.push(format!("would take    {} s for each of the two passes", plan.estimated_seconds));
+    }
+    lines.extend(plan.blockers.iter().map(|blocker| format!("in the way    {blocker}")));
+    if plan.blockers.is_empty() {
+        lines.push("in the way    nothing".to_owned());
+    }
+    out.data(&json, &lines)?;
+    Ok(out.note("nothing was changed")?)
+}
+
+async fn list(client: &client::Args, platform: String, out: &mut Out) -> Result<(), Failure> {
+    let mut client = keys(client.connect().await?);
+    let mut request = pb::ListKeysRequest { platform, ..pb::ListKeysRequest::default() };
+    let mut all = Vec::new();
+    loop {
+        let page = client.list_keys(request.clone()).await.map_err(refused)?.into_inner();
+        all.extend(page.keys);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    let json: Vec<_> = all.iter().map(as_json).collect();
+    let lines: Vec<_> = all.iter().map(line).collect();
+    Ok(out.data(&json!({ "keys": json }), &lines)?)
+}
+
+async fn usage(place: &Place, out: &mut Out) -> Result<(), Failure> {
+    let request =
+        pb::ListKeyUsageRequest { platform: place.platform.clone(), ..pb::ListKeyUsageRequest::default() };
+    let answer = keys(place.client.connect().await?).list_key_usage(request).await.map_err(refused)?;
+    let usages = answer.into_inner().usages;
+    let json: Vec<_> = usages
+        .iter()
+        .map(|usage| {
+            json!({
+                "version": usage.version, "state": state(usage.state()), "subject_keys": usage.subject_keys,
+            })
+        })
+        .collect();
+    let line = |usage: &pb::KeyUsage| {
+        let state = state(usage.state());
+        format!("version {:<4} {state:<22} wraps {} subject keys", usage.version, usage.subject_keys)
+    };
+    Ok(out.data(&json!({ "usages": json }), &usages.iter().map(line).collect::<Vec<_>>())?)
+}
+
+fn state(state: pb::KeyState) -> String {
+    state.as_str_name().trim_start_matches("KEY_STATE_").to_lowercase()
+}
+
+fn line(key: &pb::KeyVersion) -> String {
+    let kind = key.kind().as_str_name().trim_start_matches("KEY_KIND_").to_lowercase();
+    let end =
+        key.destroy_time.map(|at| format!("  destroyed at {}", show_time(Some(at)))).unwrap_or_default();
+    format!(
+        "{:<16} {kind:<9} {:<4} {:<22} since {}{end}",
+        key.platform,
+        key.version,
+        state(key.state()),
+        show_time(key.create_time)
+    )
+}
+
+fn as_json(key: &pb::KeyVersion) -> serde_json::Value {
+    json!({
+        "platform": key.platform,
+        "kind": key.kind().as_str_name().trim_start_matches("KEY_KIND_").to_lowercase(),
+        "version": key.version, "state": state(key.state()),
+        "create_time": instant(key.create_time.as_ref()), "destroy_time": instant(key.destroy_time.as_ref()),
+    })
+}
+
+fn print(key: Option<pb::KeyVersion>, out: &mut Out) -> Result<(), Failure> {
+    let key = key.ok_or_else(|| Failure::new(exit::FAILED, "the vault answered no key version"))?;
+    Ok(out.data(&as_json(&key), &[line(&key)])?)
+}

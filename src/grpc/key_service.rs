@@ -1,0 +1,216 @@
+//! `sandyq.v1.KeyService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    authn::{Call, RequestIdRule, authenticate},
+    convert::{Checker, time},
+    limits::answer,
+    operation_service::operation_pb,
+    pb::{self, key_service_server},
+    platform_convert::{page, place, required_platform, token},
+    status::status,
+};
+use crate::{
+    crypto::keyring::KeyKind,
+    vault::{
+        Vault,
+        error::VaultError,
+        keys::{KeyState, KeyUsage, KeyVersionRow, RotationPlan},
+    },
+};
+
+/// Serves keys.
+pub struct KeyService {
+    vault: Arc<Vault>,
+}
+
+impl KeyService {
+    /// A service over an open vault.
+    #[must_use]
+    pub const fn new(vault: Arc<Vault>) -> Self {
+        Self { vault }
+    }
+
+    fn question<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
+        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
+    }
+
+    fn change<T: prost::Message>(&self, request: &Request<T>, request_id: &str) -> Result<Call, Status> {
+        authenticate(&self.vault, request, request_id, RequestIdRule::Required).map_err(|e| status(&e))
+    }
+
+    fn key(&self, row: &KeyVersionRow) -> pb::KeyVersion {
+        let platform = self.vault.platform_name(row.platform);
+        pb::KeyVersion {
+            platform: platform.map(|name| name.to_string()).unwrap_or_default(),
+            kind: kind(&row.kind).into(),
+            version: row.version,
+            state: state(row.state).into(),
+            create_time: Some(time(row.created_at)),
+            destroy_time: row.destroy_at.map(time),
+        }
+    }
+
+    async fn list(&self, call: Call, m: pb::ListKeysRequest) -> Result<pb::ListKeysResponse, VaultError> {
+        let page = page(m.page_size, place(&m.page_token)?)?;
+        let found = self.vault.list_keys(&call.caller, call.asker, &m.platform, page).await?;
+        let keys = found.rows.iter().map(|row| self.key(row)).collect();
+        Ok(pb::ListKeysResponse { keys, next_page_token: token(found.next) })
+    }
+
+    /// A platform has few versions, and its usages are one page.
+    async fn usage(
+        &self,
+        call: Call,
+        m: pb::ListKeyUsageRequest,
+    ) -> Result<pb::ListKeyUsageResponse, VaultError> {
+        page(m.page_size, None)?;
+        if !m.page_token.is_empty() {
+            return Err(VaultError::invalid("page_token", "not a page of this list"));
+        }
+        let found = self.vault.key_usage(&call.caller, call.asker, &m.platform).await?;
+        let usages = found.into_iter().map(usage).collect();
+        Ok(pb::ListKeyUsageResponse { usages, next_page_token: String::new() })
+    }
+
+    async fn rotate(&self, call: Call, m: pb::RotateKeyRequest) -> Result<pb::RotateKeyResponse, VaultError> {
+        use pb::rotate_key_response::Outcome;
+        let mut check = Checker::new("");
+        required_platform(&mut check, &m.platform);
+        if m.kind() != pb::KeyKind::Platform {
+            check.refuse("kind", "only KEY_KIND_PLATFORM is rotated by this version of the vault");
+        }
+        check.finish(Some(()))?;
+        let (caller, asker) = (&call.caller, call.asker);
+        let outcome = if m.validate_only {
+            Outcome::Plan(plan(self.vault.plan_rotation(caller, asker, &m.platform, m.rate).await?))
+        } else {
+            let begun = self.vault.rotate_platform_key(caller, asker, &m.platform, m.rate).await?;
+            Outcome::Operation(operation_pb(&self.vault, &begun))
+        };
+        Ok(pb::RotateKeyResponse { outcome: Some(outcome) })
+    }
+
+    async fn schedule(
+        &self,
+        call: Call,
+        m: pb::ScheduleKeyDestructionRequest,
+    ) -> Result<KeyVersionRow, VaultError> {
+        let mut check = Checker::new("");
+        let at = check.required_time("destroy_time", m.destroy_time);
+        let at = check.finish(at)?;
+        self.vault.schedule_key_destruction(&call.caller, call.asker, &m.platform, m.version, at).await
+    }
+}
+
+fn usage(of: KeyUsage) -> pb::KeyUsage {
+    pb::KeyUsage {
+        version: of.version,
+        state: state(of.state).into(),
+        subject_keys: i64::try_from(of.subject_keys).unwrap_or(i64::MAX),
+    }
+}
+
+fn plan(plan: RotationPlan) -> pb::RotationPlan {
+    pb::RotationPlan {
+        version: plan.version,
+        subject_keys: i64::try_from(plan.subject_keys).unwrap_or(i64::MAX),
+        estimated_seconds: plan.seconds.map_or(0, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
+        blockers: plan.blockers,
+    }
+}
+
+fn kind(code: &str) -> pb::KeyKind {
+    match code.parse() {
+        Ok(KeyKind::Platform) => pb::KeyKind::Platform,
+        Ok(KeyKind::Index) => pb::KeyKind::Index,
+        Ok(KeyKind::Row) => pb::KeyKind::Row,
+        Ok(KeyKind::Request) => pb::KeyKind::Request,
+        Ok(KeyKind::Audit) => pb::KeyKind::Audit,
+        Err(_) => pb::KeyKind::Unspecified,
+    }
+}
+
+const fn state(state: KeyState) -> pb::KeyState {
+    match state {
+        KeyState::Pending => pb::KeyState::Pending,
+        KeyState::Active => pb::KeyState::Active,
+        KeyState::Retiring => pb::KeyState::Retiring,
+        KeyState::Disabled => pb::KeyState::Disabled,
+        KeyState::DestructionScheduled => pb::KeyState::DestructionScheduled,
+        KeyState::Destroyed => pb::KeyState::Destroyed,
+    }
+}
+
+#[tonic::async_trait]
+impl key_service_server::KeyService for KeyService {
+    async fn list_keys(
+        &self,
+        request: Request<pb::ListKeysRequest>,
+    ) -> Result<Response<pb::ListKeysResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.list(call, request.into_inner()), |page| page).await
+    }
+
+    async fn list_key_usage(
+        &self,
+        request: Request<pb::ListKeyUsageRequest>,
+    ) -> Result<Response<pb::ListKeyUsageResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.usage(call, request.into_inner()), |page| page).await
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<pb::RotateKeyRequest>,
+    ) -> Result<Response<pb::RotateKeyResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        answer(self.rotate(call, request.into_inner()), |response| response).await
+    }
+
+    async fn disable_key(
+        &self,
+        request: Request<pb::DisableKeyRequest>,
+    ) -> Result<Response<pb::DisableKeyResponse>, Status> {
+        use pb::disable_key_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let m = request.into_inner();
+        let work = self.vault.disable_key(&call.caller, call.asker, &m.platform, m.version);
+        let response = |row| pb::DisableKeyResponse { outcome: Some(Outcome::Applied(self.key(&row))) };
+        answer(work, response).await
+    }
+
+    async fn enable_key(
+        &self,
+        request: Request<pb::EnableKeyRequest>,
+    ) -> Result<Response<pb::EnableKeyResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let m = request.into_inner();
+        let work = self.vault.enable_key(&call.caller, call.asker, &m.platform, m.version);
+        answer(work, |row| pb::EnableKeyResponse { key: Some(self.key(&row)) }).await
+    }
+
+    async fn schedule_key_destruction(
+        &self,
+        request: Request<pb::ScheduleKeyDestructionRequest>,
+    ) -> Result<Response<pb::ScheduleKeyDestructionResponse>, Status> {
+        use pb::schedule_key_destruction_response::Outcome;
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let applied = |row| Outcome::Applied(self.key(&row));
+        let response = |row| pb::ScheduleKeyDestructionResponse { outcome: Some(applied(row)) };
+        answer(self.schedule(call, request.into_inner()), response).await
+    }
+
+    async fn cancel_key_destruction(
+        &self,
+        request: Request<pb::CancelKeyDestructionRequest>,
+    ) -> Result<Response<pb::CancelKeyDestructionResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let m = request.into_inner();
+        let work = self.vault.cancel_key_destruction(&call.caller, call.asker, &m.platform, m.version);
+        answer(work, |row| pb::CancelKeyDestructionResponse { key: Some(self.key(&row)) }).await
+    }
+}

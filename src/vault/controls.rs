@@ -1,0 +1,168 @@
+//! Operations under a person's hand: paused, resumed, cancelled. Each raises the fence, so a worker that has the operation
+//! writes nothing more.
+
+use super::{
+    Vault,
+    access::Call,
+    act::{Asker, Claim},
+    deed::{Deed, Deeded, Hand},
+    error::VaultError,
+    replay::ItemOutcome,
+    tokenize::unavailable,
+};
+use crate::{
+    audit::entry::Entry,
+    crypto::keyring::KeyKind,
+    domain::{
+        caller::Caller,
+        ids::{OperationId, PlatformId},
+        operation::{Operation, OperationKind, OperationState, Phase},
+    },
+    policy::decide::Denial,
+    store::{
+        Write,
+        rows::{
+            config::{KeyState, KeyVersionRow},
+            work::OperationRow,
+        },
+    },
+};
+
+/// What a person does to an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Stop it for a while.
+    Pause,
+    /// Let it go on, perhaps at another rate.
+    Resume(Option<u32>),
+    /// End it.
+    Cancel,
+}
+
+impl Control {
+    const fn call(self) -> Call {
+        match self {
+            Self::Pause => Call::PauseOperation,
+            Self::Resume(_) => Call::ResumeOperation,
+            Self::Cancel => Call::CancelOperation,
+        }
+    }
+}
+
+impl Vault {
+    /// Pauses, resumes or cancels an operation.
+    ///
+    /// # Errors
+    /// [`VaultError`]; [`VaultError::Contended`] where it moved meanwhile.
+    pub async fn control(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        id: OperationId,
+        control: Control,
+    ) -> Result<Operation, VaultError> {
+        let found = self.find_operation(caller, id).await?;
+        let platform = found.as_ref().map_or(caller.platform, |operation| operation.platform);
+        self.run(platform, caller, asker, Steer { found, control }).await
+    }
+
+    /// An operation on any platform that the caller might see. Whether it may, the deed decides.
+    async fn find_operation(
+        &self,
+        caller: &Caller,
+        id: OperationId,
+    ) -> Result<Option<Operation>, VaultError> {
+        let everywhere = caller.platform == PlatformId::VAULT;
+        for (platform, _) in self.platforms() {
+            if everywhere || platform == caller.platform {
+                let row = self.shared.store.operation(platform, id).await.map_err(unavailable)?;
+                if let Some(row) = row {
+                    return Ok(Some(row.operation));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+struct Steer {
+    /// As it was a moment ago.
+    found: Option<Operation>,
+    control: Control,
+}
+
+impl Deed for Steer {
+    type Answer = Operation;
+
+    fn call(&self) -> Call {
+        self.control.call()
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Operation>, VaultError> {
+        let found = self.found.as_ref().ok_or(Denial::OperationNotFound)?;
+        let next = steered(found, self.control, hand.scene.now)?;
+        if self.control == Control::Cancel && found.phase == Phase::Activate {
+            // Nothing was ever protected by the version that waits.
+            if !hand.plan.claim(Claim::Config) {
+                return Ok(Deeded::Later);
+            }
+            drop_pending(hand, found.key_version)?;
+        }
+        hand.log(|entry| Entry {
+            object_kind: Some("operation".to_owned()),
+            object: Some(OperationId::as_bytes(&found.id).to_vec()),
+            ..entry
+        })?;
+        hand.plan.writes.push(Write::UpdateOperation(OperationRow { operation: next.clone() }, found.fence));
+        Ok(Deeded::changed(next, ItemOutcome::default()))
+    }
+
+    fn again(&self, _hand: &Hand<'_, '_>, _before: &ItemOutcome) -> Result<Operation, VaultError> {
+        Ok(self.found.clone().ok_or(Denial::OperationNotFound)?)
+    }
+}
+
+/// The operation after a person's word. An erasure and a destruction of a key are called off by calls of their own, which
+/// also bring back what they stopped.
+fn steered(
+    found: &Operation,
+    control: Control,
+    now: crate::domain::time::Timestamp,
+) -> Result<Operation, Denial> {
+    if !found.is_open() {
+        return Err(Denial::OperationEnded);
+    }
+    match found.kind {
+        OperationKind::RotatePlatformKey => {}
+        OperationKind::DestroySubject | OperationKind::DestroyKey => {
+            return Err(Denial::OperationUncontrolled);
+        }
+    }
+    let next = Operation { fence: found.fence.saturating_add(1), lease_until: None, ..found.clone() };
+    Ok(match control {
+        Control::Pause => Operation { state: OperationState::Paused, ..next },
+        Control::Resume(rate) => Operation {
+            state: OperationState::Waiting,
+            due_at: now,
+            rate: rate.unwrap_or(found.rate),
+            ..next
+        },
+        Control::Cancel => next.ended(OperationState::Cancelled, now),
+    })
+}
+
+fn drop_pending(hand: &mut Hand<'_, '_>, version: u32) -> Result<(), VaultError> {
+    let row = hand.scene.context.key(KeyKind::Platform, version);
+    let Some(row) = row.filter(|row| row.state == KeyState::Pending) else { return Ok(()) };
+    let mut gone = KeyVersionRow { state: KeyState::Destroyed, wrapped: None, ..row.clone() };
+    gone.mac = hand.scene.keys().row.mac(&gone.image());
+    let was = row.mac;
+    hand.log(|entry| super::keys::about_key(&gone, entry))?;
+    hand.plan.reconfigures = true;
+    hand.plan.writes.push(Write::UpdateKey(gone, was));
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! The beginning of a rotation, and what it would do.
+
+use super::{about_key, name_of, sealed_row};
+use crate::{
+    crypto::{
+        aead::Key,
+        keyring::{KeyKind, key_version_place},
+    },
+    domain::{
+        caller::Caller,
+        ids::{OperationId, PlatformId},
+        operation::{Operation, OperationKind, Phase},
+        secret::Sealed,
+    },
+    policy::decide::Denial,
+    store::{
+        WhichOperations, Write,
+        rows::{
+            config::{KeyState, KeyVersionRow},
+            work::OperationRow,
+        },
+    },
+    vault::{
+        Vault,
+        access::Call,
+        act::{Asker, Claim},
+        context::LoadError,
+        deed::{Deed, Deeded, Hand},
+        error::{VaultError, unreadable},
+        replay::ItemOutcome,
+        tokenize::unavailable,
+    },
+};
+
+/// Operations that are looked at for rotations.
+const RECENT: u32 = 100;
+/// Times that a key is made: somebody else may take its number meanwhile.
+const ATTEMPTS: u32 = 3;
+
+/// What a rotation would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationPlan {
+    /// The version that would be made.
+    pub version: u32,
+    /// Subject keys that would be wrapped anew.
+    pub subject_keys: u64,
+    /// Seconds that it would take at the given rate; none without one.
+    pub seconds: Option<u64>,
+    /// What stands in the way now.
+    pub blockers: Vec<String>,
+}
+
+impl Vault {
+    /// Says what a rotation of the platform key would do.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn plan_rotation(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        rate: u32,
+    ) -> Result<RotationPlan, VaultError> {
+        let platform = self.target(caller, &asker, Call::RotateKey, platform).await?;
+        self.run(platform, caller, asker, MayRotate).await?;
+        let subject_keys = self.wraps(platform).await?.iter().map(|(_, count)| count).sum();
+        let mut blockers = Vec::new();
+        if let Some(open) = self.rotations(platform).await?.iter().find(|rotation| rotation.is_open()) {
+            blockers.push(format!("{} is not done yet", open.id));
+        }
+        let behind = self.processes_without_keys().await?;
+        if !behind.is_empty() {
+            blockers.push(format!("processes that lack a key version: {}", behind.join(", ")));
+        }
+        let version = self.context(platform)?.next_version(KeyKind::Platform);
+        let place = key_version_place(platform, KeyKind::Platform, version);
+        let probe = Key::random(self.shared.rng.as_ref()).map_err(unavailable)?;
+        if let Err(error) = self.shared.kms.wrap(&place, &probe, self.shared.rng.as_ref()).await {
+            tracing::warn!(%error, "the KMS did not wrap a probe");
+            blockers.push("the KMS does not answer".to_owned());
+        }
+        let seconds = (rate > 0).then(|| u64::div_ceil(subject_keys, u64::from(rate)));
+        Ok(RotationPlan { version, subject_keys, seconds, blockers })
+    }
+
+    /// Makes a new version of the platform key, and begins to wrap every subject key under it.
+    ///
+    /// # Errors
+    /// [`VaultError`]; [`Denial::RotationRunning`] where one is not done yet.
+    pub async fn rotate_platform_key(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        rate: u32,
+    ) -> Result<Operation, VaultError> {
+        let platform = self.target(caller, &asker, Call::RotateKey, platform).await?;
+        let mut attempt = 1;
+        loop {
+            let staff = self.shared.staff.load_full();
+            let known = self.rotations(platform).await?;
+            let open = known.iter().any(Operation::is_open);
+            // The key is made before the deed, since a lane never waits for the KMS; and only where it may be needed.
+            let new = if Call::RotateKey.allows(caller, platform, &staff).is_ok() && !open {
+                let version = self.context(platform)?.next_version(KeyKind::Platform);
+                let total = self.wraps(platform).await?.iter().map(|(_, count)| count).sum();
+                Some(New { version, wrapped: self.new_key(platform, version).await?, total, rate })
+            } else {
+                None
+            };
+            match self.run(platform, caller, asker.clone(), Begin { new, known }).await {
+                Err(VaultError::Contended) if attempt < ATTEMPTS => attempt += 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn new_key(&self, platform: PlatformId, version: u32) -> Result<Sealed, VaultError> {
+        let (kms, rng) = (self.shared.kms.as_ref(), self.shared.rng.as_ref());
+        let key = Key::random(rng).map_err(unavailable)?;
+        let place = key_version_place(platform, KeyKind::Platform, version);
+        kms.wrap(&place, &key, rng).await.map_err(|error| unreadable(LoadError::from(error)))
+    }
+
+    /// The newest rotations of a platform's key.
+    async fn rotations(&self, platform: PlatformId) -> Result<Vec<Operation>, VaultError> {
+        let rows = self
+            .shared
+            .store
+            .operations(platform, WhichOperations::Newest(None), RECENT)
+            .await
+            .map_err(unavailable)?;
+        let operations = rows.into_iter().map(|row| row.operation);
+        Ok(operations.filter(|operation| operation.kind == OperationKind::RotatePlatformKey).collect())
+    }
+}
+
+/// The one rotation of its kind that a platform has at a time.
+pub(super) const fn object() -> [u8; 16] {
+    *b"platform key    "
+}
+
+struct MayRotate;
+
+impl Deed for MayRotate {
+    type Answer = ();
+
+    fn call(&self) -> Call {
+        Call::RotateKey
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
+        hand.log(|entry| crate::audit::entry::Entry { object_kind: Some("key".to_owned()), ..entry })?;
+        Ok(Deeded::answer(()))
+    }
+}
+
+struct New {
+    version: u32,
+    wrapped: Sealed,
+    total: u64,
+    rate: u32,
+}
+
+struct Begin {
+    /// None where the caller may not, or a rotation is open.
+    new: Option<New>,
+    /// Rotations that there were.
+    known: Vec<Operation>,
+}
+
+impl Deed for Begin {
+    type Answer = Operation;
+
+    fn call(&self) -> Call {
+        Call::RotateKey
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Operation>, VaultError> {
+        let scene = hand.scene;
+        let new = self.new.as_ref().ok_or(Denial::RotationRunning)?;
+        if scene.context.next_version(KeyKind::Platform) != new.version {
+            return Err(VaultError::Contended);
+        }
+        if !hand.plan.claim(Claim::Config) {
+            return Ok(Deeded::Later);
+        }
+        let row = sealed_row(
+            scene,
+            KeyVersionRow {
+                platform: scene.context.platform,
+                kind: KeyKind::Platform.as_str().to_owned(),
+                version: new.version,
+                state: KeyState::Pending,
+                wrapped: Some(new.wrapped.clone()),
+                created_at: scene.now,
+                destroy_at: None,
+                mac: [0; 32],
+            },
+        );
+        let id = OperationId::random(scene.rng()).map_err(unavailable)?;
+        let kind = OperationKind::RotatePlatformKey;
+        let operation = Operation {
+            phase: Phase::Activate,
+            key_version: new.version,
+            rate: new.rate,
+            ..Operation::new(id, row.platform, kind, object(), scene.now, 2 * new.total)
+        };
+        tracing::info!(platform = row.platform.get(), key = name_of(&row), operation = %id, "a rotation begins");
+        hand.log(|entry| about_key(&row, entry))?;
+        hand.plan.reconfigures = true;
+        hand.plan.writes.push(Write::InsertKey(row));
+        hand.plan.writes.push(Write::InsertOperation(OperationRow { operation: operation.clone() }));
+        let outcome = ItemOutcome { ids: vec![(*id.as_bytes()).into()], ..ItemOutcome::default() };
+        Ok(Deeded::changed(operation, outcome))
+    }
+
+    fn again(&self, _hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Operation, VaultError> {
+        let id = OperationId::from_bytes(before.id(0)?);
+        Ok(self.known.iter().find(|known| known.id == id).cloned().ok_or(Denial::OperationNotFound)?)
+    }
+}

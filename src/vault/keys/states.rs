@@ -1,0 +1,236 @@
+//! Versions that are put out of use: disabled for a time, or destroyed at a date.
+
+use std::time::Duration;
+
+use super::{KeyState, KeyVersionRow, again, change, outcome};
+use crate::{
+    domain::{
+        caller::Caller,
+        ids::OperationId,
+        operation::{Operation, OperationKind},
+        time::Timestamp,
+    },
+    policy::decide::Denial,
+    store::{Write, rows::work::OperationRow},
+    vault::{
+        Vault,
+        access::Call,
+        act::Asker,
+        deed::{Deed, Deeded, Hand},
+        error::VaultError,
+        replay::ItemOutcome,
+        tokenize::unavailable,
+    },
+};
+
+/// How long a destruction is at least in the future: time to notice it.
+const LEAST_DELAY: Duration = Duration::from_hours(24);
+/// How long it is at most.
+const MOST_DELAY: Duration = Duration::from_hours(24 * 366);
+
+impl Vault {
+    /// Refuses a version that retires: what it wraps is unreadable until it is enabled again.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn disable_key(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        version: u32,
+    ) -> Result<KeyVersionRow, VaultError> {
+        self.change_key(caller, asker, platform, Change { to: To::Disabled, version, wraps: 0 }).await
+    }
+
+    /// Lets a disabled version open again.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn enable_key(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        version: u32,
+    ) -> Result<KeyVersionRow, VaultError> {
+        self.change_key(caller, asker, platform, Change { to: To::Enabled, version, wraps: 0 }).await
+    }
+
+    /// Schedules the destruction of a version that wraps nothing.
+    ///
+    /// # Errors
+    /// [`VaultError`]; [`Denial::KeyInUse`] where it wraps anything.
+    pub async fn schedule_key_destruction(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        version: u32,
+        at: Timestamp,
+    ) -> Result<KeyVersionRow, VaultError> {
+        let id = self.target(caller, &asker, Call::ScheduleKeyDestruction, platform).await?;
+        let counts = self.wraps(id).await?;
+        let wraps = counts.iter().filter(|(v, _)| *v == version).map(|(_, count)| count).sum();
+        self.change_key(caller, asker, platform, Change { to: To::Destroyed(at), version, wraps }).await
+    }
+
+    /// Calls a destruction off; the version is disabled then.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn cancel_key_destruction(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        version: u32,
+    ) -> Result<KeyVersionRow, VaultError> {
+        self.change_key(caller, asker, platform, Change { to: To::Kept, version, wraps: 0 }).await
+    }
+
+    async fn change_key(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        change: Change,
+    ) -> Result<KeyVersionRow, VaultError> {
+        let platform = self.target(caller, &asker, change.call(), platform).await?;
+        self.run(platform, caller, asker, change).await
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum To {
+    Disabled,
+    Enabled,
+    Destroyed(Timestamp),
+    Kept,
+}
+
+struct Change {
+    to: To,
+    version: u32,
+    /// What it wraps, where that matters. A version that does not protect new data gets no more.
+    wraps: u64,
+}
+
+impl Deed for Change {
+    type Answer = KeyVersionRow;
+
+    fn call(&self) -> Call {
+        match self.to {
+            To::Disabled => Call::DisableKey,
+            To::Enabled => Call::EnableKey,
+            To::Destroyed(_) => Call::ScheduleKeyDestruction,
+            To::Kept => Call::CancelKeyDestruction,
+        }
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn tightens(&self) -> bool {
+        matches!(self.to, To::Disabled | To::Destroyed(_))
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<KeyVersionRow>, VaultError> {
+        let (now, to, wraps) = (hand.scene.now, self.to, self.wraps);
+        if let To::Destroyed(at) = to
+            && !(now.plus(LEAST_DELAY)..=now.plus(MOST_DELAY)).contains(&at)
+        {
+            let rule = "must be between 24 hours and 366 days ahead";
+            return Err(VaultError::invalid("destroy_time", rule));
+        }
+        let changed = change(hand, self.version, |row| next(row, to, wraps))?;
+        let Some(row) = changed else { return Ok(Deeded::Later) };
+        if let To::Destroyed(at) = to {
+            let id = OperationId::random(hand.scene.rng()).map_err(unavailable)?;
+            let work = Operation::new(id, row.platform, OperationKind::DestroyKey, object(&row), now, 1);
+            let operation = Operation { due_at: at, key_version: row.version, ..work };
+            hand.plan.writes.push(Write::InsertOperation(OperationRow { operation }));
+        }
+        let outcome = outcome(&row);
+        Ok(Deeded::changed(row, outcome))
+    }
+
+    fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<KeyVersionRow, VaultError> {
+        again(hand, before)
+    }
+}
+
+/// Each destruction is an object of its own: one that was called off does not stand in the way of the next.
+fn object(row: &KeyVersionRow) -> [u8; 16] {
+    let mut object = [0; 16];
+    let (version, at) = object.split_at_mut(8);
+    version.copy_from_slice(&u64::from(row.version).to_be_bytes());
+    at.copy_from_slice(&row.destroy_at.map_or(0, Timestamp::as_micros).to_be_bytes());
+    object
+}
+
+/// The version in its next state (design: pending, active, retiring, disabled, scheduled, destroyed).
+fn next(row: &KeyVersionRow, to: To, wraps: u64) -> Result<KeyVersionRow, Denial> {
+    let (state, destroy_at) = match (to, row.state) {
+        (To::Disabled | To::Destroyed(_), KeyState::Active | KeyState::Pending) => {
+            return Err(Denial::KeyActive);
+        }
+        (To::Disabled, KeyState::Retiring) | (To::Kept, KeyState::DestructionScheduled) => {
+            (KeyState::Disabled, None)
+        }
+        (To::Enabled, KeyState::Disabled) => (KeyState::Retiring, None),
+        (To::Destroyed(at), KeyState::Retiring | KeyState::Disabled) if wraps == 0 => {
+            (KeyState::DestructionScheduled, Some(at))
+        }
+        (To::Destroyed(_), KeyState::Retiring | KeyState::Disabled) => return Err(Denial::KeyInUse),
+        _ => return Err(Denial::KeyStateUnsuitable),
+    };
+    Ok(KeyVersionRow { state, destroy_at, ..row.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::PlatformId;
+
+    use Denial::{KeyActive, KeyInUse, KeyStateUnsuitable};
+    use KeyState::{Active, Destroyed, DestructionScheduled, Disabled, Pending, Retiring};
+
+    #[test]
+    fn only_what_protects_nothing_new_is_put_out_of_use() {
+        let at = Timestamp::from_micros(1);
+        let reached = |state, to, wraps| {
+            let row = KeyVersionRow {
+                platform: PlatformId::new(1),
+                kind: "platform".into(),
+                version: 1,
+                state,
+                wrapped: None,
+                created_at: at,
+                destroy_at: None,
+                mac: [0; 32],
+            };
+            next(&row, to, wraps).map(|row| row.state)
+        };
+        for (state, to, wraps, expected) in [
+            (Active, To::Disabled, 0, Err(KeyActive)),
+            (Active, To::Destroyed(at), 0, Err(KeyActive)),
+            (Pending, To::Destroyed(at), 0, Err(KeyActive)),
+            (Retiring, To::Disabled, 5, Ok(Disabled)),
+            (Disabled, To::Disabled, 0, Err(KeyStateUnsuitable)),
+            (Disabled, To::Enabled, 0, Ok(Retiring)),
+            (Active, To::Enabled, 0, Err(KeyStateUnsuitable)),
+            (Retiring, To::Destroyed(at), 0, Ok(DestructionScheduled)),
+            (Disabled, To::Destroyed(at), 0, Ok(DestructionScheduled)),
+            (Retiring, To::Destroyed(at), 1, Err(KeyInUse)),
+            (Disabled, To::Destroyed(at), 1, Err(KeyInUse)),
+            (DestructionScheduled, To::Kept, 0, Ok(Disabled)),
+            (DestructionScheduled, To::Enabled, 0, Err(KeyStateUnsuitable)),
+            (Destroyed, To::Enabled, 0, Err(KeyStateUnsuitable)),
+            (Destroyed, To::Kept, 0, Err(KeyStateUnsuitable)),
+        ] {
+            assert_eq!(reached(state, to, wraps), expected, "{state:?} {to:?}");
+        }
+    }
+}
