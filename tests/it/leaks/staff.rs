@@ -1,0 +1,168 @@
+//! The calls of staff and auditors, each with success.
+
+use sandyq::{grpc::pb, vault::access::Call};
+
+use super::driver::Driver;
+use crate::common::served::request_id;
+
+/// Who may use the vault.
+pub async fn drive_staff(driver: &mut Driver) {
+    let request = pb::CreatePlatformRequest {
+        request_id: request_id(),
+        name: "second".into(),
+        legal_name: "ТОО «Екінші»".into(),
+        bin: "211140009394".into(),
+    };
+    driver.succeed("admin", Call::CreatePlatform, request).await;
+    let listed: pb::ListPlatformsResponse =
+        driver.answer("admin", Call::ListPlatforms, pb::ListPlatformsRequest::default()).await;
+    assert_eq!(listed.platforms.len(), 3);
+    let enrol = pb::EnrolCallerRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        name: "extra".into(),
+        spiffe_id: "spiffe://lerna.example.kz/extra".into(),
+        roles: vec![pb::Role::Service.into()],
+        ..Default::default()
+    };
+    let enrolled: pb::EnrolCallerResponse = driver.answer("admin", Call::EnrolCaller, enrol).await;
+    let Some(pb::enrol_caller_response::Outcome::Applied(extra)) = enrolled.outcome else {
+        panic!("{enrolled:?}")
+    };
+    let caller_id = extra.caller_id;
+    let update = pb::UpdateCallerRequest {
+        request_id: request_id(),
+        caller_id: caller_id.clone(),
+        name: "other".into(),
+        roles: extra.roles,
+        key_pins: Vec::new(),
+    };
+    driver.succeed("admin", Call::UpdateCaller, update).await;
+    let request = pb::DisableCallerRequest { request_id: request_id(), caller_id: caller_id.clone() };
+    driver.succeed("admin", Call::DisableCaller, request).await;
+    let request = pb::EnableCallerRequest { request_id: request_id(), caller_id: caller_id.clone() };
+    driver.succeed("admin", Call::EnableCaller, request).await;
+    driver.succeed("admin", Call::ListCallers, pb::ListCallersRequest::default()).await;
+    let budget = pb::SetBudgetRequest {
+        request_id: request_id(),
+        caller_id,
+        kind: pb::BudgetKind::Enumeration.into(),
+        limit: 10,
+        window_seconds: 60,
+    };
+    driver.succeed("admin", Call::SetBudget, budget).await;
+    let list = pb::ListBudgetsRequest { platform: "lerna".into(), ..Default::default() };
+    driver.succeed("admin", Call::ListBudgets, list).await;
+
+    let request = pb::EnrolPersonRequest { request_id: request_id(), handle: "k-17".into() };
+    let enrolled: pb::EnrolPersonResponse = driver.answer("admin", Call::EnrolPerson, request).await;
+    let Some(pb::enrol_person_response::Outcome::Applied(person)) = enrolled.outcome else {
+        panic!("{enrolled:?}")
+    };
+    let person_id = person.person_id;
+    let role = pb::Role::Auditor.into();
+    let request = pb::GrantRoleRequest {
+        request_id: request_id(),
+        person_id: person_id.clone(),
+        role,
+        platform: "lerna".into(),
+    };
+    driver.succeed("admin", Call::GrantRole, request).await;
+    let request = pb::RevokeRoleRequest {
+        request_id: request_id(),
+        person_id: person_id.clone(),
+        role,
+        platform: "lerna".into(),
+    };
+    driver.succeed("admin", Call::RevokeRole, request).await;
+    let request = pb::DisablePersonRequest { request_id: request_id(), person_id };
+    driver.succeed("admin", Call::DisablePerson, request).await;
+    driver.succeed("admin", Call::ListPersons, pb::ListPersonsRequest::default()).await;
+}
+
+/// A bank that gets values sealed, until it is ended.
+pub async fn drive_recipients(driver: &mut Driver, tokens: Vec<String>) {
+    let bank = pb::RegisterRecipientRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        name: "bank".into(),
+        kind: pb::RecipientKind::Bank.into(),
+        country: "KZ".into(),
+        legal_name: "АО «Банк»".into(),
+        contract_reference: "D-17/2026".into(),
+        purposes: vec!["payments".into()],
+        valid_until_time: Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 0 }),
+        public_key: vec![9; 32],
+        ..Default::default()
+    };
+    driver.succeed("admin", Call::RegisterRecipient, bank).await;
+    let key = pb::UpdateRecipientKeyRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        recipient: "bank".into(),
+        public_key: vec![7; 32],
+    };
+    driver.succeed("admin", Call::UpdateRecipientKey, key).await;
+    let release = pb::BatchDetokenizeRequest {
+        request_id: request_id(),
+        tokens,
+        purpose: "payments".into(),
+        view: pb::View::Full.into(),
+        recipient: "bank".into(),
+        ..Default::default()
+    };
+    let sealed: pb::BatchDetokenizeResponse = driver.answer("payments", Call::BatchDetokenize, release).await;
+    assert!(sealed.sealed.is_some());
+    let end = pb::EndRecipientRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        recipient: "bank".into(),
+    };
+    driver.succeed("admin", Call::EndRecipient, end).await;
+    driver.succeed("admin", Call::ListRecipients, pb::ListRecipientsRequest::default()).await;
+}
+
+/// Questions about policies, operations and the log.
+pub async fn ask_about(driver: &mut Driver, token: String) {
+    let platform = || "lerna".to_owned();
+    driver.succeed("admin", Call::GetPolicy, pb::GetPolicyRequest { platform: platform(), version: 0 }).await;
+    let list = pb::ListPoliciesRequest { platform: platform(), ..Default::default() };
+    driver.succeed("admin", Call::ListPolicies, list).await;
+    let explain = pb::ExplainDecisionRequest {
+        platform: platform(),
+        target: Some(pb::explain_decision_request::Target::Token(token)),
+        purpose: "payments".into(),
+        caller: "payments".into(),
+        view: pb::View::Full.into(),
+        ..Default::default()
+    };
+    driver.succeed("admin", Call::ExplainDecision, explain).await;
+    let list = pb::ListOperationsRequest { platform: platform(), ..Default::default() };
+    let found: pb::ListOperationsResponse = driver.answer("admin", Call::ListOperations, list).await;
+    let operation_id = found.operations[0].operation_id.clone();
+    driver.succeed("admin", Call::GetOperation, pb::GetOperationRequest { operation_id }).await;
+
+    let head: pb::GetHeadResponse =
+        driver.answer("auditor", Call::GetHead, pb::GetHeadRequest { platform: platform() }).await;
+    let list = pb::ListEntriesRequest { platform: platform(), ..Default::default() };
+    driver.succeed("auditor", Call::ListEntries, list).await;
+    let entry = Some(pb::get_inclusion_proof_request::Entry::Position(1));
+    let proof = pb::GetInclusionProofRequest { platform: platform(), entry, size: head.size };
+    driver.succeed("auditor", Call::GetInclusionProof, proof).await;
+    let proof = pb::GetConsistencyProofRequest { platform: platform(), from_size: 1, to_size: head.size };
+    driver.succeed("auditor", Call::GetConsistencyProof, proof).await;
+    driver.succeed("auditor", Call::ExportLog, pb::ExportLogRequest { platform: platform() }).await;
+    let end: pb::ReconcileLogResponse =
+        driver.answer("auditor", Call::ReconcileLog, pb::ReconcileLogRequest { platform: platform() }).await;
+    let Some(pb::reconcile_log_response::Step::Result(result)) = end.step else { panic!("{end:?}") };
+    assert!(result.findings.is_empty(), "{result:?}");
+}
+
+/// Disables a caller, for whom every call is refused from then on.
+pub async fn disable(driver: &mut Driver, name: &str) {
+    let list = pb::ListCallersRequest { platform: "lerna".into(), ..Default::default() };
+    let listed: pb::ListCallersResponse = driver.answer("admin", Call::ListCallers, list).await;
+    let caller_id = listed.callers.into_iter().find(|caller| caller.name == name).unwrap().caller_id;
+    let request = pb::DisableCallerRequest { request_id: request_id(), caller_id };
+    driver.succeed("admin", Call::DisableCaller, request).await;
+}
