@@ -13,13 +13,10 @@ use super::{
     platform_convert::{page, place, required_platform, token},
     status::status,
 };
-use crate::{
-    crypto::keyring::KeyKind,
-    vault::{
-        Vault,
-        error::VaultError,
-        keys::{KeyState, KeyUsage, KeyVersionRow, RotationPlan},
-    },
+use crate::vault::{
+    Vault,
+    error::VaultError,
+    keys::{KeyKind, KeyState, KeyUsage, KeyVersionRow, RotationPlan},
 };
 
 /// Serves keys.

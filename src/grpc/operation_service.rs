@@ -20,7 +20,7 @@ use crate::{
         operation::{Operation, OperationState},
     },
     policy::decide::Denial,
-    vault::{Vault, controls::Control, error::VaultError},
+    vault::{Vault, access::Call as Asked, controls::Control, error::VaultError},
 };
 
 /// Serves operations.
@@ -74,7 +74,7 @@ impl OperationService {
         m: pb::GetOperationRequest,
     ) -> Result<pb::GetOperationResponse, VaultError> {
         let id = operation_id_of(&m.operation_id)?;
-        let found = self.vault.operation(&call.caller, call.asker, id).await?;
+        let found = self.vault.operation(&call.caller, call.asker, Asked::GetOperation, id).await?;
         let operation = found.ok_or(Denial::OperationNotFound)?;
         Ok(pb::GetOperationResponse { operation: Some(operation_pb(&self.vault, &operation)) })
     }
@@ -137,7 +137,7 @@ async fn watch(
                 return;
             }
             // Asked anew each time: a role that was taken away ends the watching too.
-            match vault.operation(&call.caller, call.asker.clone(), id).await {
+            match vault.operation(&call.caller, call.asker.clone(), Asked::WatchOperation, id).await {
                 Ok(Some(next)) if next == seen => {}
                 Ok(Some(next)) => {
                     seen = next;
@@ -185,7 +185,8 @@ impl operation_service_server::OperationService for OperationService {
         let call = self.call(&request)?;
         let first = within_limit(async {
             let id = operation_id_of(&request.get_ref().operation_id).map_err(|e| status(&e))?;
-            let found = self.vault.operation(&call.caller, call.asker.clone(), id).await;
+            let found =
+                self.vault.operation(&call.caller, call.asker.clone(), Asked::WatchOperation, id).await;
             let found = found.and_then(|found| Ok(found.ok_or(Denial::OperationNotFound)?));
             found.map(|operation| (id, operation)).map_err(|e| status(&e))
         });

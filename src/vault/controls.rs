@@ -67,7 +67,7 @@ impl Vault {
     }
 
     /// An operation on any platform that the caller might see. Whether it may, the deed decides.
-    async fn find_operation(
+    pub(super) async fn find_operation(
         &self,
         caller: &Caller,
         id: OperationId,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Vault,
+    Refuse, Vault,
     access::Call,
     act::{Asker, Claim},
     context::Context,
@@ -108,7 +108,11 @@ impl Vault {
         let context = self.context(caller.platform)?;
         let asked_at = self.shared.clock.now();
         // Who may not ask for the field learns nothing of what the policy says of it: the lane refuses.
-        let policy = context.policy(asked_at).ok_or(Denial::CallerNotAllowed)?;
+        let Some(policy) = context.policy(asked_at) else {
+            let (call, reason) = (Call::LookupTokens, Denial::CallerNotAllowed);
+            self.run(caller.platform, caller, asker, Refuse { call, reason }).await?;
+            return Err(reason.into());
+        };
         let value = match policy.field(&search.field) {
             Some(field) => field
                 .field_type

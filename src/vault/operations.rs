@@ -130,7 +130,7 @@ impl Vault {
                 Some((at, key)) if name.as_str() == at => Some(place_of(key)?),
                 Some(_) | None => None,
             };
-            self.run(id, caller, asker.clone(), MayList).await?;
+            self.run(id, caller, asker.clone(), MaySee(Call::ListOperations)).await?;
             // One more than the page takes, to know whether there are more.
             let limit = u32::try_from(ask.size + 1 - rows.len()).map_err(unavailable)?;
             let found = self.shared.store.operations(id, WhichOperations::Newest(after), limit).await;
@@ -154,24 +154,19 @@ impl Vault {
         &self,
         caller: &Caller,
         asker: Asker,
+        call: Call,
         id: OperationId,
     ) -> Result<Option<Operation>, VaultError> {
-        let everywhere = caller.platform == PlatformId::VAULT;
-        let platforms = self.platforms().into_iter().map(|(platform, _)| platform);
-        let mut refused = None;
-        for platform in platforms.filter(|platform| everywhere || *platform == caller.platform) {
-            let found = self.shared.store.operation(platform, id).await.map_err(unavailable)?;
-            let Some(row) = found else { continue };
-            match self.run(platform, caller, asker.clone(), MayList).await {
-                Ok(()) => return Ok(Some(row.operation)),
-                Err(error) => refused = Some(error),
-            }
+        let Some(found) = self.find_operation(caller, id).await? else {
+            self.run(caller.platform, caller, asker, MaySee(call)).await?;
+            return Ok(None);
+        };
+        match self.run(found.platform, caller, asker, MaySee(call)).await {
+            Ok(()) => Ok(Some(found)),
+            // To staff, one that may not be seen and one that never was look the same.
+            Err(_) if found.platform != caller.platform => Ok(None),
+            Err(error) => Err(error),
         }
-        if refused.is_none() {
-            self.run(caller.platform, caller, asker, MayList).await?;
-        }
-        // One that may not be seen and one that never was look the same.
-        Ok(None)
     }
 }
 
@@ -185,13 +180,13 @@ fn place_of(key: &str) -> Result<(Timestamp, OperationId), VaultError> {
 }
 
 /// Whether the caller may see operations. Names, dates and counts leave no entry.
-struct MayList;
+struct MaySee(Call);
 
-impl Deed for MayList {
+impl Deed for MaySee {
     type Answer = ();
 
     fn call(&self) -> Call {
-        Call::ListOperations
+        self.0
     }
 
     fn changes(&self) -> bool {

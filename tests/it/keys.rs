@@ -12,6 +12,7 @@ use sandyq::{
     policy::decide::Denial,
     store::{Store, rows::work::ReplicaRow},
     vault::{
+        access::Call,
         controls::Control,
         error::VaultError,
         keys::{KeyState, KeyUsage},
@@ -52,7 +53,7 @@ async fn begin(open: &OpenVault) -> Result<Operation, VaultError> {
 }
 
 async fn operation(open: &OpenVault, id: OperationId) -> Operation {
-    open.vault.operation(&open.admin(), as_admin(), id).await.unwrap().unwrap()
+    open.vault.operation(&open.admin(), as_admin(), Call::GetOperation, id).await.unwrap().unwrap()
 }
 
 /// Takes up what is due, as the server does every few seconds, until nothing is left to do.

@@ -212,7 +212,7 @@ async fn repeat(told: &Told, clients: &mut Clients) -> Vec<calls::Token> {
     let (lost, answered) = (told.lost.lock().unwrap().clone(), told.answered.lock().unwrap().clone());
     for sent in &lost {
         let answer = clients.send(sent).await.unwrap();
-        assert_eq!(clients.send(sent).await.unwrap(), answer, "{sent:?}");
+        assert!(clients.send(sent).await.unwrap() == answer, "another answer: {sent:?}");
         tokens.extend(lasting(sent, &answer));
         people.push(sent.person);
     }
@@ -221,7 +221,9 @@ async fn repeat(told: &Told, clients: &mut Clients) -> Vec<calls::Token> {
         tokens.extend(lasting(&sent, &answer));
         people.push(sent.person);
         let mut clients = clients.clone();
-        tasks.spawn(async move { assert_eq!(clients.send(&sent).await.unwrap(), answer, "{sent:?}") });
+        tasks.spawn(async move {
+            assert!(clients.send(&sent).await.unwrap() == answer, "another answer: {sent:?}");
+        });
     }
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();

@@ -4,6 +4,7 @@
 //! searching nothing.
 
 mod canaries;
+mod coverage;
 mod drive;
 mod driver;
 mod places;
@@ -86,6 +87,7 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     driver.traceparent = Some(iin(4711));
     marked.drive_subjects(&mut driver).await;
     staff::drive_staff(&mut driver).await;
+    staff::drive_keys(&mut driver).await;
     let sealed = ["surname", "first_name"].map(|field| marked.token(0, field));
     staff::drive_recipients(&mut driver, sealed.to_vec()).await;
     staff::ask_about(&mut driver, marked.token(0, "surname")).await;
@@ -93,6 +95,7 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     staff::disable(&mut driver, "credit").await;
     driver.fill_every_call("credit", WORD, true).await;
     driver.drove_every_call();
+    coverage::every_call_left_its_entries(&mut driver).await;
 
     server.write_connections(&files);
     let connection = LocalInstallation::open(&files).connection_path("auditor");

@@ -23,12 +23,15 @@ use super::{
     replay::ItemOutcome,
     tokenize::unavailable,
 };
-pub use crate::store::rows::config::{KeyState, KeyVersionRow};
 use crate::{
     audit::entry::Entry,
-    crypto::{aead::wrap_version, keyring::KeyKind},
+    crypto::aead::wrap_version,
     domain::{caller::Caller, ids::PlatformId, secret::Sealed},
     policy::decide::Denial,
+};
+pub use crate::{
+    crypto::keyring::KeyKind,
+    store::rows::config::{KeyState, KeyVersionRow},
 };
 
 /// What a version of the platform key wraps.

@@ -11,7 +11,7 @@ use tonic::{
 
 /// Bytes as they are.
 #[derive(Default)]
-struct Bytes;
+pub struct Bytes;
 
 impl Codec for Bytes {
     type Encode = Vec<u8>;

@@ -16,13 +16,13 @@ use crate::common::{
 };
 
 /// A call about a synthetic person, by its number.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sent {
     pub person: u32,
     pub what: What,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum What {
     Tokenize(pb::TokenizeRequest),
     /// Of a token that answers once.
@@ -31,11 +31,24 @@ pub enum What {
 }
 
 /// What a retry must answer again. Of a value not its entry: a replay has an entry of its own.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Answer {
     Tokens(pb::TokenizeResponse),
     Value(String),
     Withdrawn(pb::WithdrawConsentResponse),
+}
+
+/// By person and request: no token belongs into the output of a test.
+impl std::fmt::Debug for Sent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = match &self.what {
+            What::Tokenize(_) => "Tokenize",
+            What::Detokenize(_) => "Detokenize",
+            What::Withdraw(_) => "WithdrawConsent",
+        };
+        let request = uuid::Uuid::from_bytes(self.request_id());
+        write!(f, "{what} of person {}, request {request}", self.person)
+    }
 }
 
 impl Sent {
@@ -159,7 +172,7 @@ impl Clients {
             for tokens in tokens.chunks(1_000) {
                 let request = pb::BatchDetokenizeRequest {
                     request_id: request_id(),
-                    tokens: tokens.iter().map(|token| token.token.clone()).collect(),
+                    tokens: tokens.iter().map(|token| token.text.clone()).collect(),
                     purpose: purpose.into(),
                     view: pb::View::Full.into(),
                     ..pb::BatchDetokenizeRequest::default()
@@ -181,7 +194,7 @@ impl Clients {
 pub struct Token {
     person: u32,
     field: String,
-    token: String,
+    text: String,
     value: String,
 }
 
@@ -196,7 +209,7 @@ pub fn lasting(sent: &Sent, answer: &Answer) -> Vec<Token> {
         .map(|(field, token)| Token {
             person: sent.person,
             field: field.field.clone(),
-            token: token.token.clone(),
+            text: token.token.clone(),
             value: field.value.clone(),
         })
         .collect()

@@ -135,7 +135,7 @@ fn by_reference(number: usize) -> pb::SubjectName {
     pb::SubjectName { subject: Some(Subject::SubjectReference(REFERENCES[number].into())) }
 }
 
-fn seconds(from_now: i64) -> prost_types::Timestamp {
+pub fn seconds(from_now: i64) -> prost_types::Timestamp {
     let now = sandyq::domain::time::Clock::default().now().second();
     prost_types::Timestamp { seconds: now + from_now, nanos: 0 }
 }

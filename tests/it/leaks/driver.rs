@@ -5,60 +5,13 @@ use std::{
     path::Path,
 };
 
-use prost::{
-    Message,
-    bytes::{Buf as _, BufMut as _},
-};
+use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, Value};
 use sandyq::{grpc::pb, vault::access::Call};
-use tonic::{
-    Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    transport::Channel,
-};
+use tonic::{Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
-use crate::common::{child::Server, served::request_id};
-
-/// Messages as they are on the wire.
-struct Wire;
-
-impl Codec for Wire {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Wire {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Wire {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let mut item = vec![0; from.remaining()];
-        from.copy_to_slice(&mut item);
-        Ok(Some(item))
-    }
-}
+use super::coverage::without_role;
+use crate::common::{child::Server, raw::Bytes, served::request_id};
 
 /// Calls, and what came of them.
 pub struct Driver {
@@ -102,7 +55,7 @@ impl Driver {
             request.metadata_mut().insert("traceparent", trace.parse().unwrap());
         }
         let answered = async {
-            let mut stream = client.server_streaming(request, path, Wire).await?.into_inner();
+            let mut stream = client.server_streaming(request, path, Bytes).await?.into_inner();
             let mut messages = Vec::new();
             while let Some(message) = stream.message().await? {
                 messages.push(message);
@@ -123,6 +76,10 @@ impl Driver {
         call: Call,
         request: impl Message,
     ) -> A {
+        // The same by somebody who lacks the role: refused, whatever the request says.
+        if let Some(other) = without_role(call) {
+            self.refuse_as(other, call, &request).await;
+        }
         let answer = self.send(caller, call, request.encode_to_vec()).await;
         let messages = answer.unwrap_or_else(|status| panic!("{}: {status:?}", call.as_str()));
         self.succeeded.insert(call.as_str());
@@ -138,6 +95,21 @@ impl Driver {
     pub async fn refuse(&mut self, caller: &str, call: Call, request: impl Message, reason: &str) {
         let status = self.send(caller, call, request.encode_to_vec()).await.unwrap_err();
         assert_eq!(crate::common::served::reason(&status), reason, "{}", call.as_str());
+    }
+
+    async fn refuse_as(&mut self, caller: &str, call: Call, request: &impl Message) {
+        const REASON: &str = "CALLER_NOT_ALLOWED";
+        match self.send(caller, call, request.encode_to_vec()).await {
+            Err(status) => {
+                let reason = crate::common::served::reason(&status);
+                assert_eq!(reason, REASON, "{} by {caller}", call.as_str());
+            }
+            // A batch says so item by item.
+            Ok(answer) => {
+                let says = |message: &Vec<u8>| message.windows(REASON.len()).any(|w| w == REASON.as_bytes());
+                assert!(answer.iter().all(says), "{} by {caller}", call.as_str());
+            }
+        }
     }
 
     /// Every call with a text in each field that takes one.

@@ -80,6 +80,58 @@ pub async fn drive_staff(driver: &mut Driver) {
     driver.succeed("admin", Call::ListPersons, pb::ListPersonsRequest::default()).await;
 }
 
+/// Keys: rotated, paused, resumed, watched to the end, put out of use, kept, and a rotation that is called off.
+pub async fn drive_keys(driver: &mut Driver) {
+    use pb::rotate_key_response::Outcome;
+    let rotate = |validate_only| pb::RotateKeyRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        kind: pb::KeyKind::Platform.into(),
+        rate: 0,
+        validate_only,
+    };
+    driver.succeed("admin", Call::RotateKey, rotate(true)).await;
+    let begun: pb::RotateKeyResponse = driver.answer("admin", Call::RotateKey, rotate(false)).await;
+    let Some(Outcome::Operation(begun)) = begun.outcome else { panic!("{begun:?}") };
+    let operation_id = begun.operation_id;
+    let pause = pb::PauseOperationRequest { request_id: request_id(), operation_id: operation_id.clone() };
+    driver.succeed("admin", Call::PauseOperation, pause).await;
+    let resume = pb::ResumeOperationRequest {
+        request_id: request_id(),
+        operation_id: operation_id.clone(),
+        rate: Some(0),
+    };
+    driver.succeed("admin", Call::ResumeOperation, resume).await;
+    let watched: pb::WatchOperationResponse =
+        driver.answer("admin", Call::WatchOperation, pb::WatchOperationRequest { operation_id }).await;
+    assert_eq!(watched.operation.unwrap().state(), pb::OperationState::Done);
+
+    let platform = || "lerna".to_owned();
+    let list = pb::ListKeysRequest { platform: platform(), ..Default::default() };
+    driver.succeed("admin", Call::ListKeys, list).await;
+    let usage = pb::ListKeyUsageRequest { platform: platform(), ..Default::default() };
+    let used: pb::ListKeyUsageResponse = driver.answer("admin", Call::ListKeyUsage, usage).await;
+    assert_eq!(used.usages[0].subject_keys, 0, "{used:?}");
+    let disable = pb::DisableKeyRequest { request_id: request_id(), platform: platform(), version: 1 };
+    driver.succeed("admin", Call::DisableKey, disable).await;
+    let enable = pb::EnableKeyRequest { request_id: request_id(), platform: platform(), version: 1 };
+    driver.succeed("admin", Call::EnableKey, enable).await;
+    let destroy = pb::ScheduleKeyDestructionRequest {
+        request_id: request_id(),
+        platform: platform(),
+        version: 1,
+        destroy_time: Some(super::drive::seconds(7 * 86_400)),
+    };
+    driver.succeed("admin", Call::ScheduleKeyDestruction, destroy).await;
+    let keep = pb::CancelKeyDestructionRequest { request_id: request_id(), platform: platform(), version: 1 };
+    driver.succeed("admin", Call::CancelKeyDestruction, keep).await;
+
+    let begun: pb::RotateKeyResponse = driver.answer("admin", Call::RotateKey, rotate(false)).await;
+    let Some(Outcome::Operation(begun)) = begun.outcome else { panic!("{begun:?}") };
+    let cancel = pb::CancelOperationRequest { request_id: request_id(), operation_id: begun.operation_id };
+    driver.succeed("admin", Call::CancelOperation, cancel).await;
+}
+
 /// A bank that gets values sealed, until it is ended.
 pub async fn drive_recipients(driver: &mut Driver, tokens: Vec<String>) {
     let bank = pb::RegisterRecipientRequest {
