@@ -378,9 +378,11 @@ impl Asking<'_, '_> {
         mac
     }
 
-    /// Whether this question used the token up itself, a short while ago: then its answer was lost.
+    /// Whether this question used the token up itself, a short while ago: then its answer was lost. One that was revoked
+    /// since has ended for this question too.
     fn may_ask_again(&self, token: &TokenRow) -> bool {
-        self.before.as_ref().is_some_and(|(outcome, at)| {
+        let spent = token.state == TokenState::Spent;
+        self.before.as_ref().filter(|_| spent).is_some_and(|(outcome, at)| {
             at.plus(ASK_AGAIN) >= self.scene.now
                 && outcome.item().ids.iter().any(|id| **id == *token.id.as_bytes())
         })
