@@ -218,7 +218,7 @@ impl<'a> Storing<'a, '_> {
         if value.mode == TokenMode::Deterministic
             && let Some(hash) = self.scene.snapshot.deterministic.get(&record.id)
         {
-            return Ok(self.same_token(subject, value, hash));
+            return self.same_token(plan, subject, value, hash);
         }
         let new = self.create_token(plan, subject, value, record.id)?;
         let (token, id) = new;
@@ -276,16 +276,31 @@ impl<'a> Storing<'a, '_> {
         Ok(StoredRecord { id: record, created: true })
     }
 
-    /// The token that a record has already.
+    /// The token that a record has already. Nothing changes, but that the caller was told is an entry as well.
     fn same_token(
         &self,
+        plan: &mut Plan,
         subject: &OpenSubject<'_>,
         value: &CheckedValue,
         hash: &crate::domain::token::TokenHash,
-    ) -> Result<NewToken, Denial> {
-        let found = self.scene.token(hash)?.ok_or(Denial::DataDamaged)?;
-        let token = self.reveal(&subject.key, subject.id, found.token)?;
-        Ok(NewToken { field: value.field.clone(), token, id: found.token.id, record_created: false })
+    ) -> Result<Result<NewToken, Denial>, VaultError> {
+        let found = match self.scene.token(hash) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Err(Denial::DataDamaged)),
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let token = match self.reveal(&subject.key, subject.id, found.token) {
+            Ok(token) => token,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        plan.entries.push(Entry {
+            field: Some(value.field.to_string()),
+            subject: Some((*subject.id.as_bytes()).into()),
+            record: Some((*found.token.record.as_bytes()).into()),
+            token: Some((*found.token.id.as_bytes()).into()),
+            ..self.entry()?
+        });
+        Ok(Ok(NewToken { field: value.field.clone(), token, id: found.token.id, record_created: false }))
     }
 
     fn reveal(&self, key: &SubjectKey, subject: SubjectId, row: &TokenRow) -> Result<AnyToken, Denial> {
