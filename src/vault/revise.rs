@@ -65,7 +65,8 @@ impl Vault {
         self.run(caller.platform, caller, asker, Revoke { token }).await
     }
 
-    /// Corrects a value: its record gets a new version, which all its tokens answer from now on.
+    /// Corrects a value: its record gets a new version, which all its tokens answer from now on. The value that it
+    /// holds already makes none.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -172,6 +173,26 @@ impl Update {
         })
     }
 
+    /// Logs what the record holds now, and answers it.
+    fn answer(
+        &self,
+        hand: &mut Hand<'_, '_>,
+        found: Found<'_>,
+        version: u32,
+        updated_at: Timestamp,
+    ) -> Result<Deeded<Corrected>, VaultError> {
+        let reference = self.correction.evidence.to_string();
+        hand.log(|entry| Entry {
+            reference: Some(reference),
+            object_kind: Some("record".to_owned()),
+            count: Some(u64::from(version)),
+            ..about(found, entry)
+        })?;
+        let numbers = vec![i64::from(version), updated_at.as_micros()];
+        let outcome = ItemOutcome { numbers, ..ItemOutcome::default() };
+        Ok(Deeded::changed(Corrected { version, updated_at }, outcome))
+    }
+
     /// Where the value may stand in the index: the field is known only with the token, so every unique field whose type
     /// takes the value is looked at.
     fn places(&self, policy: &Policy, context: &Context) -> Vec<IndexKeyOfValue> {
@@ -217,22 +238,30 @@ impl Deed for Update {
         }
         usable(found.subject)?;
         match found.token.state {
+            TokenState::Active if found.token.expires_at.is_some_and(|end| end <= scene.now) => {
+                return Err(Denial::TokenExpired.into());
+            }
             TokenState::Active => {}
             TokenState::Spent => return Err(Denial::TokenSpent.into()),
             TokenState::Revoked => return Err(Denial::TokenRevoked.into()),
         }
         let value = self.checked(policy, address)?;
+        if !hand.plan.claim(Claim::Record(address.record)) {
+            return Ok(Deeded::Later);
+        }
+        let key = scene.subject_key(found.subject)?;
+        let equal = key.value_equals(address, &found.record.sealed_value, &value.value);
+        if equal.map_err(|e| scene.damaged("records", &e))? {
+            return self.answer(hand, found, address.version, found.record.created_at);
+        }
         let index_key = value.index_key(scene.context);
         let held = scene.snapshot.values.get(&index_key).map_or(&[][..], Vec::as_slice);
         if value.unique && held.iter().any(|row| row.claims_unique && row.record != address.record) {
             return Err(Denial::ValueNotUnique.into());
         }
-        if !hand.plan.claim(Claim::Record(address.record))
-            || (value.unique && !hand.plan.claim(Claim::Value(index_key)))
-        {
+        if value.unique && !hand.plan.claim(Claim::Value(index_key)) {
             return Ok(Deeded::Later);
         }
-        let key = scene.subject_key(found.subject)?;
         let version = address.version.checked_add(1).ok_or(VaultError::Unavailable)?;
         let mut old = RecordRow { state: RecordState::Superseded, ..found.record.clone() };
         old.mac = scene.keys().row.mac(&old.image());
@@ -242,16 +271,7 @@ impl Deed for Update {
         insert_version(scene, hand.plan, &key, next, &value)?;
         // A batch that was read before must not answer the old value after this one is acknowledged.
         hand.plan.tightens = true;
-        let reference = self.correction.evidence.to_string();
-        hand.log(|entry| Entry {
-            reference: Some(reference),
-            object_kind: Some("record".to_owned()),
-            count: Some(u64::from(version)),
-            ..about(found, entry)
-        })?;
-        let answer = Corrected { version, updated_at: scene.now };
-        let numbers = vec![i64::from(version), scene.now.as_micros()];
-        Ok(Deeded::changed(answer, ItemOutcome { numbers, ..ItemOutcome::default() }))
+        self.answer(hand, found, version, scene.now)
     }
 
     fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Corrected, VaultError> {
