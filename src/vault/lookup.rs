@@ -30,7 +30,7 @@ use crate::{
     },
     policy::{
         decide::{Ask, Denial, Permit, disclosed},
-        model::{Policy, View},
+        model::{Policy, Purpose, View},
     },
     store::{IndexKeyOfValue, ReadKeys, Write},
 };
@@ -113,7 +113,9 @@ impl Vault {
             self.run(caller.platform, caller, asker, Refuse { call, reason }).await?;
             return Err(reason.into());
         };
-        let value = match policy.field(&search.field) {
+        let may = |purpose: &Purpose| purpose.names_caller(caller) && purpose.covers(&search.field);
+        let permitted = policy.purpose(&search.purpose).filter(|purpose| may(purpose));
+        let value = match permitted.and_then(|_| policy.field(&search.field)) {
             Some(field) => field
                 .field_type
                 .normalise(&search.value)
@@ -129,6 +131,9 @@ impl Vault {
 /// Any view that the purpose allows will do: these answers tell less than each.
 fn least_view(policy: &Policy, purpose: &PurposeName) -> Result<View, Denial> {
     let purpose = policy.purpose(purpose).ok_or(Denial::PurposeNotDeclared)?;
+    if purpose.inert.is_some() {
+        return Err(Denial::PurposeInert);
+    }
     let views = [View::Masked, View::Full];
     views.into_iter().find(|view| purpose.allows_view(*view)).ok_or(Denial::ViewNotAllowed)
 }
