@@ -9,7 +9,7 @@ mod sql;
 pub mod sqlite;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -94,6 +94,8 @@ pub struct ReadKeys {
     pub operations_on: BTreeSet<[u8; 16]>,
     /// Whether to bring the open operations on every subject found.
     pub operations_of_found: bool,
+    /// Whether to say of every record found if another record claims its value as unique.
+    pub rivals_of_found: bool,
 }
 
 /// What a batch read brought: rows as stored, their MACs not yet checked. A row that cannot be is the fault of the
@@ -128,6 +130,8 @@ pub struct Snapshot {
     pub events_of: HashMap<SubjectId, Result<Vec<EventRow>, Damage>>,
     /// Records by the values that were asked for.
     pub values: HashMap<IndexKeyOfValue, Vec<IndexRow>>,
+    /// Records whose value another one claims as unique.
+    pub rivalled: HashSet<RecordId>,
     /// Requests that were done.
     pub requests: HashMap<(CallerId, RequestId), Result<RequestRow, Damage>>,
     /// Spent of budgets.

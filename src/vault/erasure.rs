@@ -176,6 +176,7 @@ impl Deed for Cancel {
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
         self.subject.reads(context, keys);
         keys.operations_of_found = true;
+        keys.rivals_of_found = true;
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Timestamp>, VaultError> {
@@ -200,6 +201,10 @@ impl Deed for Cancel {
         let policy = scene.policy()?;
         for record in scene.records_of(row.id)? {
             if policy.field(&record.address.field).is_some_and(crate::policy::model::Field::is_unique) {
+                // Erasure ended the claim at once, so another subject may hold the value by now.
+                if scene.snapshot.rivalled.contains(&record.address.record) {
+                    return Err(Denial::ValueNotUnique.into());
+                }
                 hand.plan.writes.push(Write::Claim(record.address.record));
             }
         }

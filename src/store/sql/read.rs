@@ -1,6 +1,9 @@
 //! The batch read: everything that a batch needs in one statement, so that it is one look at one state.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+};
 
 use super::{
     decode::{Columns, GROUPED_BYTES, GROUPED_INTS, GROUPED_TEXTS, SqlRow},
@@ -98,6 +101,7 @@ mod kind {
     pub(super) const REQUEST: i64 = 8;
     pub(super) const BUDGET: i64 = 9;
     pub(super) const OPERATION: i64 = 10;
+    pub(super) const RIVALLED: i64 = 11;
 }
 
 /// The statement in a dialect.
@@ -211,6 +215,15 @@ pub(in crate::store) fn snapshot_sql(dialect: &Dialect) -> String {
             "{11} {join} operations o {indexed:operations_of_object:indexed} ON o.platform_id = $1 \
              AND o.kind = 'destroy_subject' AND o.object_id = {hex:0} AND o.state IN ('waiting', 'running', 'paused')",
         ),
+        branch(
+            kind::RIVALLED,
+            [&["rec.record_id"], &[], &[]],
+            "rec {join} index_entries own {indexed:index_entries_by_record:indexed} ON own.platform_id = $1 \
+             AND own.record_id = rec.record_id \
+             {join} index_entries other ON other.platform_id = $1 AND other.field = own.field \
+             AND other.index_version = own.index_version AND other.value_hash = own.value_hash \
+             AND other.claims_unique = 1 AND other.record_id <> own.record_id WHERE $13 = 1",
+        ),
     ];
     let wanted = WANTED.replace("{hits}", &(MAX_INDEX_HITS + 1).to_string());
     dialect.render(&(wanted + &branches.join("\nUNION ALL ")))
@@ -252,6 +265,7 @@ pub(super) fn snapshot_statement<'a>(
         })))
         .own_text(json_list(keys.operations_on.iter().map(|object| hex(object))))
         .int(i64::from(keys.operations_of_found))
+        .int(i64::from(keys.rivals_of_found))
 }
 
 /// A JSON list of lists.
@@ -292,6 +306,7 @@ pub(super) fn assemble<R: SqlRow>(rows: &[R], platform: PlatformId) -> Result<Sn
         requests: HashMap::new(),
         budgets: HashMap::new(),
         operations_on: HashMap::new(),
+        rivalled: HashSet::new(),
     };
     for row in rows {
         let kind = of_kind(row).ok_or(Damage { table: "snapshot", column: "kind" })?;
@@ -371,6 +386,10 @@ fn add_row<R: SqlRow>(
         kind::BUDGET => {
             let budget = Columns::grouped(row, "budgets").budget()?;
             snapshot.budgets.insert(budget.window, budget.spent);
+        }
+        kind::RIVALLED => {
+            let id = Columns::grouped(row, "index_entries").array("record_id")?;
+            snapshot.rivalled.insert(RecordId::from_bytes(id));
         }
         kind::OPERATION => {
             let row = Columns::grouped(row, "operations").operation_on_subject()?;

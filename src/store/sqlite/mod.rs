@@ -193,7 +193,8 @@ mod tests {
         for _ in 0..6 {
             query = query.bind("[]");
         }
-        let plan = query.bind(0).bind("[]").bind("[]").bind("[]").bind(0).fetch_all(&pool).await.unwrap();
+        let query = query.bind(0).bind("[]").bind("[]").bind("[]").bind(0).bind(0);
+        let plan = query.fetch_all(&pool).await.unwrap();
         let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
         assert!(steps.len() > 20, "{steps:?}");
         for step in steps {
