@@ -28,6 +28,7 @@ mod leaks;
 mod log_questions;
 mod mirror;
 mod mirrored;
+mod model;
 mod overload;
 mod policies;
 mod policy_walk;
