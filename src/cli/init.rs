@@ -5,15 +5,13 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
+    kms::{away, open_kms, require},
     output::{Failure, Out, exit},
     serve::{self, open_store},
 };
 use crate::{
-    config::{Config, Database},
-    crypto::{
-        kms::{Kms, local::LocalKms},
-        random::SystemRng,
-    },
+    config::{Config, Database, RootKey},
+    crypto::{kms::KmsError, random::SystemRng},
     domain::time::Clock,
     vault::{Vault, error::VaultError, install::create_installation},
 };
@@ -33,12 +31,7 @@ pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure
         lines.push("Nothing to do: the installation exists, and has its officers.".to_owned());
     }
     if done.created {
-        lines.push(format!(
-            "Root key: {} and {}. Losing either loses every value: back both up, apart from each other, and move the \
-             unseal key to another medium (SECURITY.md).",
-            config.resolve(&config.root_key.file).display(),
-            config.resolve(&config.root_key.unseal_key).display()
-        ));
+        lines.push(keep(&config.root_key()?));
     }
     lines.push(String::new());
     lines.push(
@@ -55,6 +48,26 @@ pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure
     Ok(())
 }
 
+/// What losing the root key means, and what guards against it.
+fn keep(root_key: &RootKey) -> String {
+    match root_key {
+        RootKey::Local { file, unseal_key } => format!(
+            "Root key: {} and {}. Losing either loses every value: back both up, apart from each other, and move the \
+             unseal key to another medium (SECURITY.md).",
+            file.display(),
+            unseal_key.display()
+        ),
+        RootKey::Pkcs11 { token, label, .. } => format!(
+            "Root key: {label} in token {token}. Losing it loses every value: back the token up as its maker says \
+             (docs/kms.md)."
+        ),
+        RootKey::Transit { address, key, .. } => format!(
+            "Root key: {key} at {address}. Losing it loses every value: back that server up, with what unseals it \
+             (docs/kms.md)."
+        ),
+    }
+}
+
 /// What an init did.
 pub(super) struct Done {
     pub(super) created: bool,
@@ -65,7 +78,6 @@ pub(super) struct Done {
 /// Makes what is not there yet: root key, database, installation, the first officers.
 pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
     let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
-    let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
     let fresh = match config.database()? {
         Database::Sqlite(path) => !path.exists(),
         Database::Postgres(_) => {
@@ -77,15 +89,19 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
     };
     // They are judged before anything is made; later the file may go without them.
     let officers = if fresh || !config.officer.is_empty() { config.officers()? } else { Vec::new() };
-    let kms: Arc<dyn Kms> = match (root.exists(), unseal.exists()) {
-        (true, true) => Arc::new(LocalKms::open(&root, &unseal)?),
-        (false, false) if fresh => Arc::new(LocalKms::create(&root, &unseal, rng.as_ref())?),
-        _ => {
-            let message = "root key file, unseal key and database must all exist or none of them: a new root key \
-                           could not open an old database";
-            return Err(Failure::new(exit::FAILED, message));
+    let kms = open_kms(config, &clock)?;
+    match kms.versions().await {
+        Err(KmsError::NoRoot) if fresh => {
+            kms.make_first(rng.as_ref()).await.map_err(|e| away(kms.as_ref(), e))?;
         }
-    };
+        Err(KmsError::NoRoot) => {
+            let message =
+                "there is a database, but no root key: a new root key could not open an old database";
+            return Err(Failure::new(exit::FAILED, format!("{}: {message}", kms.describe())));
+        }
+        _ => {}
+    }
+    require(kms.as_ref(), rng.as_ref()).await?;
     let store = open_store(config, true).await?;
     let now = clock.now();
     let created = match store.installation().await? {

@@ -10,6 +10,7 @@ mod demo;
 mod dev;
 mod init;
 mod keys;
+mod kms;
 pub mod local;
 mod migrate;
 mod mirror;
@@ -27,7 +28,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{config, telemetry};
+use crate::{config, grpc, telemetry};
 use output::Out;
 pub use output::{Failure, exit};
 
@@ -108,6 +109,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }
     };
+    grpc::tls::install_provider();
     let mut out = Out::new(cli.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

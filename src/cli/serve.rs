@@ -4,11 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, signal};
 
-use super::output::{Failure, Out, exit};
+use super::{
+    kms::{open_kms, require},
+    output::{Failure, Out, exit},
+};
 use crate::{
     blobs::mirror::Mirror,
     config::{Config, Database},
-    crypto::{kms::local::LocalKms, random::SystemRng},
+    crypto::random::SystemRng,
     domain::{caller::Governance, replica::ReplicaName, time::Clock},
     grpc::{
         block_list::BlockList,
@@ -56,10 +59,9 @@ pub(super) async fn open_store(config: &Config, migrate: bool) -> Result<Arc<dyn
 /// Opens the vault of a configuration.
 pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     let store = open_store(config, false).await?;
-    config.check_root_key_files()?;
-    let (root, unseal) = (config.resolve(&config.root_key.file), config.resolve(&config.root_key.unseal_key));
-    let kms = Arc::new(LocalKms::open(&root, &unseal)?);
     let (clock, rng) = (Arc::new(Clock::default()), Arc::new(SystemRng::new()));
+    let kms = open_kms(config, &clock)?;
+    require(kms.as_ref(), rng.as_ref()).await?;
     let vault = Vault::open_with(store, kms, clock, rng, mirror(config)?, config.vault_options()?).await?;
     let vault = vault.with_settings(config.settings()?);
     if vault.installation() != config.installation.name {

@@ -4,6 +4,7 @@
 //! readable by others.
 
 mod risks;
+mod root_key;
 
 use std::{
     fs, io,
@@ -13,6 +14,9 @@ use std::{
 };
 
 pub use risks::Risk;
+pub use root_key::{
+    LocalConfig, Pkcs11Config, RootKey, RootKeyConfig, SecretPlace, TransitConfig, TransitLogin, WrongRootKey,
+};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -200,16 +204,6 @@ pub struct MirrorPlace {
 /// Name of the one process that does not share its mirror.
 const ONLY_REPLICA: &str = "sandyq-0";
 
-/// The root key in two files.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct RootKeyConfig {
-    /// Sealed root keys.
-    pub file: PathBuf,
-    /// The key that unseals them. Belongs on another medium.
-    pub unseal_key: PathBuf,
-}
-
 /// How subjects are erased.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -276,6 +270,7 @@ impl Config {
         }
         config.settings()?;
         config.vault_options()?;
+        config.root_key()?;
         Ok(config)
     }
 
@@ -379,8 +374,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Rule`].
     pub fn check_root_key_files(&self) -> Result<(), ConfigError> {
-        refuse_readable_by_others(&self.resolve(&self.root_key.file))?;
-        refuse_readable_by_others(&self.resolve(&self.root_key.unseal_key))
+        root_key::check_files(&self.root_key()?)
     }
 
     /// What use cases need to know: trust domains, and how many people a dangerous act needs.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError, Database};
+use super::{Config, ConfigError, Database, RootKey};
 
 /// A setting that weakens a guarantee. `accept_risks` names those that an operator takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
@@ -91,8 +91,9 @@ fn taken(config: &Config) -> Result<Vec<Risk>, ConfigError> {
         }
         (Some(_), Database::Postgres(_)) => {}
     }
-    let root_key = &config.root_key;
-    if directory(&config.resolve(&root_key.file)) == directory(&config.resolve(&root_key.unseal_key)) {
+    if let RootKey::Local { file, unseal_key } = config.root_key()?
+        && directory(&file) == directory(&unseal_key)
+    {
         taken.push(Risk::UnsealKeyBesideRoot);
     }
     if let Database::Postgres(options) = &database

@@ -28,7 +28,7 @@ use crate::domain::{
 const FORMAT: u8 = 1;
 const ALGORITHM_SEAL: u8 = 1;
 const ALGORITHM_WRAP: u8 = 2;
-const NONCE_BYTES: usize = 12;
+pub(super) const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 
 /// 256 bits of key. No `Debug`, no `Clone`; zeroised on drop.
@@ -117,9 +117,7 @@ pub fn wrap(
     key: &Key,
     rng: &dyn Rng,
 ) -> Result<Sealed, SealError> {
-    let mut header = vec![FORMAT, ALGORITHM_WRAP];
-    header.extend_from_slice(&version.to_be_bytes());
-    encrypt(with, &header, place, key.expose(), rng)
+    encrypt(with, &wrap_header(version), place, key.expose(), rng)
 }
 
 /// The version of the wrapping key that a wrap names.
@@ -139,6 +137,26 @@ pub fn unwrap(with: &Key, place: &Canonical, blob: &Sealed) -> Result<Key, OpenE
     let bytes = decrypt(with, header, place, body)?;
     let bytes: &[u8; 32] = bytes.as_slice().try_into().map_err(|_| OpenError::Malformed)?;
     Ok(Key::from_bytes(bytes))
+}
+
+/// The associated data of a wrap under version `version`, for a KMS whose cipher runs elsewhere.
+pub(super) fn wrap_associated_data(version: u32, place: &Canonical) -> Vec<u8> {
+    associated_data(&wrap_header(version), place)
+}
+
+/// A wrap of what such a KMS sealed: nonce, ciphertext, tag.
+pub(super) fn wrap_of(version: u32, body: &[u8]) -> Sealed {
+    Sealed::from_bytes([&wrap_header(version), body].concat())
+}
+
+/// The version that a wrap names, and what the key of that version sealed.
+pub(super) fn wrap_body(blob: &Sealed) -> Result<(u32, &[u8]), OpenError> {
+    split_wrap(blob).map(|(version, _, body)| (version, body))
+}
+
+fn wrap_header(version: u32) -> [u8; 6] {
+    let [a, b, c, d] = version.to_be_bytes();
+    [FORMAT, ALGORITHM_WRAP, a, b, c, d]
 }
 
 fn split_wrap(blob: &Sealed) -> Result<(u32, &[u8], &[u8]), OpenError> {

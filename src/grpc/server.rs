@@ -2,12 +2,16 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 use tonic::{
     service::{Routes, RoutesBuilder},
     transport::Server,
 };
-use tonic_health::server::HealthReporter;
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
     audit_service::AuditService,
@@ -32,6 +36,10 @@ use super::{
     vault_service::VaultService,
 };
 use crate::vault::{Vault, refusals::Refusal};
+
+/// Name in the health service under which stands whether the KMS answers.
+const KMS: &str = "sandyq.kms";
+const KMS_CHECK_EVERY: Duration = Duration::from_secs(15);
 
 /// How a server runs.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +77,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     set_serving(&health).await;
+    health.set_service_status(KMS, ServingStatus::Serving).await;
     let reflection = if options.reflection {
         Some(
             tonic_reflection::server::Builder::configure()
@@ -88,9 +97,12 @@ pub async fn serve(
         routes.add_service(reflection);
     }
 
+    let mut watching = JoinSet::new();
+    watching.spawn(watch_kms(vault, health.clone()));
     let (drain, draining) = tokio::sync::oneshot::channel();
     let signal = async move {
         shutdown.await;
+        watching.shutdown().await;
         set_not_serving(&health).await;
         tokio::time::sleep(options.lame_duck).await;
         let _server_ended = drain.send(());
@@ -120,6 +132,32 @@ pub async fn serve(
     }
 }
 
+/// Says of the KMS whether it answers, and of nothing else: what is open needs it no more.
+async fn watch_kms(vault: Arc<Vault>, health: HealthReporter) {
+    let mut ticks = interval(KMS_CHECK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut answers = true;
+    loop {
+        ticks.tick().await;
+        match (vault.check_kms().await, answers) {
+            (Ok(()), true) | (Err(_), false) => continue,
+            (Ok(()), false) => tracing::info!(kms = vault.describe_kms(), "the KMS answers again"),
+            (Err(error), true) => {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                let kms = vault.describe_kms();
+                tracing::error!(
+                    kms,
+                    error,
+                    "the KMS is away: what is open is served on, but no platform can be made, and no restart succeeds"
+                );
+            }
+        }
+        answers = !answers;
+        let status = if answers { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status(KMS, status).await;
+    }
+}
+
 /// Every service of the contract, with its limits and its health.
 macro_rules! services {
     ($($server:ident of $service:ident;)+) => {
@@ -138,7 +176,9 @@ macro_rules! services {
         }
 
         async fn set_not_serving(health: &HealthReporter) {
-            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            for name in ["", KMS] {
+                health.set_service_status(name, ServingStatus::NotServing).await;
+            }
             $(health.set_not_serving::<$server<$service>>().await;)+
         }
     };

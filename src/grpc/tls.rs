@@ -70,6 +70,13 @@ pub enum TlsError {
     TwoAuthorities(String),
 }
 
+/// Makes ring this process's provider of TLS, for clients that ask for the process's own. The start of `main`, and of
+/// tests that use such a client.
+pub fn install_provider() {
+    // An error means that it is installed already.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// The certificate authority of one SPIFFE trust domain.
 pub struct ClientAuthority {
     /// The trust domain, such as `lerna.kz`.

@@ -40,6 +40,7 @@ pub mod release;
 pub mod replay;
 pub mod replicas;
 pub mod revise;
+pub mod root_key;
 pub mod settings;
 mod spending;
 mod stored_log;

@@ -1,20 +1,22 @@
 //! Root keys in a file, sealed under an unseal key in another file.
 //!
 //! The two files belong on different media (the root file beside the database, the unseal key in a mounted secret):
-//! whoever has one of them has nothing. Both are created with mode 0600 and never overwritten.
+//! whoever has one of them has nothing. Both are created with mode 0600. The unseal key is never written again; the root
+//! file is replaced in one step where versions change, so a crash leaves the old file or the new one. Both are read at
+//! each call: the process holds no root key while it serves.
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use data_encoding::{BASE32_NOPAD, BASE64};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Kms, KmsError};
+use super::{Kms, KmsError, RootVersions};
 use crate::{
     crypto::aead::{self, Key, OpenError},
     domain::{canonical::Canonical, rng::Rng, secret::Sealed},
@@ -23,10 +25,11 @@ use crate::{
 const UNSEAL_PREFIX: &str = "sandyq-unseal-1:";
 const ROOT_FORMAT: &str = "sandyq-root/1";
 
-/// Root keys from a sealed file.
+/// Root keys in a sealed file.
+#[derive(Clone)]
 pub struct LocalKms {
-    versions: BTreeMap<u32, Key>,
-    active: u32,
+    root_file: PathBuf,
+    unseal_file: PathBuf,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,76 +41,173 @@ struct RootFile {
     versions: BTreeMap<u32, String>,
 }
 
+impl RootFile {
+    fn versions(&self) -> RootVersions {
+        RootVersions { active: self.active, present: self.versions.keys().copied().collect() }
+    }
+}
+
+/// Both files, read and opened.
+struct Opened {
+    unseal: Key,
+    file: RootFile,
+    keys: BTreeMap<u32, Key>,
+}
+
+impl Opened {
+    fn key(&self, version: u32) -> Result<&Key, KmsError> {
+        self.keys.get(&version).ok_or(KmsError::DoesNotOpen(OpenError::UnknownKeyVersion(version)))
+    }
+
+    /// Seals a new root key as a version of the file.
+    fn add(&mut self, version: u32, rng: &dyn Rng) -> Result<(), KmsError> {
+        let sealed = aead::seal(&self.unseal, &place(version), Key::random(rng)?.expose(), rng)?;
+        self.file.versions.insert(version, BASE64.encode(sealed.as_bytes()));
+        Ok(())
+    }
+}
+
 impl LocalKms {
+    /// Root keys in these files, which need not be there yet.
+    #[must_use]
+    pub fn new(root_file: &Path, unseal_file: &Path) -> Self {
+        Self { root_file: root_file.to_owned(), unseal_file: unseal_file.to_owned() }
+    }
+
     /// Makes a root key and writes both files. Neither may exist.
     ///
     /// # Errors
     /// [`KmsError`]; a file that exists is never overwritten.
     pub fn create(root_file: &Path, unseal_file: &Path, rng: &dyn Rng) -> Result<Self, KmsError> {
-        let (root, unseal) = (Key::random(rng)?, Key::random(rng)?);
-        let sealed = aead::seal(&unseal, &place(1), root.expose(), rng)?;
+        let file = RootFile { format: ROOT_FORMAT.to_owned(), active: 1, versions: BTreeMap::new() };
+        let mut opened = Opened { unseal: Key::random(rng)?, file, keys: BTreeMap::new() };
+        opened.add(1, rng)?;
         let mut text = Zeroizing::new(String::with_capacity(UNSEAL_PREFIX.len() + 64));
         text.push_str(UNSEAL_PREFIX);
-        BASE32_NOPAD.encode_append(unseal.expose(), &mut text);
+        BASE32_NOPAD.encode_append(opened.unseal.expose(), &mut text);
         text.push('\n');
-        let file = RootFile {
-            format: ROOT_FORMAT.to_owned(),
-            active: 1,
-            versions: BTreeMap::from([(1, BASE64.encode(sealed.as_bytes()))]),
-        };
-        let json = serde_json::to_string_pretty(&file)
-            .map_err(|e| file_error("cannot write", root_file, e.into()))?;
+        let json = encode(&opened.file, root_file)?;
         write_new(unseal_file, text.as_bytes())?;
         write_new(root_file, json.as_bytes())?;
-        Ok(Self { versions: BTreeMap::from([(1, root)]), active: 1 })
+        Ok(Self::new(root_file, unseal_file))
     }
 
-    /// Reads both files and opens the root keys.
+    /// Root keys in files that are there and open.
     ///
     /// # Errors
     /// [`KmsError`].
     pub fn open(root_file: &Path, unseal_file: &Path) -> Result<Self, KmsError> {
-        let unseal = read_unseal_key(unseal_file)?;
+        let kms = Self::new(root_file, unseal_file);
+        kms.read().map(|_| kms)
+    }
+
+    fn read(&self) -> Result<Opened, KmsError> {
+        let root_file = &self.root_file;
+        if !root_file.exists() && !self.unseal_file.exists() {
+            return Err(KmsError::NoRoot);
+        }
         let malformed = |problem| KmsError::Malformed { path: root_file.display().to_string(), problem };
         let text = fs::read_to_string(root_file).map_err(|e| file_error("cannot read", root_file, e))?;
+        let unseal = read_unseal_key(&self.unseal_file)?;
         let file: RootFile = serde_json::from_str(&text).map_err(|_| malformed("not a root file"))?;
         if file.format != ROOT_FORMAT {
             return Err(malformed("unknown format"));
         }
-        let mut versions = BTreeMap::new();
+        let mut keys = BTreeMap::new();
         for (version, sealed) in &file.versions {
             let blob = BASE64.decode(sealed.as_bytes()).map_err(|_| malformed("not base64"))?;
             let bytes = aead::open(&unseal, &place(*version), &Sealed::from_bytes(blob))
                 .map_err(|_| KmsError::WrongUnsealKey { path: root_file.display().to_string() })?;
             let bytes: &[u8; 32] =
                 bytes.as_slice().try_into().map_err(|_| malformed("a root key has 32 bytes"))?;
-            versions.insert(*version, Key::from_bytes(bytes));
+            keys.insert(*version, Key::from_bytes(bytes));
         }
-        if !versions.contains_key(&file.active) {
+        if !keys.contains_key(&file.active) {
             return Err(malformed("the active version is missing"));
         }
-        Ok(Self { versions, active: file.active })
+        Ok(Opened { unseal, file, keys })
     }
 
-    fn key(&self, version: u32) -> Result<&Key, KmsError> {
-        self.versions.get(&version).ok_or(KmsError::DoesNotOpen(OpenError::UnknownKeyVersion(version)))
+    /// The same off the runtime's threads: a disk that hangs must not stop the vault.
+    async fn read_aside(&self) -> Result<Opened, KmsError> {
+        let kms = self.clone();
+        let read = tokio::task::spawn_blocking(move || kms.read()).await;
+        read.map_err(|error| KmsError::unavailable("the root file was not read", &error))?
+    }
+
+    /// Changes the root file as the only one who does.
+    fn change<T>(&self, edit: impl FnOnce(&mut Opened) -> Result<T, KmsError>) -> Result<T, KmsError> {
+        // The file itself, where the configured path is a link to it.
+        let path =
+            self.root_file.canonicalize().map_err(|e| file_error("cannot read", &self.root_file, e))?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let cannot_write = |e| file_error("cannot write", &path, e);
+        let dir = File::open(dir).map_err(cannot_write)?;
+        dir.lock().map_err(cannot_write)?;
+        let mut opened = self.read()?;
+        let done = edit(&mut opened)?;
+        replace(&path, &dir, encode(&opened.file, &path)?.as_bytes()).map_err(cannot_write)?;
+        Ok(done)
     }
 }
 
 #[async_trait::async_trait]
 impl Kms for LocalKms {
+    fn describe(&self) -> String {
+        format!("local root key in {}, unsealed by {}", self.root_file.display(), self.unseal_file.display())
+    }
+
     async fn wrap(&self, place: &Canonical, key: &Key, rng: &dyn Rng) -> Result<Sealed, KmsError> {
-        Ok(aead::wrap(self.key(self.active)?, self.active, place, key, rng)?)
+        let opened = self.read_aside().await?;
+        let active = opened.file.active;
+        Ok(aead::wrap(opened.key(active)?, active, place, key, rng)?)
     }
 
     async fn unwrap(&self, place: &Canonical, wrapped: &Sealed) -> Result<Key, KmsError> {
         let version = aead::wrap_version(wrapped).map_err(KmsError::DoesNotOpen)?;
-        aead::unwrap(self.key(version)?, place, wrapped).map_err(KmsError::DoesNotOpen)
+        aead::unwrap(self.read_aside().await?.key(version)?, place, wrapped).map_err(KmsError::DoesNotOpen)
+    }
+
+    async fn make_first(&self, rng: &dyn Rng) -> Result<(), KmsError> {
+        Self::create(&self.root_file, &self.unseal_file, rng).map(drop)
+    }
+
+    async fn versions(&self) -> Result<RootVersions, KmsError> {
+        Ok(self.read_aside().await?.file.versions())
+    }
+
+    async fn add_version(&self, rng: &dyn Rng) -> Result<u32, KmsError> {
+        self.change(|opened| {
+            let newest = opened.file.versions.last_key_value().map_or(0, |(version, _)| *version);
+            let version = newest + 1;
+            opened.add(version, rng)?;
+            Ok(version)
+        })
+    }
+
+    async fn activate(&self, version: u32) -> Result<(), KmsError> {
+        self.change(|opened| {
+            opened.file.versions().require(version)?;
+            opened.file.active = version;
+            Ok(())
+        })
+    }
+
+    async fn destroy(&self, version: u32) -> Result<(), KmsError> {
+        self.change(|opened| {
+            opened.file.versions().may_destroy(version)?;
+            opened.file.versions.remove(&version);
+            Ok(())
+        })
     }
 }
 
 fn place(version: u32) -> Canonical {
     Canonical::new("root").int(i64::from(version))
+}
+
+fn encode(file: &RootFile, path: &Path) -> Result<String, KmsError> {
+    serde_json::to_string_pretty(file).map_err(|e| file_error("cannot write", path, e.into()))
 }
 
 fn read_unseal_key(path: &Path) -> Result<Key, KmsError> {
@@ -138,6 +238,28 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KmsError> {
     write().map_err(|e| file_error("cannot create", path, e))
 }
 
+/// Puts other bytes in a file's place. Whatever happens, the old file is there or the new one, complete; what a crash
+/// leaves under the other name is of no use without the unseal key, and goes with the next change.
+fn replace(path: &Path, dir: &File, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&new)?;
+    file.write_all(bytes)?;
+    file.set_permissions(fs::metadata(path)?.permissions())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    dir.sync_all()
+}
+
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> KmsError {
     KmsError::File { action, path: path.display().to_string(), source }
 }
@@ -146,6 +268,27 @@ fn file_error(action: &'static str, path: &Path, source: io::Error) -> KmsError 
 mod tests {
     use super::*;
     use crate::crypto::random::SystemRng;
+
+    #[test]
+    fn a_change_that_stops_halfway_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, unseal) = (dir.path().join("root"), dir.path().join("unseal"));
+        let rng = SystemRng::new();
+        let kms = LocalKms::create(&root, &unseal, &rng).unwrap();
+        let before = fs::read(&root).unwrap();
+        // What a crash between writing and renaming leaves.
+        fs::write(dir.path().join("root.new"), &before[..before.len() / 2]).unwrap();
+        assert!(kms.read().is_ok());
+        let failed = kms.change(|opened| {
+            opened.add(2, &rng)?;
+            Err::<(), _>(KmsError::NoRoot)
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&root).unwrap(), before, "a change that fails changes nothing");
+        kms.change(|opened| opened.add(2, &rng)).unwrap();
+        assert_eq!(kms.read().unwrap().file.versions().present, [1, 2].into());
+        assert!(!dir.path().join("root.new").exists());
+    }
 
     #[tokio::test]
     async fn a_root_opens_only_with_its_own_unseal_key() {
