@@ -25,12 +25,14 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that stay in their rooms.
-const KEPT: [(&str, &[&str]); 11] = [
+const KEPT: [(&str, &[&str]); 13] = [
     ("sqlx", &["store"]),
     ("tonic", &["grpc", "cli"]),
     ("tonic_types", &["grpc", "cli"]),
     ("ring", &["crypto"]),
     ("aes_gcm", &["crypto"]),
+    ("cryptoki", &["crypto"]),
+    ("reqwest", &["crypto"]),
     ("tower", &["grpc"]),
     ("rustls", &["grpc"]),
     ("tlog_tiles", &["audit"]),

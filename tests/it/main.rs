@@ -24,6 +24,7 @@ mod disk_full;
 mod interleavings;
 mod keys;
 mod kill;
+mod kms;
 mod leaks;
 mod log_questions;
 mod mirror;

@@ -8,4 +8,6 @@ pub mod random;
 pub mod raw;
 pub mod second;
 pub mod served;
+pub mod token;
+pub mod transit;
 pub mod vault;

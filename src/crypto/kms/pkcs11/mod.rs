@@ -34,6 +34,8 @@ const CALLS_AT_ONCE: usize = 4;
 /// How long one call may take, waiting for its turn too.
 const LIMIT: Duration = Duration::from_secs(10);
 const TAG_BITS: u64 = 128;
+/// A key and its tag. Nothing else is given to a module, which may take lengths on trust.
+const SEALED_BYTES: usize = 32 + 16;
 const ACTIVE_MARK: &[u8] = b"sandyq-active";
 
 /// Where the root key is, and how the vault is let in.
@@ -130,8 +132,10 @@ impl Kms for Pkcs11Kms {
 
     async fn unwrap(&self, place: &Canonical, wrapped: &Sealed) -> Result<Key, KmsError> {
         let (version, body) = aead::wrap_body(wrapped).map_err(KmsError::DoesNotOpen)?;
-        let (nonce, sealed) =
-            body.split_first_chunk::<NONCE_BYTES>().ok_or(KmsError::DoesNotOpen(OpenError::Malformed))?;
+        let (nonce, sealed) = body
+            .split_first_chunk::<NONCE_BYTES>()
+            .filter(|(_, sealed)| sealed.len() == SEALED_BYTES)
+            .ok_or(KmsError::DoesNotOpen(OpenError::Malformed))?;
         let (nonce, sealed) = (*nonce, sealed.to_vec());
         let aad = aead::wrap_associated_data(version, place);
         self.run(false, move |root, access| {
