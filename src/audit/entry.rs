@@ -113,6 +113,9 @@ pub struct Entry {
     /// How many refusals a summary stands for.
     #[n(25)]
     pub count: Option<u64>,
+    /// The proposal that two people carried out with this act.
+    #[n(26)]
+    pub proposal: Option<ByteArray<16>>,
 }
 
 /// Bytes that are not an entry.
@@ -163,6 +166,7 @@ impl Entry {
             replay_of: None,
             detail_sha256: None,
             count: None,
+            proposal: None,
         }
     }
 
@@ -223,6 +227,7 @@ mod tests {
             replay_of: Some([12; 16].into()),
             detail_sha256: Some([13; 32].into()),
             count: Some(14),
+            proposal: Some([15; 16].into()),
             ..Entry::new(
                 EntryId::from_bytes([1; 16]),
                 Timestamp::from_micros(1_790_000_000_000_000),

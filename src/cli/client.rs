@@ -13,7 +13,8 @@ use crate::{
         audit_service_client::AuditServiceClient, consent_service_client::ConsentServiceClient,
         key_service_client::KeyServiceClient, operation_service_client::OperationServiceClient,
         platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
-        subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
+        proposal_service_client::ProposalServiceClient, subject_service_client::SubjectServiceClient,
+        vault_service_client::VaultServiceClient,
     },
 };
 
@@ -80,6 +81,11 @@ pub(super) fn operations(channel: Channel) -> OperationServiceClient<Channel> {
 pub(super) fn policies(channel: Channel) -> PolicyServiceClient<Channel> {
     // A policy has at most 1 MiB, and an answer may hold one.
     PolicyServiceClient::new(channel)
+}
+
+pub(super) fn proposals(channel: Channel) -> ProposalServiceClient<Channel> {
+    // A plan may hold a policy of 1 MiB, whose JSON is longer.
+    ProposalServiceClient::new(channel).max_decoding_message_size(8 * 1024 * 1024)
 }
 
 /// An id for one logical call.

@@ -7,7 +7,6 @@ use super::{
     client::{self, keys, request_id},
     operation::{self, Which},
     output::{Failure, Out, exit, instant, refused, show_time},
-    platform::waits,
     values::when,
 };
 use crate::grpc::pb;
@@ -138,7 +137,7 @@ async fn disable(version: &Version, out: &mut Out) -> Result<(), Failure> {
     let answer = keys(version.place.client.connect().await?).disable_key(request).await;
     match answer.map_err(refused)?.into_inner().outcome {
         Some(Outcome::Applied(key)) => print(Some(key), out),
-        Some(Outcome::Proposal(proposal)) => Err(waits(&proposal)),
+        Some(Outcome::Proposal(proposal)) => Err(Failure::proposed(&proposal)),
         None => print(None, out),
     }
 }
@@ -154,7 +153,7 @@ async fn destroy(version: &Version, at: &str, out: &mut Out) -> Result<(), Failu
     let answer = keys(version.place.client.connect().await?).schedule_key_destruction(request).await;
     match answer.map_err(refused)?.into_inner().outcome {
         Some(Outcome::Applied(key)) => print(Some(key), out),
-        Some(Outcome::Proposal(proposal)) => Err(waits(&proposal)),
+        Some(Outcome::Proposal(proposal)) => Err(Failure::proposed(&proposal)),
         None => print(None, out),
     }
 }

@@ -19,6 +19,7 @@ mod output;
 pub mod pki;
 mod platform;
 mod policy;
+mod proposal;
 mod serve;
 mod subject;
 mod token;
@@ -43,7 +44,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the log does not verify or rows differ from it; 4 the vault refused.";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the log does not verify or rows differ from it; 4 the vault refused; 5 nothing is done yet, another person must approve it.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -87,6 +88,9 @@ enum Command {
     /// Long work: watched, paused, resumed, cancelled.
     #[command(subcommand)]
     Operation(operation::Command),
+    /// Acts that wait for a second person.
+    #[command(subcommand)]
+    Proposal(proposal::Command),
     /// Print what a caller's certificate says: its URI, and what pins and block lists name it by.
     Certificate(certificate::Args),
     /// Print a fresh request id (`UUIDv7`), for a call made by hand.
@@ -143,6 +147,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Policy(command) => policy::run(command, out).await,
         Command::Keys(command) => keys::run(command, out).await,
         Command::Operation(command) => operation::run(command, out).await,
+        Command::Proposal(command) => proposal::run(command, out).await,
         Command::Certificate(args) => certificate::run(&args, out),
         Command::RequestId => {
             let id = client::request_id()?;

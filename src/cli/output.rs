@@ -9,7 +9,7 @@ use std::{
 
 use tonic_types::StatusExt as _;
 
-use crate::domain::time::Timestamp;
+use crate::{domain::time::Timestamp, grpc::pb};
 
 /// Exit codes.
 pub mod exit {
@@ -23,6 +23,8 @@ pub mod exit {
     pub const NOT_VERIFIED: u8 = 3;
     /// The vault refused.
     pub const REFUSED: u8 = 4;
+    /// Nothing is done yet: another person must approve it.
+    pub const PROPOSED: u8 = 5;
 }
 
 /// Why a command failed.
@@ -30,13 +32,32 @@ pub mod exit {
 pub struct Failure {
     code: u8,
     message: String,
+    /// What programs are told of a proposal.
+    proposal: Option<serde_json::Value>,
 }
 
 impl Failure {
     /// A failure with an exit code of its own.
     #[must_use]
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), proposal: None }
+    }
+
+    /// What was asked waits for a second person.
+    #[must_use]
+    pub(super) fn proposed(proposal: &pb::Proposal) -> Self {
+        let (id, hash) = (&proposal.proposal_id, data_encoding::HEXLOWER.encode(&proposal.plan_sha256));
+        let until = instant(proposal.expire_time.as_ref()).unwrap_or_default();
+        let message = format!(
+            "nothing is done yet: {id} waits for a second person, until {until}.\n\
+             Another person with the same right looks at it and approves it:\n  \
+             sandyq proposal show {id}\n  \
+             sandyq proposal approve {id} --hash {hash}"
+        );
+        let json = serde_json::json!({
+            "proposal_id": id, "plan_sha256": hash, "call": proposal.kind, "expires_at": until,
+        });
+        Self { code: exit::PROPOSED, message, proposal: Some(json) }
     }
 
     /// A refusal by the vault: its reason, its text, and the fields at fault.
@@ -157,7 +178,11 @@ impl Out {
     /// Says on stderr why the command failed.
     pub(super) fn failure(&mut self, failure: &Failure) -> ExitCode {
         let text = if self.json {
-            serde_json::json!({ "error": failure.message, "exit_code": failure.code }).to_string()
+            let mut json = serde_json::json!({ "error": failure.message, "exit_code": failure.code });
+            if let (Some(proposal), Some(object)) = (&failure.proposal, json.as_object_mut()) {
+                object.insert("proposal".to_owned(), proposal.clone());
+            }
+            json.to_string()
         } else {
             format!("sandyq: {}", failure.message)
         };

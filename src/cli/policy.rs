@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     client::{self, platforms, policies, request_id},
     output::{Failure, Out, exit, instant, refused},
-    platform::{list_callers, no_outcome, waits},
+    platform::{list_callers, no_outcome},
 };
 use crate::{
     grpc::pb::{self, apply_policy_response::Outcome},
@@ -167,7 +167,7 @@ async fn apply(client: &client::Args, file: &Path, dry_run: bool, out: &mut Out)
     let version = match answer.into_inner().outcome {
         Some(Outcome::Applied(version)) => version,
         Some(Outcome::Problems(found)) => return Err(told(&found.problems, out)?),
-        Some(Outcome::Proposal(proposal)) => return Err(waits(&proposal)),
+        Some(Outcome::Proposal(proposal)) => return Err(Failure::proposed(&proposal)),
         None => return Err(no_outcome()),
     };
     // A name that nobody has is most likely mistyped, here or where the caller was enrolled.

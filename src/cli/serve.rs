@@ -73,6 +73,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
         return Err(Failure::new(exit::FAILED, message));
     }
     match vault.settings().governance {
+        Governance::TwoPerson => {}
         Governance::SingleOfficer => tracing::warn!(
             "SINGLE-OFFICER MODE: one person does alone what should take two, such as policies, callers and roles"
         ),

@@ -186,16 +186,11 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                     let at = show_time(done.cancel_time);
                     Ok(out.data(&json!({ "cancelled_at": at }), &[format!("called off   {at}")])?)
                 }
-                Some(pb::cancel_erasure_response::Outcome::Proposal(p)) => proposed(&p, out),
+                Some(pb::cancel_erasure_response::Outcome::Proposal(p)) => Err(Failure::proposed(&p)),
                 None => Ok(()),
             }
         }
     }
-}
-
-fn proposed(proposal: &pb::Proposal, out: &mut Out) -> Result<(), Failure> {
-    let lines = [format!("proposal     {} waits for a second person", proposal.proposal_id)];
-    Ok(out.data(&json!({ "proposal_id": proposal.proposal_id }), &lines)?)
 }
 
 async fn erase(which: &Which, reference: String, out: &mut Out) -> Result<(), Failure> {
@@ -221,7 +216,7 @@ async fn erase(which: &Which, reference: String, out: &mut Out) -> Result<(), Fa
             });
             Ok(out.data(&data, &lines)?)
         }
-        Some(pb::erase_subject_response::Outcome::Proposal(p)) => proposed(&p, out),
+        Some(pb::erase_subject_response::Outcome::Proposal(p)) => Err(Failure::proposed(&p)),
         None => Ok(()),
     }
 }

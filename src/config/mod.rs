@@ -230,9 +230,19 @@ impl Default for ErasureConfig {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct GovernanceConfig {
-    /// `single-officer`.
+    /// `two-person` or `single-officer`.
     pub mode: String,
+    /// Hours in which a proposal can be approved.
+    #[serde(default = "default_proposal_hours")]
+    pub proposal_hours: u64,
 }
+
+const fn default_proposal_hours() -> u64 {
+    24
+}
+
+/// A week.
+const MAX_PROPOSAL_HOURS: u64 = 7 * 24;
 
 /// One of the first officers.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -384,10 +394,19 @@ impl Config {
     pub fn settings(&self) -> Result<Settings, ConfigError> {
         let mode = self.governance.mode.parse::<Governance>();
         let governance = mode.map_err(|_| {
-            self.rule("governance.mode must be \"single-officer\": approval by two people is not served yet")
+            self.rule("governance.mode must be \"two-person\", or \"single-officer\" where one person is to do alone what should take two")
         })?;
+        let hours = self.governance.proposal_hours;
+        if !(1..=MAX_PROPOSAL_HOURS).contains(&hours) {
+            let rule = format!("governance.proposal_hours must be from 1 to {MAX_PROPOSAL_HOURS}");
+            return Err(self.rule(&rule));
+        }
         let domain = |a: &AuthorityConfig| TrustDomain { name: a.trust_domain.clone(), staff: a.staff };
-        Ok(Settings { domains: self.client_authority.iter().map(domain).collect(), governance })
+        Ok(Settings {
+            domains: self.client_authority.iter().map(domain).collect(),
+            governance,
+            proposal_time: Duration::from_hours(hours),
+        })
     }
 
     /// What an operator may choose of the vault.
@@ -428,7 +447,7 @@ impl Config {
             })
         };
         let officers = self.officer.iter().map(parse).collect::<Result<Vec<_>, ConfigError>>()?;
-        check_officers(&officers).map_err(|rule| self.rule(rule))?;
+        check_officers(&officers, self.settings()?.governance).map_err(|rule| self.rule(rule))?;
         Ok(officers)
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zeroize::Zeroizing;
+
 use super::{
     aead::{self, Key, OpenError, SealError},
     digest::{IndexKey, RowKey},
@@ -10,7 +12,7 @@ use super::{
 use crate::domain::{
     canonical::Canonical,
     code::coded,
-    ids::{PlatformId, SubjectId},
+    ids::{PlatformId, ProposalId, SubjectId},
     rng::Rng,
     secret::Sealed,
 };
@@ -38,6 +40,10 @@ pub fn key_version_place(platform: PlatformId, kind: KeyKind, version: u32) -> C
         .int(i64::from(platform.get()))
         .text(kind.as_str())
         .int(i64::from(version))
+}
+
+fn plan_place(column: &str, platform: PlatformId, proposal: ProposalId) -> Canonical {
+    Canonical::new("proposals").text(column).int(i64::from(platform.get())).bytes(proposal.as_bytes())
 }
 
 /// Platform, index and row keys of one platform.
@@ -116,6 +122,40 @@ impl Keyring {
         let version = aead::wrap_version(wrapped)?;
         let with = self.wrapping.key(version)?;
         aead::unwrap(with, &subject_key_place(self.platform, subject), wrapped).map(SubjectKey::from_key)
+    }
+
+    /// Seals the request of a proposal under a key of its own: the wrapped key, and the request.
+    ///
+    /// # Errors
+    /// [`WrapError`].
+    pub fn seal_plan(
+        &self,
+        proposal: ProposalId,
+        request: &[u8],
+        rng: &dyn Rng,
+    ) -> Result<(Sealed, Sealed), WrapError> {
+        let active = self.active();
+        let with = self.wrapping.key(active)?;
+        let key = Key::random(rng).map_err(SealError::from)?;
+        let sealed = aead::seal(&key, &plan_place("request", self.platform, proposal), request, rng)?;
+        let place = plan_place("wrapped_key", self.platform, proposal);
+        Ok((aead::wrap(with, active, &place, &key, rng)?, sealed))
+    }
+
+    /// Opens the request of a proposal.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_plan(
+        &self,
+        proposal: ProposalId,
+        wrapped_key: &Sealed,
+        request: &Sealed,
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let version = aead::wrap_version(wrapped_key)?;
+        let with = self.wrapping.key(version)?;
+        let key = aead::unwrap(with, &plan_place("wrapped_key", self.platform, proposal), wrapped_key)?;
+        aead::open(&key, &plan_place("request", self.platform, proposal), request)
     }
 }
 

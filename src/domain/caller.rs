@@ -27,6 +27,8 @@ coded!(
     Governance, "mode of governance" {
         /// One: whoever has the role does it alone.
         SingleOfficer = "single-officer",
+        /// Two: what one proposes, another person approves.
+        TwoPerson = "two-person",
     }
 );
 

@@ -104,6 +104,10 @@ random_id!(
     OperationId, "opr"
 );
 random_id!(
+    /// An act that waits for a second person.
+    ProposalId, "prp"
+);
+random_id!(
     /// An entry of the audit log.
     EntryId, "ent"
 );

@@ -16,6 +16,7 @@ pub mod iin;
 pub mod names;
 pub mod operation;
 pub mod platform;
+pub mod proposal;
 pub mod recipient;
 pub mod reference;
 pub mod replica;

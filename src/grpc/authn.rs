@@ -14,7 +14,15 @@ use crate::{
         ids::RequestId,
         names::SpiffeId,
     },
-    vault::{Vault, act::Asker, callers::fingerprint, error::VaultError, refusals::Refusal, replay::Asked},
+    vault::{
+        Vault,
+        act::Asker,
+        callers::fingerprint,
+        error::VaultError,
+        proposals::PlanBytes,
+        refusals::Refusal,
+        replay::{Asked, Part},
+    },
 };
 
 /// The peer of a connection, as its certificate names it.
@@ -73,6 +81,8 @@ pub(super) struct Call {
 pub(super) enum RequestIdRule {
     /// A change: a retry repeats the id.
     Required,
+    /// The same of a change that may need two people: the request is kept, to be proposed as it is.
+    Plan,
     /// A question.
     Optional,
 }
@@ -101,7 +111,12 @@ pub(super) fn authenticate<T: Message>(
             .map_err(|e| VaultError::invalid("request_id", e.to_string()))?;
         tracing::Span::current().record("request_id", tracing::field::display(&id));
         let body = Zeroizing::new(request.get_ref().encode_to_vec());
-        Some(Asked { id, body_mac: vault.body_mac(&caller, &body)? })
+        let body_mac = vault.body_mac(&caller, &body)?;
+        let part = match rule {
+            RequestIdRule::Plan => Part::Plan(Arc::new(PlanBytes::new(body))),
+            RequestIdRule::Required | RequestIdRule::Optional => Part::Alone,
+        };
+        Some(Asked { id, body_mac, part })
     };
     Ok(Call { caller, asker: Asker { spiffe_id: spiffe_id.clone(), key: mark.key, request } })
 }

@@ -11,6 +11,7 @@ use super::{
     operation_service::operation_pb,
     pb::{self, key_service_server},
     platform_convert::{page, place, required_platform, token},
+    proposal_convert::outcome,
     status::status,
 };
 use crate::vault::{
@@ -37,6 +38,11 @@ impl KeyService {
 
     fn change<T: prost::Message>(&self, request: &Request<T>, request_id: &str) -> Result<Call, Status> {
         authenticate(&self.vault, request, request_id, RequestIdRule::Required).map_err(|e| status(&e))
+    }
+
+    /// A change that two people may have to make.
+    fn plan<T: prost::Message>(&self, request: &Request<T>, request_id: &str) -> Result<Call, Status> {
+        authenticate(&self.vault, request, request_id, RequestIdRule::Plan).map_err(|e| status(&e))
     }
 
     fn key(&self, row: &KeyVersionRow) -> pb::KeyVersion {
@@ -91,15 +97,27 @@ impl KeyService {
         Ok(pb::RotateKeyResponse { outcome: Some(outcome) })
     }
 
-    async fn schedule(
+    pub(super) async fn disable(
+        &self,
+        call: Call,
+        m: pb::DisableKeyRequest,
+    ) -> Result<pb::KeyVersion, VaultError> {
+        let row = self.vault.disable_key(&call.caller, call.asker, &m.platform, m.version).await?;
+        Ok(self.key(&row))
+    }
+
+    pub(super) async fn schedule(
         &self,
         call: Call,
         m: pb::ScheduleKeyDestructionRequest,
-    ) -> Result<KeyVersionRow, VaultError> {
+    ) -> Result<pb::KeyVersion, VaultError> {
         let mut check = Checker::new("");
         let at = check.required_time("destroy_time", m.destroy_time);
         let at = check.finish(at)?;
-        self.vault.schedule_key_destruction(&call.caller, call.asker, &m.platform, m.version, at).await
+        let vault = &self.vault;
+        let row =
+            vault.schedule_key_destruction(&call.caller, call.asker, &m.platform, m.version, at).await?;
+        Ok(self.key(&row))
     }
 }
 
@@ -173,11 +191,10 @@ impl key_service_server::KeyService for KeyService {
         request: Request<pb::DisableKeyRequest>,
     ) -> Result<Response<pb::DisableKeyResponse>, Status> {
         use pb::disable_key_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let m = request.into_inner();
-        let work = self.vault.disable_key(&call.caller, call.asker, &m.platform, m.version);
-        let response = |row| pb::DisableKeyResponse { outcome: Some(Outcome::Applied(self.key(&row))) };
-        answer(work, response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.disable(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::DisableKeyResponse { outcome: Some(outcome) }).await
     }
 
     async fn enable_key(
@@ -195,10 +212,10 @@ impl key_service_server::KeyService for KeyService {
         request: Request<pb::ScheduleKeyDestructionRequest>,
     ) -> Result<Response<pb::ScheduleKeyDestructionResponse>, Status> {
         use pb::schedule_key_destruction_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let applied = |row| Outcome::Applied(self.key(&row));
-        let response = |row| pb::ScheduleKeyDestructionResponse { outcome: Some(applied(row)) };
-        answer(self.schedule(call, request.into_inner()), response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.schedule(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::ScheduleKeyDestructionResponse { outcome: Some(outcome) }).await
     }
 
     async fn cancel_key_destruction(

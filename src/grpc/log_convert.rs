@@ -10,7 +10,7 @@ use super::{
 use crate::{
     domain::{
         ids::ConsentId,
-        ids::{CallerId, EntryId, PersonId, RecordId, RequestId, SubjectId, TokenRowId},
+        ids::{CallerId, EntryId, PersonId, ProposalId, RecordId, RequestId, SubjectId, TokenRowId},
         time::Timestamp,
     },
     vault::{
@@ -148,6 +148,7 @@ pub(super) fn page(page: EntryPage) -> pb::ListEntriesResponse {
                 replay_of: id(entry.replay_of, EntryId::from_bytes),
                 detail_sha256: entry.detail_sha256.map(|hash| hash.to_vec()).unwrap_or_default(),
                 count: entry.count.unwrap_or_default(),
+                proposal_id: id(entry.proposal, ProposalId::from_bytes),
             })
             .collect(),
         next_page_token: page

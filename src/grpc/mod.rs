@@ -14,6 +14,8 @@ pub mod pb;
 mod platform_convert;
 pub mod platform_service;
 pub mod policy_service;
+mod proposal_convert;
+pub mod proposal_service;
 pub mod server;
 pub mod status;
 pub mod subject_service;

@@ -13,6 +13,7 @@ use super::{
         budget, caller, caller_terms, limit, new_platform, new_recipient, page, person, place, platform,
         public_key, recipient, required_platform, role, token,
     },
+    proposal_convert::outcome,
     status::status,
 };
 use crate::{
@@ -49,12 +50,17 @@ impl PlatformService {
         authenticate(&self.vault, request, id, RequestIdRule::Required).map_err(|e| status(&e))
     }
 
+    /// The same where it may need two people.
+    fn plan<T: prost::Message>(&self, request: &Request<T>, id: &str) -> Result<Call, Status> {
+        authenticate(&self.vault, request, id, RequestIdRule::Plan).map_err(|e| status(&e))
+    }
+
     /// A question.
     fn question<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
         authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
     }
 
-    async fn create(
+    pub(super) async fn create(
         &self,
         call: Call,
         message: pb::CreatePlatformRequest,
@@ -64,7 +70,11 @@ impl PlatformService {
         Ok(platform(PlatformView { platform: made, policy_version: None }))
     }
 
-    async fn enrol(&self, call: Call, message: pb::EnrolCallerRequest) -> Result<pb::Caller, VaultError> {
+    pub(super) async fn enrol(
+        &self,
+        call: Call,
+        message: pb::EnrolCallerRequest,
+    ) -> Result<pb::Caller, VaultError> {
         let mut check = Checker::new("");
         required_platform(&mut check, &message.platform);
         let spiffe_id = check.parse("spiffe_id", &message.spiffe_id);
@@ -77,13 +87,38 @@ impl PlatformService {
         Ok(caller(&self.vault, &row))
     }
 
-    async fn update(&self, call: Call, message: pb::UpdateCallerRequest) -> Result<pb::Caller, VaultError> {
+    pub(super) async fn update(
+        &self,
+        call: Call,
+        message: pb::UpdateCallerRequest,
+    ) -> Result<pb::Caller, VaultError> {
         let mut check = Checker::new("");
         let id: Option<CallerId> = check.parse("caller_id", &message.caller_id);
         let terms = caller_terms(&mut check, &message.name, &message.roles, &message.key_pins);
         let (id, terms) = check.finish(id.zip(terms))?;
         let row = self.vault.update_caller(&call.caller, call.asker, id, terms).await?;
         Ok(caller(&self.vault, &row))
+    }
+
+    pub(super) async fn enable(
+        &self,
+        call: Call,
+        message: pb::EnableCallerRequest,
+    ) -> Result<pb::Caller, VaultError> {
+        let id = caller_id(&message.caller_id)?;
+        let row = self.vault.enable_caller(&call.caller, call.asker, id).await?;
+        Ok(caller(&self.vault, &row))
+    }
+
+    pub(super) async fn add_person(
+        &self,
+        call: Call,
+        message: pb::EnrolPersonRequest,
+    ) -> Result<pb::Person, VaultError> {
+        let mut check = Checker::new("");
+        let handle = check.parse("handle", &message.handle);
+        let view = self.vault.enrol_person(&call.caller, call.asker, check.finish(handle)?).await?;
+        Ok(person(&self.vault, &view))
     }
 
     async fn callers(
@@ -127,7 +162,11 @@ impl PlatformService {
         })
     }
 
-    async fn grant(&self, call: Call, message: pb::GrantRoleRequest) -> Result<pb::Person, VaultError> {
+    pub(super) async fn grant(
+        &self,
+        call: Call,
+        message: pb::GrantRoleRequest,
+    ) -> Result<pb::Person, VaultError> {
         let of = role_of(&message.person_id, message.role)?;
         let view = self.vault.grant_role(&call.caller, call.asker, of, &message.platform).await?;
         Ok(person(&self.vault, &view))
@@ -139,7 +178,7 @@ impl PlatformService {
         Ok(person(&self.vault, &view))
     }
 
-    async fn register(
+    pub(super) async fn register(
         &self,
         call: Call,
         message: pb::RegisterRecipientRequest,
@@ -149,7 +188,7 @@ impl PlatformService {
         Ok(recipient(&self.vault, &row))
     }
 
-    async fn update_key(
+    pub(super) async fn update_key(
         &self,
         call: Call,
         message: pb::UpdateRecipientKeyRequest,
@@ -184,7 +223,11 @@ impl PlatformService {
         Ok(pb::ListRecipientsResponse { recipients, next_page_token: token(found.next) })
     }
 
-    async fn set_limit(&self, call: Call, message: pb::SetBudgetRequest) -> Result<pb::Budget, VaultError> {
+    pub(super) async fn set_limit(
+        &self,
+        call: Call,
+        message: pb::SetBudgetRequest,
+    ) -> Result<pb::Budget, VaultError> {
         let mut check = Checker::new("");
         let id: Option<CallerId> = check.parse("caller_id", &message.caller_id);
         let limit = limit(&mut check, &message);
@@ -234,9 +277,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::CreatePlatformRequest>,
     ) -> Result<Response<pb::CreatePlatformResponse>, Status> {
         use pb::create_platform_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let response = |made| pb::CreatePlatformResponse { outcome: Some(Outcome::Applied(made)) };
-        answer(self.create(call, request.into_inner()), response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.create(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::CreatePlatformResponse { outcome: Some(outcome) }).await
     }
 
     async fn list_platforms(
@@ -252,9 +296,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::EnrolCallerRequest>,
     ) -> Result<Response<pb::EnrolCallerResponse>, Status> {
         use pb::enrol_caller_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let response = |made| pb::EnrolCallerResponse { outcome: Some(Outcome::Applied(made)) };
-        answer(self.enrol(call, request.into_inner()), response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.enrol(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::EnrolCallerResponse { outcome: Some(outcome) }).await
     }
 
     async fn update_caller(
@@ -262,9 +307,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::UpdateCallerRequest>,
     ) -> Result<Response<pb::UpdateCallerResponse>, Status> {
         use pb::update_caller_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let response = |made| pb::UpdateCallerResponse { outcome: Some(Outcome::Applied(made)) };
-        answer(self.update(call, request.into_inner()), response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.update(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::UpdateCallerResponse { outcome: Some(outcome) }).await
     }
 
     async fn disable_caller(
@@ -284,13 +330,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::EnableCallerRequest>,
     ) -> Result<Response<pb::EnableCallerResponse>, Status> {
         use pb::enable_caller_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let work = async {
-            let id = caller_id(&request.get_ref().caller_id)?;
-            self.vault.enable_caller(&call.caller, call.asker, id).await
-        };
-        let applied = |row| Outcome::Applied(caller(&self.vault, &row));
-        answer(work, |row| pb::EnableCallerResponse { outcome: Some(applied(row)) }).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.enable(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::EnableCallerResponse { outcome: Some(outcome) }).await
     }
 
     async fn list_callers(
@@ -306,14 +349,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::EnrolPersonRequest>,
     ) -> Result<Response<pb::EnrolPersonResponse>, Status> {
         use pb::enrol_person_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let work = async {
-            let mut check = Checker::new("");
-            let handle = check.parse("handle", &request.get_ref().handle);
-            self.vault.enrol_person(&call.caller, call.asker, check.finish(handle)?).await
-        };
-        let applied = |view| Outcome::Applied(person(&self.vault, &view));
-        answer(work, |view| pb::EnrolPersonResponse { outcome: Some(applied(view)) }).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.add_person(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::EnrolPersonResponse { outcome: Some(outcome) }).await
     }
 
     async fn list_persons(
@@ -341,9 +380,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::GrantRoleRequest>,
     ) -> Result<Response<pb::GrantRoleResponse>, Status> {
         use pb::grant_role_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let response = |made| pb::GrantRoleResponse { outcome: Some(Outcome::Applied(made)) };
-        answer(self.grant(call, request.into_inner()), response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.grant(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::GrantRoleResponse { outcome: Some(outcome) }).await
     }
 
     async fn revoke_role(
@@ -360,9 +400,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::RegisterRecipientRequest>,
     ) -> Result<Response<pb::RegisterRecipientResponse>, Status> {
         use pb::register_recipient_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let response = |made| pb::RegisterRecipientResponse { outcome: Some(Outcome::Applied(made)) };
-        answer(self.register(call, request.into_inner()), response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.register(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::RegisterRecipientResponse { outcome: Some(outcome) }).await
     }
 
     async fn update_recipient_key(
@@ -370,9 +411,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::UpdateRecipientKeyRequest>,
     ) -> Result<Response<pb::UpdateRecipientKeyResponse>, Status> {
         use pb::update_recipient_key_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let response = |made| pb::UpdateRecipientKeyResponse { outcome: Some(Outcome::Applied(made)) };
-        answer(self.update_key(call, request.into_inner()), response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.update_key(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::UpdateRecipientKeyResponse { outcome: Some(outcome) }).await
     }
 
     async fn end_recipient(
@@ -397,9 +439,10 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::SetBudgetRequest>,
     ) -> Result<Response<pb::SetBudgetResponse>, Status> {
         use pb::set_budget_response::Outcome;
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let response = |made| pb::SetBudgetResponse { outcome: Some(Outcome::Applied(made)) };
-        answer(self.set_limit(call, request.into_inner()), response).await
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.set_limit(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::SetBudgetResponse { outcome: Some(outcome) }).await
     }
 
     async fn list_budgets(

@@ -10,6 +10,7 @@ use super::{
     limits::within_limit,
     pb::{self, policy_service_server},
     platform_convert::page,
+    proposal_convert::outcome,
     status::status,
 };
 use crate::{
@@ -61,19 +62,20 @@ impl PolicyService {
         })
     }
 
-    async fn apply(
+    pub(super) async fn apply(
         &self,
         call: Call,
         message: pb::ApplyPolicyRequest,
     ) -> Result<pb::ApplyPolicyResponse, VaultError> {
         use pb::apply_policy_response::Outcome;
         let applied = self.vault.apply_policy(&call.caller, call.asker, message.text, message.validate_only);
-        let outcome = match applied.await? {
+        let done = |applied| match applied {
             Applied::Version(view) => Outcome::Applied(self.version(&view)),
             Applied::Refused(problems) => {
                 Outcome::Problems(pb::PolicyProblems { problems: problems.iter().map(problem).collect() })
             }
         };
+        let outcome = outcome(&self.vault, applied, done, Outcome::Proposal).await?;
         Ok(pb::ApplyPolicyResponse { outcome: Some(outcome) })
     }
 
@@ -207,8 +209,7 @@ impl policy_service_server::PolicyService for PolicyService {
         request: Request<pb::ApplyPolicyRequest>,
     ) -> Result<Response<pb::ApplyPolicyResponse>, Status> {
         let id = &request.get_ref().request_id;
-        let call =
-            authenticate(&self.vault, &request, id, RequestIdRule::Required).map_err(|e| status(&e))?;
+        let call = authenticate(&self.vault, &request, id, RequestIdRule::Plan).map_err(|e| status(&e))?;
         answer(self.apply(call, request.into_inner())).await
     }
 

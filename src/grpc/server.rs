@@ -27,10 +27,12 @@ use super::{
         DESCRIPTORS, audit_service_server::AuditServiceServer, consent_service_server::ConsentServiceServer,
         key_service_server::KeyServiceServer, operation_service_server::OperationServiceServer,
         platform_service_server::PlatformServiceServer, policy_service_server::PolicyServiceServer,
-        subject_service_server::SubjectServiceServer, vault_service_server::VaultServiceServer,
+        proposal_service_server::ProposalServiceServer, subject_service_server::SubjectServiceServer,
+        vault_service_server::VaultServiceServer,
     },
     platform_service::PlatformService,
     policy_service::PolicyService,
+    proposal_service::ProposalService,
     subject_service::SubjectService,
     tls::{ServerTls, incoming},
     vault_service::VaultService,
@@ -191,6 +193,7 @@ services! {
     PolicyServiceServer of PolicyService;
     PlatformServiceServer of PlatformService;
     KeyServiceServer of KeyService;
+    ProposalServiceServer of ProposalService;
     OperationServiceServer of OperationService;
     AuditServiceServer of AuditService;
 }

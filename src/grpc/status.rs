@@ -165,6 +165,26 @@ pub const fn denial_row(denial: Denial) -> Row {
             "the subject's keys are destroyed; nothing can bring the data back",
         ),
         Denial::OperationNotFound => row(Code::NotFound, reason, "no such operation"),
+        Denial::ProposalNotFound => row(Code::NotFound, reason, "no such proposal"),
+        Denial::ProposalEnded => row(Code::FailedPrecondition, reason, "the proposal ended before"),
+        Denial::ProposalExpired => row(Code::FailedPrecondition, reason, "the proposal's time has ended"),
+        Denial::OwnProposal => {
+            row(Code::PermissionDenied, reason, "another person than the proposer must approve this")
+        }
+        Denial::ApproverTooNew => row(
+            Code::PermissionDenied,
+            reason,
+            "the approver's person, role or certificate is no older than the proposal",
+        ),
+        Denial::ProposerNotAllowed => {
+            row(Code::FailedPrecondition, reason, "the proposer may not make this call any more")
+        }
+        Denial::PlanDiffers => {
+            row(Code::FailedPrecondition, reason, "the approval names another plan than the proposal has")
+        }
+        Denial::PersonRequired => {
+            row(Code::PermissionDenied, reason, "this needs two people, and the caller is no person")
+        }
         Denial::BudgetExhausted => row(
             Code::ResourceExhausted,
             reason,
@@ -205,6 +225,7 @@ pub const fn error_row(error: &VaultError) -> Row {
             row(Code::InvalidArgument, "TOKEN_MALFORMED", "the text is not a token: it was mistyped or cut")
         }
         VaultError::Denied(denial) => denial_row(*denial),
+        VaultError::Proposed(_) => SECOND_PERSON_REQUIRED,
         VaultError::UnknownCaller => {
             row(Code::Unauthenticated, "CALLER_UNKNOWN", "the client certificate names no enrolled caller")
         }
@@ -247,13 +268,19 @@ pub fn table() -> Vec<Row> {
         .iter()
         .map(error_row)
         .chain(Denial::ALL.iter().copied().map(denial_row))
-        .chain([DEADLINE_EXCEEDED, MESSAGE_MALFORMED, MESSAGE_TOO_LARGE])
+        .chain([SECOND_PERSON_REQUIRED, DEADLINE_EXCEEDED, MESSAGE_MALFORMED, MESSAGE_TOO_LARGE])
         .collect()
 }
 
 /// The vault's own limit on a call.
 pub const DEADLINE_EXCEEDED: Row =
     row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took longer than the vault allows");
+/// A proposal, of a call that cannot answer it as such.
+pub const SECOND_PERSON_REQUIRED: Row = row(
+    Code::FailedPrecondition,
+    "SECOND_PERSON_REQUIRED",
+    "nothing is done yet: another person must approve this",
+);
 /// A message that does not decode.
 pub const MESSAGE_MALFORMED: Row =
     row(Code::InvalidArgument, "MESSAGE_MALFORMED", "the message is not one of this call's type");
@@ -280,6 +307,7 @@ fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
         }
         VaultError::MistypedToken
         | VaultError::Denied(_)
+        | VaultError::Proposed(_)
         | VaultError::UnknownCaller
         | VaultError::KeyNotPinned
         | VaultError::CertificateBlocked => {}

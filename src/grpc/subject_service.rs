@@ -8,7 +8,11 @@ use super::{
     authn::{Call, RequestIdRule, authenticate},
     convert::{Checker, page_size, page_token, source, time, view_code},
     limits::within_limit,
-    pb::{self, subject_service_server},
+    pb::{
+        self, cancel_erasure_response::Outcome as Cancelled, erase_subject_response::Outcome as Erased,
+        subject_service_server,
+    },
+    proposal_convert::outcome,
     status::status,
 };
 use crate::{
@@ -19,6 +23,7 @@ use crate::{
     },
     vault::{
         Vault,
+        erasure::Erasure,
         error::VaultError,
         subjects::{Block, Disclosure, MAX_PAGE, SubjectName, SubjectView},
     },
@@ -138,7 +143,7 @@ impl SubjectService {
         Ok(pb::UnrestrictSubjectResponse { unrestrict_time: Some(time(lifted)) })
     }
 
-    async fn erase(
+    pub(super) async fn erase(
         &self,
         call: Call,
         m: pb::EraseSubjectRequest,
@@ -147,18 +152,19 @@ impl SubjectService {
         let mut check = Checker::new("");
         let reference = check.reference("reference", &m.reference);
         check.finish(Some(()))?;
-        let erasure =
-            self.vault.erase_subject(&call.caller, call.asker, &m.platform, subject, reference).await?;
-        let applied = pb::Erasure {
-            erase_time: Some(time(erasure.erased_at)),
-            destroy_time: Some(time(erasure.destroy_at)),
-            operation_id: erasure.operation.to_string(),
+        let work = self.vault.erase_subject(&call.caller, call.asker, &m.platform, subject, reference);
+        let done = |erasure: Erasure| {
+            Erased::Applied(pb::Erasure {
+                erase_time: Some(time(erasure.erased_at)),
+                destroy_time: Some(time(erasure.destroy_at)),
+                operation_id: erasure.operation.to_string(),
+            })
         };
-        let outcome = Some(pb::erase_subject_response::Outcome::Applied(applied));
-        Ok(pb::EraseSubjectResponse { outcome })
+        let outcome = outcome(&self.vault, work, done, Erased::Proposal).await?;
+        Ok(pb::EraseSubjectResponse { outcome: Some(outcome) })
     }
 
-    async fn cancel(
+    pub(super) async fn cancel(
         &self,
         call: Call,
         m: pb::CancelErasureRequest,
@@ -167,11 +173,10 @@ impl SubjectService {
         let mut check = Checker::new("");
         let reference = check.reference("reference", &m.reference);
         check.finish(Some(()))?;
-        let cancelled =
-            self.vault.cancel_erasure(&call.caller, call.asker, &m.platform, subject, reference).await?;
-        let applied = pb::ErasureCancellation { cancel_time: Some(time(cancelled)) };
-        let outcome = Some(pb::cancel_erasure_response::Outcome::Applied(applied));
-        Ok(pb::CancelErasureResponse { outcome })
+        let work = self.vault.cancel_erasure(&call.caller, call.asker, &m.platform, subject, reference);
+        let done = |at| Cancelled::Applied(pb::ErasureCancellation { cancel_time: Some(time(at)) });
+        let outcome = outcome(&self.vault, work, done, Cancelled::Proposal).await?;
+        Ok(pb::CancelErasureResponse { outcome: Some(outcome) })
     }
 }
 
@@ -295,6 +300,6 @@ calls! {
     record_event(RecordEventRequest) -> RecordEventResponse = record, Required, |m| &m.request_id;
     restrict_subject(RestrictSubjectRequest) -> RestrictSubjectResponse = restrict, Required, |m| &m.request_id;
     unrestrict_subject(UnrestrictSubjectRequest) -> UnrestrictSubjectResponse = unrestrict, Required, |m| &m.request_id;
-    erase_subject(EraseSubjectRequest) -> EraseSubjectResponse = erase, Required, |m| &m.request_id;
-    cancel_erasure(CancelErasureRequest) -> CancelErasureResponse = cancel, Required, |m| &m.request_id;
+    erase_subject(EraseSubjectRequest) -> EraseSubjectResponse = erase, Plan, |m| &m.request_id;
+    cancel_erasure(CancelErasureRequest) -> CancelErasureResponse = cancel, Plan, |m| &m.request_id;
 }

@@ -169,6 +169,22 @@ coded!(
         SubjectDestroyed = "SUBJECT_DESTROYED",
         /// No such operation, or none that this caller may see.
         OperationNotFound = "OPERATION_NOT_FOUND",
+        /// No such proposal, or none that this caller may see.
+        ProposalNotFound = "PROPOSAL_NOT_FOUND",
+        /// The proposal was approved, rejected, or failed before.
+        ProposalEnded = "PROPOSAL_ENDED",
+        /// Its time ended.
+        ProposalExpired = "PROPOSAL_EXPIRED",
+        /// Nobody approves what they proposed, with whichever certificate.
+        OwnProposal = "OWN_PROPOSAL",
+        /// The approver's person, role or certificate is no older than the proposal.
+        ApproverTooNew = "APPROVER_TOO_NEW",
+        /// The proposer may not make the call any more.
+        ProposerNotAllowed = "PROPOSER_NOT_ALLOWED",
+        /// The approval names another plan than the proposal has.
+        PlanDiffers = "PLAN_DIFFERS",
+        /// What needs two people needs persons, and the caller is none.
+        PersonRequired = "PERSON_REQUIRED",
         /// The caller spent what it may in this window.
         BudgetExhausted = "BUDGET_EXHAUSTED",
         /// The operation has ended.

@@ -158,6 +158,14 @@ impl Clauses {
             | Denial::LastOfficer
             | Denial::OwnAccount
             | Denial::RequestIdReused
+            | Denial::ProposalNotFound
+            | Denial::ProposalEnded
+            | Denial::ProposalExpired
+            | Denial::OwnProposal
+            | Denial::ApproverTooNew
+            | Denial::ProposerNotAllowed
+            | Denial::PlanDiffers
+            | Denial::PersonRequired
             | Denial::BudgetExhausted
             | Denial::OperationNotFound
             | Denial::SourceNotAllowed

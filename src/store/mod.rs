@@ -14,7 +14,9 @@ use std::{
 };
 
 use crate::domain::{
-    ids::{CallerId, ConsentId, OperationId, PlatformId, RecordId, RequestId, SubjectId, TokenRowId},
+    ids::{
+        CallerId, ConsentId, OperationId, PlatformId, ProposalId, RecordId, RequestId, SubjectId, TokenRowId,
+    },
     names::{FieldName, SpiffeId},
     operation::BudgetWindow,
     platform::Platform,
@@ -26,7 +28,7 @@ use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
     config::{BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow},
     log::{EntryRow, HeadRow, SecondHead, TileRow},
-    work::{OperationRow, ReplicaRow, RequestRow},
+    work::{OperationRow, ProposalRow, ReplicaRow, RequestRow},
 };
 
 /// The schema version that this binary writes.
@@ -96,6 +98,8 @@ pub struct ReadKeys {
     pub operations_of_found: bool,
     /// Whether to say of every record found if another record claims its value as unique.
     pub rivals_of_found: bool,
+    /// Proposals.
+    pub proposals: BTreeSet<ProposalId>,
 }
 
 /// What a batch read brought: rows as stored, their MACs not yet checked. A row that cannot be is the fault of the
@@ -138,6 +142,8 @@ pub struct Snapshot {
     pub budgets: HashMap<BudgetWindow, u64>,
     /// Open operations by object.
     pub operations_on: HashMap<[u8; 16], OperationRow>,
+    /// Proposals that were asked for.
+    pub proposals: HashMap<ProposalId, Result<ProposalRow, Damage>>,
 }
 
 /// One row written with a commit. Each states what it must meet; where it does not, the whole commit is undone. `was`
@@ -212,6 +218,10 @@ pub enum Write {
     InsertOperation(OperationRow),
     /// Work that must be at this fence still.
     UpdateOperation(OperationRow, u32),
+    /// A new proposal.
+    InsertProposal(ProposalRow),
+    /// The end of one.
+    EndProposal(ProposalRow, Mac),
     /// A new platform; written from the vault's own log.
     CreatePlatform(Arc<NewPlatform>),
 }
@@ -334,11 +344,13 @@ pub enum GrantingTable {
     Consents,
     /// `subject_events`.
     Events,
+    /// `proposals`.
+    Proposals,
 }
 
 impl GrantingTable {
     /// Each of them.
-    pub const ALL: [Self; 4] = [Self::Subjects, Self::Tokens, Self::Consents, Self::Events];
+    pub const ALL: [Self; 5] = [Self::Subjects, Self::Tokens, Self::Consents, Self::Events, Self::Proposals];
 }
 
 /// Which operations of a platform are wanted.
@@ -458,6 +470,17 @@ pub trait Store: Send + Sync {
         platform: PlatformId,
         id: OperationId,
     ) -> Result<Option<OperationRow>, StoreError>;
+
+    /// The platform of a proposal; none where there is no such proposal.
+    async fn place_of_proposal(&self, id: ProposalId) -> Result<Option<PlatformId>, StoreError>;
+
+    /// Up to `limit` proposals after a moment and id, oldest first.
+    async fn proposals(
+        &self,
+        platform: PlatformId,
+        after: (Timestamp, ProposalId),
+        limit: u32,
+    ) -> Result<Vec<ProposalRow>, StoreError>;
 
     /// Up to `limit` rows after an id, in the order of ids.
     async fn row_marks(

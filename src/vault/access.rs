@@ -114,6 +114,14 @@ coded!(
         ScheduleKeyDestruction = "KeyService/ScheduleKeyDestruction",
         /// Calls it off.
         CancelKeyDestruction = "KeyService/CancelKeyDestruction",
+        /// Acts that wait for a second person.
+        ListProposals = "ProposalService/ListProposals",
+        /// One of them, with its plan.
+        GetProposal = "ProposalService/GetProposal",
+        /// Does what another person proposed.
+        ApproveProposal = "ProposalService/ApproveProposal",
+        /// Ends a proposal.
+        RejectProposal = "ProposalService/RejectProposal",
         /// An operation.
         GetOperation = "OperationService/GetOperation",
         /// Operations.
@@ -201,6 +209,10 @@ impl Call {
             Self::GetOperation | Self::ListOperations | Self::WatchOperation => {
                 &[SecurityOfficer, DataProtection, Auditor]
             }
+            // And one of the roles of the call that is proposed.
+            Self::ListProposals | Self::GetProposal | Self::ApproveProposal | Self::RejectProposal => {
+                &[PlatformAdmin, SecurityOfficer, DataProtection]
+            }
             Self::ListEntries
             | Self::GetHead
             | Self::GetInclusionProof
@@ -208,6 +220,28 @@ impl Call {
             | Self::ExportLog
             | Self::ReconcileLog => &[Auditor],
         }
+    }
+
+    /// Whether the call opens something, so that in two-person mode one person proposes it and another approves. What it
+    /// asks for is done then; what would change nothing needs nobody else.
+    #[must_use]
+    pub const fn needs_two(self) -> bool {
+        matches!(
+            self,
+            Self::ApplyPolicy
+                | Self::CreatePlatform
+                | Self::EnrolCaller
+                | Self::UpdateCaller
+                | Self::EnableCaller
+                | Self::EnrolPerson
+                | Self::GrantRole
+                | Self::RegisterRecipient
+                | Self::UpdateRecipientKey
+                | Self::SetBudget
+                | Self::CancelErasure
+                | Self::DisableKey
+                | Self::ScheduleKeyDestruction
+        )
     }
 
     /// The same where the call is about the vault's own platform. Whoever binds a certificate to a person, or takes one
@@ -221,6 +255,11 @@ impl Call {
             }
             _ => self.roles(),
         }
+    }
+
+    /// Roles of which a caller needs one where the call is about this platform.
+    pub(super) const fn roles_on(self, platform: PlatformId) -> &'static [Role] {
+        if platform.get() == PlatformId::VAULT.get() { self.roles_on_vault() } else { self.roles() }
     }
 
     /// Whether a caller may make this call about a platform, as `staff` stands.
@@ -239,7 +278,7 @@ impl Call {
             }
             None => caller.platform == platform && caller.roles.contains(role),
         };
-        let roles = if platform == PlatformId::VAULT { self.roles_on_vault() } else { self.roles() };
+        let roles = self.roles_on(platform);
         if roles.is_empty() || roles.iter().any(has) { Ok(()) } else { Err(Denial::CallerNotAllowed) }
     }
 

@@ -7,14 +7,21 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Shared, access::Call, context::Context, error::VaultError, replay::Asked};
+use super::{
+    Shared,
+    access::Call,
+    approval::Approval,
+    context::Context,
+    error::VaultError,
+    replay::{Asked, Part},
+};
 use crate::{
     audit::entry::{Entry, Verdict},
     crypto::{aead::OpenError, envelope::SubjectKey, keyring::Keyring},
     domain::{
         caller::{Caller, KeyPin},
         consent::{Consent, SubjectState},
-        ids::{CallerId, ConsentId, EntryId, RecordId, RequestId, SubjectId},
+        ids::{CallerId, ConsentId, EntryId, ProposalId, RecordId, RequestId, SubjectId},
         names::SpiffeId,
         operation::BudgetWindow,
         rng::Rng,
@@ -24,7 +31,7 @@ use crate::{
     policy::{decide::Denial, model::Policy},
     store::{
         Damage, IndexKeyOfValue, ReadKeys, ReferenceKey, Snapshot, Write,
-        rows::{ConsentRow, RecordRow, SubjectRow, TokenRow},
+        rows::{ConsentRow, RecordRow, SubjectRow, TokenRow, work::ProposalRow},
     },
 };
 
@@ -99,6 +106,8 @@ pub enum Claim {
     Value(IndexKeyOfValue),
     /// A request.
     Request(CallerId, RequestId),
+    /// A proposal.
+    Proposal(ProposalId),
     /// Policy, callers and all other configuration.
     Config,
 }
@@ -132,6 +141,17 @@ impl Plan {
     /// Takes a row for the present act. False where the batch has it already.
     pub fn claim(&mut self, claim: Claim) -> bool {
         self.claims.insert(claim)
+    }
+
+    /// Whether rows were written since `mark`.
+    #[must_use]
+    pub const fn writes_since(&self, mark: Mark) -> bool {
+        self.writes.len() > mark.writes
+    }
+
+    /// Puts an entry before those that came after `mark`.
+    pub fn log_before(&mut self, mark: Mark, entry: Entry) {
+        self.entries.insert(mark.entries.min(self.entries.len()), entry);
     }
 
     /// The present state.
@@ -206,6 +226,17 @@ pub struct Scene<'a> {
     pub now: Timestamp,
 }
 
+impl Asker {
+    /// The approval that the request is.
+    #[must_use]
+    pub fn approval(&self) -> Option<&Arc<Approval>> {
+        match self.request.as_ref().map(|asked| &asked.part) {
+            Some(Part::Approval(approval)) => Some(approval),
+            _ => None,
+        }
+    }
+}
+
 impl Scene<'_> {
     /// Randomness.
     #[must_use]
@@ -256,7 +287,7 @@ impl Scene<'_> {
             caller: Some((*caller.id.as_bytes()).into()),
             person: caller.person.map(|id| (*id.as_bytes()).into()),
             policy_version: self.context.policy(self.now).map(|p| p.version),
-            request: asker.request.map(|r| (*r.id.as_bytes()).into()),
+            request: asker.request.as_ref().map(|r| (*r.id.as_bytes()).into()),
             ..Entry::new(id, self.now, self.context.platform, call, verdict)
         })
     }
@@ -376,6 +407,16 @@ impl Scene<'_> {
     /// [`Denial::DataDamaged`] where it was changed behind the vault.
     pub fn trust_consent(&self, row: &ConsentRow) -> Result<(), Denial> {
         self.trust("consents", self.keys().row.verify(&row.image(), &row.mac))
+    }
+
+    /// A proposal of the snapshot, believed.
+    ///
+    /// # Errors
+    /// [`Denial::ProposalNotFound`], or [`Denial::DataDamaged`] where it was changed behind the vault.
+    pub fn proposal(&self, id: ProposalId) -> Result<&ProposalRow, Denial> {
+        let row = self.found(self.snapshot.proposals.get(&id))?.ok_or(Denial::ProposalNotFound)?;
+        self.trust("proposals", self.keys().row.verify(&row.image(), &row.mac))?;
+        Ok(row)
     }
 
     /// Every consent of a subject, newest first, each believed.

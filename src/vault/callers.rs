@@ -331,7 +331,8 @@ impl ChangeCaller {
                 }
                 let CallerTerms { name, roles, pins } = terms.clone();
                 let caller = Caller { name, roles, pins, ..caller };
-                if caller.id == hand.caller.id && !caller.accepts_key(&hand.asker.key) {
+                let own = caller.id == hand.caller.id && !hand.is_approved();
+                if own && !caller.accepts_key(&hand.asker.key) {
                     return Err(Denial::OwnAccount.into());
                 }
                 caller

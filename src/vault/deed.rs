@@ -1,7 +1,8 @@
 //! The common form of most calls: one caller, one object, one entry. A [`Deed`] authorises, refuses with an entry,
-//! answers a retry as before, and records what was done; the use case says only what it reads and does.
+//! answers a retry as before, and records what was done; the use case says only what it reads and does. Where two people are needed, what a deed
+//! would have written is thrown away, and a proposal written instead.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Refuse, Vault,
@@ -9,13 +10,14 @@ use super::{
     act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
     context::Context,
     error::VaultError,
+    proposals::{ProposalView, propose},
     replay::{self, ItemOutcome, Outcome, Standing},
 };
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
-        caller::Caller,
-        ids::{EntryId, PlatformId},
+        caller::{Caller, Governance},
+        ids::{EntryId, PlatformId, ProposalId},
     },
     policy::decide::Denial,
     store::ReadKeys,
@@ -43,6 +45,11 @@ pub(super) trait Deed: Send + Sync + 'static {
     /// Whether what it does can turn a permit into a denial: then it is answered when it is in the mirror.
     fn tightens(&self) -> bool {
         false
+    }
+
+    /// Whether what it just did needs two people. Asked after [`Deed::act`], and only where that wrote something.
+    fn needs_two(&self) -> bool {
+        self.call().needs_two()
     }
 
     /// Adds what it needs to see; of a retry, with what came of the first time.
@@ -98,6 +105,30 @@ pub(super) struct Hand<'a, 's> {
     pub(super) asker: &'a Asker,
     call: Call,
     first_entry: Option<EntryId>,
+    /// How many people a dangerous act needs.
+    pub(super) governance: Governance,
+}
+
+impl<'a, 's> Hand<'a, 's> {
+    pub(super) fn new(
+        scene: &'a Scene<'s>,
+        plan: &'a mut Plan,
+        caller: &'a Arc<Caller>,
+        asker: &'a Asker,
+        call: Call,
+    ) -> Self {
+        Self { scene, plan, caller, call, asker, first_entry: None, governance: Governance::SingleOfficer }
+    }
+
+    /// The call.
+    pub(super) const fn call(&self) -> Call {
+        self.call
+    }
+
+    /// Whether two people have agreed to it.
+    pub(super) fn is_approved(&self) -> bool {
+        self.asker.approval().is_some()
+    }
 }
 
 impl Hand<'_, '_> {
@@ -129,7 +160,8 @@ impl Hand<'_, '_> {
         verdict: Verdict,
         fill: impl FnOnce(Entry) -> Entry,
     ) -> Result<EntryId, VaultError> {
-        let entry = fill(self.scene.entry(self.call.as_str(), self.asker, self.caller, verdict)?);
+        let mut entry = fill(self.scene.entry(self.call.as_str(), self.asker, self.caller, verdict)?);
+        entry.proposal = self.asker.approval().map(|approval| (*approval.proposal.as_bytes()).into());
         let id = entry.entry_id();
         self.first_entry.get_or_insert(id);
         self.plan.entries.push(entry);
@@ -146,6 +178,8 @@ impl Vault {
         asker: Asker,
         deed: D,
     ) -> Result<D::Answer, VaultError> {
+        // An approval is decided where its proposal lies, whatever its request names by now.
+        let platform = asker.approval().map_or(platform, |approval| approval.platform);
         if platform != caller.platform && caller.platform != PlatformId::VAULT {
             let reason = Denial::CallerNotAllowed;
             self.run_in(caller.platform, caller, asker, Refuse { call: deed.call(), reason }).await?;
@@ -169,26 +203,33 @@ impl Vault {
             before: None,
             answer: Err(VaultError::Unavailable),
             reply,
+            governance: self.settings.governance,
+            proposal_time: self.settings.proposal_time,
+            ended: None,
         };
         self.submit_to(platform, caller, act)?;
         waiting.answer().await
     }
 }
 
-struct DeedAct<D: Deed> {
-    deed: D,
+pub(super) struct DeedAct<D: Deed> {
+    pub(super) deed: D,
     /// As authenticated; what counts is how the caller stands when the deed is decided.
     caller: Caller,
-    asker: Asker,
+    pub(super) asker: Asker,
     /// What came of the first time, where this is a retry.
     before: Option<Outcome>,
-    answer: Result<D::Answer, VaultError>,
+    pub(super) answer: Result<D::Answer, VaultError>,
     reply: Reply<D::Answer>,
+    governance: Governance,
+    proposal_time: Duration,
+    /// How the proposal stands that this approves.
+    pub(super) ended: Option<ProposalView>,
 }
 
 impl<D: Deed> Act for DeedAct<D> {
     fn writes(&self) -> bool {
-        self.deed.changes()
+        self.deed.changes() || self.asker.approval().is_some()
     }
 
     fn tightens(&self) -> bool {
@@ -200,21 +241,31 @@ impl<D: Deed> Act for DeedAct<D> {
     }
 
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {
-        if self.deed.changes() {
-            replay::reads(self.caller.id, &self.asker, keys);
+        match self.asker.approval() {
+            Some(approval) => {
+                keys.proposals.insert(approval.proposal);
+                replay::reads(approval.approver, &self.asker, keys);
+            }
+            None if self.deed.changes() => replay::reads(self.caller.id, &self.asker, keys),
+            None => {}
         }
+        let proposal = self.before.as_ref().and_then(|before| before.item().proposal);
+        keys.proposals.extend(proposal.map(|id| ProposalId::from_bytes(*id)));
         let before = self.before.as_ref().map(Outcome::item);
         self.deed.reads(context, before.as_ref(), keys);
     }
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
+        if let Some(approval) = self.asker.approval().cloned() {
+            return self.decide_approval(&approval, scene, plan);
+        }
         let caller = scene.caller(&self.asker)?;
         let call = self.deed.call();
         let mark = plan.mark();
         let decided = self.decide_as(scene, plan, &caller);
         self.answer = match decided {
             Ok(Some(Ok(answer))) => Ok(answer),
-            Ok(Some(Err(told))) => Err(told.into()),
+            Ok(Some(Err(told))) => Err(told),
             Ok(None) => return Ok(Flow::Later),
             Err(VaultError::Denied(reason)) => {
                 plan.undo_to(mark);
@@ -230,7 +281,10 @@ impl<D: Deed> Act for DeedAct<D> {
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
-        let Self { answer, reply, .. } = *self;
+        let Self { answer, reply, asker, ended, .. } = *self;
+        if let (Ok(()), Some(ended), Some(approval)) = (&outcome, ended, asker.approval()) {
+            approval.tell(ended);
+        }
         reply.send(outcome.and(answer));
     }
 }
@@ -242,7 +296,7 @@ impl<D: Deed> DeedAct<D> {
         scene: &Scene<'_>,
         plan: &mut Plan,
         caller: &Arc<Caller>,
-    ) -> Result<Option<Result<D::Answer, Denial>>, VaultError> {
+    ) -> Result<Option<Result<D::Answer, VaultError>>, VaultError> {
         let (call, changes) = (self.deed.call(), self.deed.changes());
         scene.authorise(call, caller)?;
         let standing = if changes {
@@ -250,7 +304,8 @@ impl<D: Deed> DeedAct<D> {
         } else {
             Standing::New
         };
-        let mut hand = Hand { scene, plan, caller, call, asker: &self.asker, first_entry: None };
+        let mut hand = Hand::new(scene, plan, caller, &self.asker, call);
+        hand.governance = self.governance;
         match (standing, &self.before) {
             (Standing::Twin, _) => Ok(None),
             // What the answer is rebuilt from is read first.
@@ -259,22 +314,42 @@ impl<D: Deed> DeedAct<D> {
                 Ok(None)
             }
             (Standing::Done(..), Some(before)) => {
-                let answer = self.deed.again(&hand, &before.item())?;
-                let of = before.entry;
-                hand.log(|entry| Entry { replay_of: Some(of), ..entry })?;
-                Ok(Some(Ok(answer)))
-            }
-            (Standing::New, _) => match self.deed.act(&mut hand)? {
-                Deeded::Later => Ok(None),
-                Deeded::Refused(told) => Ok(Some(Err(told))),
-                Deeded::Done(Done { answer, outcome }) => {
-                    if changes && let Some(entry) = hand.first_entry {
-                        let outcome = Outcome::one(entry, outcome);
-                        replay::record(scene, hand.plan, caller, call.as_str(), &self.asker, &outcome);
+                let (of, item) = (before.entry, before.item());
+                let answer = match item.proposal {
+                    Some(id) => {
+                        let row = scene.proposal(ProposalId::from_bytes(*id))?;
+                        Err(VaultError::Proposed(Box::new(ProposalView::of(row, scene.now)?)))
                     }
-                    Ok(Some(Ok(answer)))
+                    None => Ok(self.deed.again(&hand, &item)?),
+                };
+                hand.log(|entry| Entry { replay_of: Some(of), ..entry })?;
+                Ok(Some(answer))
+            }
+            (Standing::New, _) => {
+                let mark = hand.plan.mark();
+                let (answer, outcome) = match self.deed.act(&mut hand)? {
+                    Deeded::Later => return Ok(None),
+                    Deeded::Refused(told) => return Ok(Some(Err(told.into()))),
+                    Deeded::Done(Done { answer, outcome }) => (answer, outcome),
+                };
+                let alone = self.governance == Governance::SingleOfficer
+                    || !self.deed.needs_two()
+                    || !hand.plan.writes_since(mark);
+                let (answer, outcome) = if alone {
+                    (Ok(answer), outcome)
+                } else {
+                    // It could be done: the next to look at it is another person.
+                    hand.plan.undo_to(mark);
+                    hand.first_entry = None;
+                    let (view, outcome) = propose(&mut hand, self.proposal_time)?;
+                    (Err(VaultError::Proposed(Box::new(view))), outcome)
+                };
+                if changes && let Some(entry) = hand.first_entry {
+                    let outcome = Outcome::one(entry, outcome);
+                    replay::record(scene, hand.plan, caller, call.as_str(), &self.asker, &outcome);
                 }
-            },
+                Ok(Some(answer))
+            }
         }
     }
 }

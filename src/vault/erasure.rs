@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
-        caller::Caller,
+        caller::{Caller, Governance},
         consent::SubjectState,
         ids::{CallerId, OperationId},
         operation::{BudgetKind, Operation, OperationKind, OperationState},
@@ -60,6 +60,7 @@ impl Vault {
             caller: caller.id,
             asked_at: self.shared.clock.now(),
             cooling: self.shared.options.erasure_cooling,
+            beyond_budget: false,
         };
         self.run(platform, caller, asker, deed).await
     }
@@ -87,6 +88,8 @@ struct Erase {
     caller: CallerId,
     asked_at: Timestamp,
     cooling: std::time::Duration,
+    /// Whether the caller has erased as much as one person may.
+    beyond_budget: bool,
 }
 
 impl Deed for Erase {
@@ -102,6 +105,10 @@ impl Deed for Erase {
 
     fn tightens(&self) -> bool {
         true
+    }
+
+    fn needs_two(&self) -> bool {
+        self.beyond_budget
     }
 
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
@@ -122,7 +129,15 @@ impl Deed for Erase {
             return Ok(Deeded::Later);
         }
         // A stolen certificate must not burn a country in a minute.
-        spending::spend(scene, hand.plan, hand.caller, BudgetKind::Erasure)?;
+        self.beyond_budget = false;
+        if !hand.is_approved() {
+            match spending::spend(scene, hand.plan, hand.caller, BudgetKind::Erasure) {
+                Err(Denial::BudgetExhausted) if hand.governance == Governance::TwoPerson => {
+                    self.beyond_budget = true;
+                }
+                spent => spent?,
+            }
+        }
         let operation = OperationId::random(scene.rng()).map_err(unavailable)?;
         let erasure = Erasure { erased_at: scene.now, destroy_at: scene.now.plus(self.cooling), operation };
         let next = SubjectRow {

@@ -1,5 +1,6 @@
 //! Why a call was not done. One table maps these to gRPC statuses (`grpc::status`).
 
+use super::proposals::ProposalView;
 use crate::policy::decide::Denial;
 
 /// Violations told at once: they travel in trailers, which clients bound to some 8 KiB.
@@ -34,6 +35,9 @@ pub enum VaultError {
     /// Policy, consent or the state of the data does not allow it.
     #[error("denied: {}", .0.as_str())]
     Denied(Denial),
+    /// Nothing is done yet: the act waits for a second person. Services answer it as their `proposal`.
+    #[error("nothing is done yet: proposal {} waits for a second person", .0.id)]
+    Proposed(Box<ProposalView>),
     /// The certificate names no enrolled caller.
     #[error("the caller is not enrolled")]
     UnknownCaller,

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod act;
+pub mod approval;
 pub mod audit_log;
 pub mod budgets;
 pub mod callers;
@@ -33,6 +34,7 @@ pub mod page;
 pub mod persons;
 pub mod platforms;
 pub mod policies;
+pub mod proposals;
 pub mod recipients;
 pub mod reconcile;
 pub mod refusals;

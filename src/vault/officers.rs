@@ -12,7 +12,7 @@ use crate::{
     audit::entry::{Entry, Verdict},
     crypto::digest::sha256,
     domain::{
-        caller::{Caller, CallerState, Person, Role, RoleGrant},
+        caller::{Caller, CallerState, Governance, Person, Role, RoleGrant},
         canonical::Canonical,
         ids::{CallerId, EntryId, PersonId, PlatformId},
         names::{CallerName, PersonHandle, SpiffeId},
@@ -49,9 +49,21 @@ impl Officer {
 ///
 /// # Errors
 /// The rule.
-pub fn check_officers(officers: &[Officer]) -> Result<(), &'static str> {
-    if !officers.iter().any(|officer| officer.roles.contains(&Role::SecurityOfficer)) {
-        return Err("at least one [[officer]] needs the role security_officer: nobody could enrol anybody");
+pub fn check_officers(officers: &[Officer], governance: Governance) -> Result<(), &'static str> {
+    let officers_of_security = officers.iter().filter(|o| o.roles.contains(&Role::SecurityOfficer)).count();
+    match (governance, officers_of_security) {
+        (_, 0) => {
+            return Err(
+                "at least one [[officer]] needs the role security_officer: nobody could enrol anybody",
+            );
+        }
+        (Governance::TwoPerson, 1) => {
+            return Err(
+                "in two-person mode two [[officer]] need the role security_officer: nobody could approve what \
+                        the other proposes",
+            );
+        }
+        (Governance::TwoPerson | Governance::SingleOfficer, _) => {}
     }
     if officers.iter().any(|o| o.roles.is_empty() || o.roles.contains(&Role::Service)) {
         return Err("an [[officer]] has at least one role, and never service");
@@ -78,7 +90,8 @@ impl Vault {
     /// # Errors
     /// [`VaultError`]; [`VaultError::Invalid`] where they break a rule.
     pub async fn enrol_officers(&self, officers: Vec<Officer>) -> Result<bool, VaultError> {
-        check_officers(&officers).map_err(|rule| VaultError::invalid("officer", rule))?;
+        check_officers(&officers, self.settings.governance)
+            .map_err(|rule| VaultError::invalid("officer", rule))?;
         for officer in &officers {
             let domain = self.settings.check(&officer.spiffe_id, PlatformId::VAULT);
             domain.map_err(|rule| VaultError::invalid("officer.spiffe_id", rule))?;

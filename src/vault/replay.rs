@@ -3,9 +3,15 @@
 //! A row keeps an HMAC of the request's body, and of each item its denial or the ids of its rows; never a value. An
 //! answer is rebuilt from the rows, and the caller is authorised anew.
 
+use std::sync::Arc;
+
 use minicbor::{Decode, Encode, bytes::ByteArray};
 
-use super::act::{Asker, Claim, Plan, Scene};
+use super::{
+    act::{Asker, Claim, Plan, Scene},
+    approval::Approval,
+    proposals::PlanBytes,
+};
 use crate::{
     domain::{
         caller::Caller,
@@ -44,6 +50,9 @@ pub struct ItemOutcome {
     /// Times, versions and flags, as the call orders them.
     #[n(2)]
     pub numbers: Vec<i64>,
+    /// The proposal that it became.
+    #[n(3)]
+    pub proposal: Option<ByteArray<16>>,
 }
 
 impl Outcome {
@@ -87,12 +96,25 @@ impl ItemOutcome {
 }
 
 /// A request id with the HMAC of the body that it came with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Asked {
     /// The client's id.
     pub id: RequestId,
     /// HMAC of the body under the request key of the caller's platform.
     pub body_mac: [u8; 32],
+    /// What the request is where two people are needed.
+    pub part: Part,
+}
+
+/// What a request is where two people are needed: one thing only, so that an approval is never proposed itself.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// It can be no proposal.
+    Alone,
+    /// It may become a proposal, whose plan is the message.
+    Plan(Arc<PlanBytes>),
+    /// It approves one.
+    Approval(Arc<Approval>),
 }
 
 /// How a request with an id stands.

@@ -1,5 +1,7 @@
 //! What an operator declares outside the database, as far as use cases depend on it.
 
+use std::time::Duration;
+
 use crate::domain::{caller::Governance, ids::PlatformId, names::SpiffeId};
 
 /// A trust domain to which the configuration binds a client authority.
@@ -18,12 +20,16 @@ pub struct Settings {
     pub domains: Vec<TrustDomain>,
     /// How many people a dangerous act needs.
     pub governance: Governance,
+    /// How long a proposal can be approved.
+    pub proposal_time: Duration,
 }
+
+const DAY: Duration = Duration::from_hours(24);
 
 impl Default for Settings {
     /// Nobody can be enrolled.
     fn default() -> Self {
-        Self { domains: Vec::new(), governance: Governance::SingleOfficer }
+        Self { domains: Vec::new(), governance: Governance::SingleOfficer, proposal_time: DAY }
     }
 }
 

@@ -327,6 +327,7 @@ fn item_outcome(answer: &Result<Tokenized, VaultError>) -> ItemOutcome {
                 denial: None,
                 ids: subject.chain(tokens).chain(consents).map(Into::into).collect(),
                 numbers: std::iter::once(count).chain(created).collect(),
+                proposal: None,
             }
         }
         Err(VaultError::Denied(reason)) => {

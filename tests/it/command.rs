@@ -143,8 +143,9 @@ fn unsafe_or_broken_installations_do_not_serve() {
             fs::rename(unseal, d.join("unseal.key")).unwrap();
         }),
         ("sandyq init` makes a new installation", |d| fs::remove_file(d.join("sandyq.db")).unwrap()),
-        ("approval by two people is not served yet", |d| {
-            edit(&d.join("sandyq.toml"), "single-officer", "two-person");
+        ("governance.mode must be", |d| edit(&d.join("sandyq.toml"), "single-officer", "no-officer")),
+        ("governance.proposal_hours must be from 1 to 168", |d| {
+            edit(&d.join("sandyq.toml"), "[governance]", "[governance]\nproposal_hours = 169");
         }),
         ("missing field `governance`", |d| {
             edit(&d.join("sandyq.toml"), "[governance]\nmode = \"single-officer\"\n", "");

@@ -20,7 +20,11 @@ use sandyq::{
     policy::{decide::Denial, model::View},
     store::Store,
     vault::{
-        act::Asker, context::LoadError, detokenize::Detokenize, error::VaultError, replay::Asked,
+        act::Asker,
+        context::LoadError,
+        detokenize::Detokenize,
+        error::VaultError,
+        replay::{Asked, Part},
         tokenize::Tokenized,
     },
 };
@@ -93,7 +97,7 @@ async fn close_and_compare(backend: &Backend, dir: &Path, open: OpenVault) {
 fn asked(open: &OpenVault, caller: &Caller) -> Asker {
     let id = RequestId::new(open.clock.now(), &SystemRng::new()).unwrap();
     let body_mac = open.vault.body_mac(caller, b"the same body").unwrap();
-    Asker { request: Some(Asked { id, body_mac }), ..asker("backend") }
+    Asker { request: Some(Asked { id, body_mac, part: Part::Alone }), ..asker("backend") }
 }
 
 async fn withdraw(open: &OpenVault, asker: &Asker, consent: ConsentId) -> Result<(), VaultError> {

@@ -63,18 +63,13 @@ macro_rules! applied {
         match $response.into_inner().outcome {
             Some(crate::grpc::pb::$module::Outcome::Applied(done)) => Ok(done),
             Some(crate::grpc::pb::$module::Outcome::Proposal(proposal)) => {
-                Err(crate::cli::platform::waits(&proposal))
+                Err(crate::cli::output::Failure::proposed(&proposal))
             }
             None => Err(crate::cli::platform::no_outcome()),
         }
     };
 }
 pub(super) use applied;
-
-pub(super) fn waits(proposal: &pb::Proposal) -> Failure {
-    let id = &proposal.proposal_id;
-    Failure::new(exit::FAILED, format!("nothing is done yet: proposal {id} waits for a second person"))
-}
 
 pub(super) fn no_outcome() -> Failure {
     Failure::new(exit::FAILED, "the vault answered with an outcome that this command does not know")

@@ -1,10 +1,12 @@
-//! Rows of work: requests that may be replayed, budgets, operations, replicas.
+//! Rows of work: requests that may be replayed, proposals, budgets, operations, replicas.
 
 use super::{Mac, platform_row};
 use crate::domain::{
     canonical::Canonical,
-    ids::{CallerId, PlatformId, RequestId},
+    ids::{CallerId, PersonId, PlatformId, ProposalId, RequestId},
     operation::{BudgetWindow, Operation},
+    proposal::ProposalState,
+    secret::Sealed,
     time::Timestamp,
 };
 
@@ -40,6 +42,67 @@ impl RequestRow {
             .bytes(&self.body_mac)
             .bytes(&self.outcome)
             .int(self.created_at.as_micros())
+    }
+}
+
+/// An act that waits for a second person, or waited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProposalRow {
+    /// Platform in whose lane the act is done.
+    pub platform: PlatformId,
+    /// Id.
+    pub id: ProposalId,
+    /// The call that is proposed.
+    pub call: String,
+    /// The key of the request under the platform's key, and the request under that; neither once it ended.
+    pub sealed: Option<SealedPlan>,
+    /// SHA-256 of call and request.
+    pub plan_sha256: [u8; 32],
+    /// Who proposed it.
+    pub proposer: PersonId,
+    /// With which certificate.
+    pub proposer_caller: CallerId,
+    /// Proposed.
+    pub created_at: Timestamp,
+    /// Until when it can be approved.
+    pub expires_at: Timestamp,
+    /// State.
+    pub state: ProposalState,
+    /// Who approved or rejected it.
+    pub ended_by: Option<PersonId>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+/// A request that is sealed under a key of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedPlan {
+    /// The key.
+    pub wrapped_key: Sealed,
+    /// The request.
+    pub request: Sealed,
+}
+
+impl ProposalRow {
+    /// What the MAC covers. The sealed request is bound by its place and by the hash.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        platform_row("proposals", self.platform)
+            .bytes(self.id.as_bytes())
+            .text(&self.call)
+            .bytes(&self.plan_sha256)
+            .bytes(self.proposer.as_bytes())
+            .bytes(self.proposer_caller.as_bytes())
+            .int(self.created_at.as_micros())
+            .int(self.expires_at.as_micros())
+            .text(self.state.as_str())
+            .bytes(self.ended_by.as_ref().map_or(&[], |id| id.as_bytes().as_slice()))
+            .optional_int(self.ended_at.map(Timestamp::as_micros))
+            .text(self.reason.as_deref().unwrap_or_default())
     }
 }
 

@@ -6,8 +6,8 @@ use crate::{
         consent::{Consent, ConsentTerms, RecordAddress},
         event::SubjectEvent,
         ids::{
-            CallerId, ConsentId, EventId, OperationId, PersonId, PlatformId, RecipientId, RecordId,
-            RequestId, SubjectId, TokenRowId,
+            CallerId, ConsentId, EventId, OperationId, PersonId, PlatformId, ProposalId, RecipientId,
+            RecordId, RequestId, SubjectId, TokenRowId,
         },
         names::{FieldName, PurposeName},
         operation::{BudgetLimit, BudgetWindow, Operation},
@@ -25,7 +25,7 @@ use crate::{
                 BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow,
             },
             log::HeadRow,
-            work::{BudgetRow, OperationRow, ReplicaRow, RequestRow},
+            work::{BudgetRow, OperationRow, ProposalRow, ReplicaRow, RequestRow, SealedPlan},
         },
     },
 };
@@ -50,7 +50,7 @@ enum Layout {
 }
 
 /// Columns of the batch read: the kind, then groups of byte strings, texts and numbers.
-pub(super) const GROUPED_BYTES: usize = 5;
+pub(super) const GROUPED_BYTES: usize = 8;
 pub(super) const GROUPED_TEXTS: usize = 6;
 pub(super) const GROUPED_INTS: usize = 8;
 
@@ -345,6 +345,30 @@ impl<'r, R: SqlRow> Columns<'r, R> {
             mac: self.array("mac")?,
             call: self.text("call")?.to_owned(),
             created_at: self.time("created_at")?,
+        })
+    }
+
+    /// bytes `proposal_id, wrapped_key, sealed_request, plan_sha256, person_id, caller_id, ended_by, mac`, texts `call,
+    /// state, reason`, numbers `created_at, expires_at, ended_at`
+    pub(super) fn proposal(&mut self, platform: PlatformId) -> Result<ProposalRow, Damage> {
+        let id = ProposalId::from_bytes(self.array("proposal_id")?);
+        let key = self.optional_sealed("wrapped_key")?;
+        let request = self.optional_sealed("sealed_request")?;
+        Ok(ProposalRow {
+            platform,
+            id,
+            sealed: key.zip(request).map(|(wrapped_key, request)| SealedPlan { wrapped_key, request }),
+            plan_sha256: self.array("plan_sha256")?,
+            proposer: PersonId::from_bytes(self.array("person_id")?),
+            proposer_caller: CallerId::from_bytes(self.array("caller_id")?),
+            ended_by: self.optional_array("ended_by")?.map(PersonId::from_bytes),
+            mac: self.array("mac")?,
+            call: self.text("call")?.to_owned(),
+            state: self.parse("state")?,
+            reason: self.optional_text("reason")?.map(str::to_owned),
+            created_at: self.time("created_at")?,
+            expires_at: self.time("expires_at")?,
+            ended_at: self.optional_time("ended_at")?,
         })
     }
 

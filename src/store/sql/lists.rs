@@ -3,9 +3,10 @@
 use super::{Engine, Purpose, SqlStore, database, decode::Columns, statement::Statement};
 use crate::{
     domain::{
-        ids::{OperationId, PlatformId, SubjectId},
+        ids::{OperationId, PlatformId, ProposalId, SubjectId},
         platform::Platform,
         secret::Sealed,
+        time::Timestamp,
     },
     store::{
         CallerKey, GrantingTable, Installation, MAX_POLICIES, RowMark, StoreError, StoredConfig, StoredTree,
@@ -13,7 +14,7 @@ use crate::{
         rows::{
             config::PolicyRow,
             log::{EntryRow, SecondHead, TileRow},
-            work::{OperationRow, ReplicaRow},
+            work::{OperationRow, ProposalRow, ReplicaRow},
         },
     },
 };
@@ -324,6 +325,35 @@ impl<E: Engine> SqlStore<E> {
         Ok(each(&rows, "operations", |mut c| c.operation())?.pop())
     }
 
+    pub(super) async fn read_place_of_proposal(
+        &self,
+        id: ProposalId,
+    ) -> Result<Option<PlatformId>, StoreError> {
+        let statement = Statement::any(
+            "/* read::place_of_proposal */ SELECT platform_id FROM proposals WHERE proposal_id = $1",
+        );
+        let rows = self.list("look a proposal up", statement.bytes(id.as_bytes())).await?;
+        let places = each(&rows, "proposals", |mut c| c.number("platform_id").map(PlatformId::new))?;
+        Ok(places.first().copied())
+    }
+
+    pub(super) async fn read_proposals(
+        &self,
+        platform: PlatformId,
+        (at, id): (Timestamp, ProposalId),
+        limit: u32,
+    ) -> Result<Vec<ProposalRow>, StoreError> {
+        let statement = Statement::any(
+            "/* read::proposals */ SELECT proposal_id, wrapped_key, sealed_request, plan_sha256, person_id, caller_id, \
+             ended_by, mac, call, state, reason, created_at, expires_at, ended_at FROM proposals WHERE platform_id = $1 \
+             AND (created_at > $2 OR (created_at = $2 AND proposal_id > $3)) ORDER BY created_at, proposal_id LIMIT $4",
+        );
+        let statement =
+            statement.int(platform.get()).int(at.as_micros()).own_bytes(id.as_bytes().to_vec()).int(limit);
+        let rows = self.list("read proposals", statement).await?;
+        each(&rows, "proposals", |mut c| c.proposal(platform))
+    }
+
     pub(super) async fn read_row_marks(
         &self,
         platform: PlatformId,
@@ -347,6 +377,10 @@ impl<E: Engine> SqlStore<E> {
             GrantingTable::Events => {
                 "/* read::marks */ SELECT event_id, mac FROM subject_events WHERE platform_id = $1 AND event_id > $2 \
                  ORDER BY event_id LIMIT $3"
+            }
+            GrantingTable::Proposals => {
+                "/* read::marks */ SELECT proposal_id, mac FROM proposals WHERE platform_id = $1 AND proposal_id > $2 \
+                 ORDER BY proposal_id LIMIT $3"
             }
         });
         let statement = statement.int(platform.get()).own_bytes(after.to_vec()).int(limit);
@@ -376,8 +410,10 @@ impl<E: Engine> SqlStore<E> {
         platform: PlatformId,
     ) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
         let statement = Statement::any(
-            "/* read::count_wraps */ SELECT substr(wrapped_key, 1, 6) AS header, count(*) FROM subjects \
-             WHERE platform_id = $1 AND wrapped_key IS NOT NULL GROUP BY 1 ORDER BY 1",
+            "/* read::count_wraps */ SELECT substr(wrapped_key, 1, 6) AS header, count(*) FROM \
+             (SELECT wrapped_key FROM subjects WHERE platform_id = $1 UNION ALL \
+             SELECT wrapped_key FROM proposals WHERE platform_id = $1) AS keys \
+             WHERE wrapped_key IS NOT NULL GROUP BY 1 ORDER BY 1",
         );
         let rows = self.list("count wrapped keys", statement.int(platform.get())).await?;
         each(&rows, "subjects", |mut c| Ok((c.bytes("wrapped_key")?.to_vec(), c.number("count")?)))

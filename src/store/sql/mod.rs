@@ -19,12 +19,13 @@ use super::{
     rows::{
         config::PolicyRow,
         log::{EntryRow, SecondHead, TileRow},
-        work::{OperationRow, ReplicaRow},
+        work::{OperationRow, ProposalRow, ReplicaRow},
     },
 };
 use crate::domain::{
-    ids::{OperationId, PlatformId, SubjectId},
+    ids::{OperationId, PlatformId, ProposalId, SubjectId},
     secret::Sealed,
+    time::Timestamp,
 };
 
 /// What a transaction is for.
@@ -219,6 +220,19 @@ impl<E: Engine> Store for SqlStore<E> {
         id: OperationId,
     ) -> Result<Option<OperationRow>, StoreError> {
         self.read_operation(platform, id).await
+    }
+
+    async fn place_of_proposal(&self, id: ProposalId) -> Result<Option<PlatformId>, StoreError> {
+        self.read_place_of_proposal(id).await
+    }
+
+    async fn proposals(
+        &self,
+        platform: PlatformId,
+        after: (Timestamp, ProposalId),
+        limit: u32,
+    ) -> Result<Vec<ProposalRow>, StoreError> {
+        self.read_proposals(platform, after, limit).await
     }
 
     async fn row_marks(

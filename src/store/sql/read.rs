@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        ids::{ConsentId, PlatformId, RecordId, SubjectId},
+        ids::{ConsentId, PlatformId, ProposalId, RecordId, SubjectId},
         time::Timestamp,
         token::{TokenHash, TokenMode, TokenState},
     },
@@ -88,6 +88,21 @@ const OPERATION: [&[&str]; 3] = [
     ],
 ];
 
+const PROPOSAL: [&[&str]; 3] = [
+    &[
+        "p.proposal_id",
+        "p.wrapped_key",
+        "p.sealed_request",
+        "p.plan_sha256",
+        "p.person_id",
+        "p.caller_id",
+        "p.ended_by",
+        "p.mac",
+    ],
+    &["p.call", "p.state", "p.reason"],
+    &["p.created_at", "p.expires_at", "p.ended_at"],
+];
+
 /// Kinds of rows in the answer.
 mod kind {
     pub(super) const HEAD: i64 = 0;
@@ -102,6 +117,7 @@ mod kind {
     pub(super) const BUDGET: i64 = 9;
     pub(super) const OPERATION: i64 = 10;
     pub(super) const RIVALLED: i64 = 11;
+    pub(super) const PROPOSAL: i64 = 12;
 }
 
 /// The statement in a dialect.
@@ -109,7 +125,16 @@ pub(in crate::store) fn snapshot_sql(dialect: &Dialect) -> String {
     let head = branch(
         kind::HEAD,
         [
-            &["root", "right_edge", "mac", "CAST(NULL AS {bytes})", "CAST(NULL AS {bytes})"],
+            &[
+                "root",
+                "right_edge",
+                "mac",
+                "CAST(NULL AS {bytes})",
+                "CAST(NULL AS {bytes})",
+                "CAST(NULL AS {bytes})",
+                "CAST(NULL AS {bytes})",
+                "CAST(NULL AS {bytes})",
+            ],
             &[
                 "checkpoint",
                 "CAST(NULL AS text)",
@@ -224,6 +249,11 @@ pub(in crate::store) fn snapshot_sql(dialect: &Dialect) -> String {
              AND other.index_version = own.index_version AND other.value_hash = own.value_hash \
              AND other.claims_unique = 1 AND other.record_id <> own.record_id WHERE $13 = 1",
         ),
+        branch(
+            kind::PROPOSAL,
+            PROPOSAL,
+            "{14} {join} proposals p ON p.platform_id = $1 AND p.proposal_id = {hex:0}",
+        ),
     ];
     let wanted = WANTED.replace("{hits}", &(MAX_INDEX_HITS + 1).to_string());
     dialect.render(&(wanted + &branches.join("\nUNION ALL ")))
@@ -266,6 +296,7 @@ pub(super) fn snapshot_statement<'a>(
         .own_text(json_list(keys.operations_on.iter().map(|object| hex(object))))
         .int(i64::from(keys.operations_of_found))
         .int(i64::from(keys.rivals_of_found))
+        .own_text(json_list(keys.proposals.iter().map(|id| hex(id.as_bytes()))))
 }
 
 /// A JSON list of lists.
@@ -307,6 +338,7 @@ pub(super) fn assemble<R: SqlRow>(rows: &[R], platform: PlatformId) -> Result<Sn
         budgets: HashMap::new(),
         operations_on: HashMap::new(),
         rivalled: HashSet::new(),
+        proposals: HashMap::new(),
     };
     for row in rows {
         let kind = of_kind(row).ok_or(Damage { table: "snapshot", column: "kind" })?;
@@ -394,6 +426,12 @@ fn add_row<R: SqlRow>(
         kind::OPERATION => {
             let row = Columns::grouped(row, "operations").operation_on_subject()?;
             snapshot.operations_on.insert(row.operation.object, row);
+        }
+        kind::PROPOSAL => {
+            let mut columns = Columns::grouped(row, "proposals");
+            let mut key = columns;
+            let id = ProposalId::from_bytes(key.array("proposal_id")?);
+            snapshot.proposals.insert(id, columns.proposal(platform));
         }
         _ => {}
     }

@@ -16,12 +16,14 @@ type Script = (i64, &'static str, &'static str);
 /// The schema for SQLite.
 pub(in crate::store) const SQLITE: &[Script] = &[
     (1, "init", include_str!("../../../migrations/sqlite/0001_init.sql")),
+    (2, "proposals", include_str!("../../../migrations/sqlite/0002_proposals.sql")),
     (3, "keys", include_str!("../../../migrations/sqlite/0003_keys.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
 pub(in crate::store) const POSTGRES: &[Script] = &[
     (1, "init", include_str!("../../../migrations/postgres/0001_init.sql")),
+    (2, "proposals", include_str!("../../../migrations/postgres/0002_proposals.sql")),
     (3, "keys", include_str!("../../../migrations/postgres/0003_keys.sql")),
 ];
 

@@ -18,7 +18,7 @@ use crate::{
                 BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow,
             },
             log::TileRow,
-            work::RequestRow,
+            work::{ProposalRow, RequestRow},
         },
     },
 };
@@ -140,6 +140,8 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::UpdateKey(row, was) => vec![update_key(row, was)],
         Write::InsertOperation(row) => vec![insert_operation(&row.operation)],
         Write::UpdateOperation(row, fence) => vec![update_operation(&row.operation, *fence)],
+        Write::InsertProposal(row) => vec![insert_proposal(row)],
+        Write::EndProposal(row, was) => vec![end_proposal(row, was)],
         // Written by the commit itself: they need the dialect's way of writing lists.
         Write::CreatePlatform(_) | Write::Rewrap(_) => Vec::new(),
     }
@@ -346,6 +348,43 @@ fn insert_request(row: &RequestRow) -> Statement<'_> {
     .bytes(&row.outcome)
     .int(row.created_at.as_micros())
     .bytes(&row.mac)
+}
+
+fn insert_proposal(row: &ProposalRow) -> Statement<'_> {
+    let sealed = row.sealed.as_ref();
+    Statement::new(
+        "/* write::insert_proposal */ INSERT INTO proposals (platform_id, proposal_id, call, wrapped_key, \
+         sealed_request, plan_sha256, person_id, caller_id, created_at, expires_at, state, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .int(row.platform.get())
+    .bytes(row.id.as_bytes())
+    .text(&row.call)
+    .opt_bytes(sealed.map(|sealed| sealed.wrapped_key.as_bytes()))
+    .opt_bytes(sealed.map(|sealed| sealed.request.as_bytes()))
+    .bytes(&row.plan_sha256)
+    .bytes(row.proposer.as_bytes())
+    .bytes(row.proposer_caller.as_bytes())
+    .int(row.created_at.as_micros())
+    .int(row.expires_at.as_micros())
+    .text(row.state.as_str())
+    .bytes(&row.mac)
+}
+
+fn end_proposal<'a>(row: &'a ProposalRow, was: &'a Mac) -> Statement<'a> {
+    Statement::new(
+        "/* write::end_proposal */ UPDATE proposals SET wrapped_key = NULL, sealed_request = NULL, state = $3, \
+         ended_by = $4, ended_at = $5, reason = $6, mac = $7 \
+         WHERE platform_id = $1 AND proposal_id = $2 AND mac = $8 AND state = 'open'",
+    )
+    .int(row.platform.get())
+    .bytes(row.id.as_bytes())
+    .text(row.state.as_str())
+    .opt_bytes(row.ended_by.as_ref().map(|id| id.as_bytes().as_slice()))
+    .opt_int(micros(row.ended_at))
+    .opt_text(row.reason.as_deref())
+    .bytes(&row.mac)
+    .bytes(was)
 }
 
 fn insert_policy(row: &PolicyRow) -> Statement<'_> {

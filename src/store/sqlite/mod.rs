@@ -193,7 +193,7 @@ mod tests {
         for _ in 0..6 {
             query = query.bind("[]");
         }
-        let query = query.bind(0).bind("[]").bind("[]").bind("[]").bind(0).bind(0);
+        let query = query.bind(0).bind("[]").bind("[]").bind("[]").bind(0).bind(0).bind("[]");
         let plan = query.fetch_all(&pool).await.unwrap();
         let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
         assert!(steps.len() > 20, "{steps:?}");

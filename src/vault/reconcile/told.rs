@@ -50,6 +50,7 @@ pub(super) const fn table_name(table: GrantingTable) -> &'static str {
         GrantingTable::Tokens => "tokens",
         GrantingTable::Consents => "consents",
         GrantingTable::Events => "subject_events",
+        GrantingTable::Proposals => "proposals",
     }
 }
 
@@ -90,7 +91,7 @@ pub(super) struct ConfigRow {
 /// What a log told of rows whose ids begin with a byte of a range.
 pub(super) struct Told {
     range: RangeInclusive<u8>,
-    rows: [BTreeMap<Id, History>; 4],
+    rows: [BTreeMap<Id, History>; 5],
     destroyed: HashMap<Id, u64>,
     /// By kind and id.
     config: BTreeMap<(&'static str, Vec<u8>), History>,
@@ -117,6 +118,7 @@ impl Told {
             Some("subject") => (GrantingTable::Subjects, id(entry.subject)),
             Some("consent") => (GrantingTable::Consents, id(entry.consent)),
             Some("event") => (GrantingTable::Events, id(None)),
+            Some("proposal") => (GrantingTable::Proposals, id(None)),
             Some("token") => (GrantingTable::Tokens, id(entry.token)),
             None => (GrantingTable::Tokens, entry.token.map(|id| *id)),
             Some(kind) => {
@@ -202,12 +204,13 @@ impl Told {
     }
 
     fn of(&self, table: GrantingTable) -> &BTreeMap<Id, History> {
-        let [subjects, tokens, consents, events] = &self.rows;
+        let [subjects, tokens, consents, events, proposals] = &self.rows;
         match table {
             GrantingTable::Subjects => subjects,
             GrantingTable::Tokens => tokens,
             GrantingTable::Consents => consents,
             GrantingTable::Events => events,
+            GrantingTable::Proposals => proposals,
         }
     }
 
@@ -217,13 +220,14 @@ impl Told {
     }
 }
 
-fn rows_of(rows: &mut [BTreeMap<Id, History>; 4], table: GrantingTable) -> &mut BTreeMap<Id, History> {
-    let [subjects, tokens, consents, events] = rows;
+fn rows_of(rows: &mut [BTreeMap<Id, History>; 5], table: GrantingTable) -> &mut BTreeMap<Id, History> {
+    let [subjects, tokens, consents, events, proposals] = rows;
     match table {
         GrantingTable::Subjects => subjects,
         GrantingTable::Tokens => tokens,
         GrantingTable::Consents => consents,
         GrantingTable::Events => events,
+        GrantingTable::Proposals => proposals,
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::{
 use sandyq::{
     audit::entry::Entry,
     domain::{
-        ids::{OperationId, PlatformId, SubjectId},
+        ids::{OperationId, PlatformId, ProposalId, SubjectId},
         secret::Sealed,
+        time::Timestamp,
     },
     store::{
         CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
@@ -17,7 +18,7 @@ use sandyq::{
         rows::{
             config::PolicyRow,
             log::{EntryRow, SecondHead, TileRow},
-            work::{OperationRow, ReplicaRow},
+            work::{OperationRow, ProposalRow, ReplicaRow},
         },
     },
 };
@@ -182,6 +183,19 @@ impl Store for Gate {
         id: OperationId,
     ) -> Result<Option<OperationRow>, StoreError> {
         self.inner.operation(platform, id).await
+    }
+
+    async fn place_of_proposal(&self, id: ProposalId) -> Result<Option<PlatformId>, StoreError> {
+        self.inner.place_of_proposal(id).await
+    }
+
+    async fn proposals(
+        &self,
+        platform: PlatformId,
+        after: (Timestamp, ProposalId),
+        limit: u32,
+    ) -> Result<Vec<ProposalRow>, StoreError> {
+        self.inner.proposals(platform, after, limit).await
     }
 
     async fn row_marks(

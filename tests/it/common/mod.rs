@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod child;
 pub mod gate;
+pub mod house;
 pub mod people;
 pub mod random;
 pub mod raw;

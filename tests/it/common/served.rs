@@ -46,20 +46,7 @@ impl Served {
 
     /// The same with client authorities that the test holds, and certificates of theirs.
     pub async fn start_with(backend: &Backend, platform: &Authority, staff: &Authority) -> Self {
-        let replace = |files: &Path| {
-            std::fs::write(files.join("platform-authority.pem"), platform.pem()).unwrap();
-            std::fs::write(files.join("staff-authority.pem"), staff.pem()).unwrap();
-            for (authority, domain, names) in [
-                (platform, "lerna", &["backend", "payments", "support"][..]),
-                (staff, "vault", &["admin", "auditor"]),
-            ] {
-                for name in names {
-                    let issued = authority.client(&[&format!("spiffe://{domain}.example.kz/{name}")]);
-                    issued.unwrap().write(files, name).unwrap();
-                }
-            }
-        };
-        Self::start_files(backend, replace).await
+        Self::start_files(backend, |files| replace_authorities(files, platform, staff)).await
     }
 
     /// The same with files that the test changes first.
@@ -185,6 +172,21 @@ impl Served {
     /// Runs SQL on the database, behind the vault.
     pub async fn sql(&self, sql: &str) -> u64 {
         self.backend.sql(self.running.installation.dir(), sql).await
+    }
+}
+
+/// Puts authorities that the test holds in the place of an installation's own, with certificates of theirs.
+pub fn replace_authorities(files: &Path, platform: &Authority, staff: &Authority) {
+    std::fs::write(files.join("platform-authority.pem"), platform.pem()).unwrap();
+    std::fs::write(files.join("staff-authority.pem"), staff.pem()).unwrap();
+    for (authority, domain, names) in [
+        (platform, "lerna", &["backend", "payments", "support"][..]),
+        (staff, "vault", &["admin", "auditor"]),
+    ] {
+        for name in names {
+            let issued = authority.client(&[&format!("spiffe://{domain}.example.kz/{name}")]);
+            issued.unwrap().write(files, name).unwrap();
+        }
     }
 }
 

@@ -10,6 +10,9 @@ use super::driver::Driver;
 /// Calls that are refused to nobody who is enrolled here: a platform's own policy is no secret to it.
 const FOR_EVERYBODY: [Call; 3] = [Call::WhoAmI, Call::GetPolicy, Call::ListPolicies];
 
+/// Calls that succeed only where two people are needed, which `two_people.rs` drives; here one officer is enough.
+pub const OF_TWO_PEOPLE: [Call; 3] = [Call::GetProposal, Call::ApproveProposal, Call::RejectProposal];
+
 /// A caller whose roles are not among those that a call asks for.
 pub fn without_role(call: Call) -> Option<&'static str> {
     let candidates = [("mailing", Role::Service), ("auditor", Role::Auditor)];
@@ -47,6 +50,9 @@ pub async fn every_call_left_its_entries(driver: &mut Driver) {
     let entries = entries(driver).await;
     for call in Call::ALL.iter().copied() {
         let done = entries.iter().any(|(name, denied, _)| name == call.as_str() && !denied);
+        if OF_TWO_PEOPLE.contains(&call) {
+            continue;
+        }
         assert_eq!(done, call.unlogged().is_none(), "{}: {:?}", call.as_str(), call.unlogged());
         let refused = (call.as_str().to_owned(), true, "CALLER_NOT_ALLOWED".to_owned());
         match without_role(call) {

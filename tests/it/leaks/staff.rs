@@ -53,6 +53,8 @@ pub async fn drive_staff(driver: &mut Driver) {
     driver.succeed("admin", Call::SetBudget, budget).await;
     let list = pb::ListBudgetsRequest { platform: "lerna".into(), ..Default::default() };
     driver.succeed("admin", Call::ListBudgets, list).await;
+    let list = pb::ListProposalsRequest { platform: "lerna".into(), ..Default::default() };
+    driver.succeed("admin", Call::ListProposals, list).await;
 
     let request = pb::EnrolPersonRequest { request_id: request_id(), handle: "k-17".into() };
     let enrolled: pb::EnrolPersonResponse = driver.answer("admin", Call::EnrolPerson, request).await;

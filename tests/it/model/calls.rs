@@ -22,7 +22,7 @@ use sandyq::{
         detokenize::Detokenize,
         error::VaultError,
         lookup::{Comparison, Search},
-        replay::Asked,
+        replay::{Asked, Part},
         revise::Correction,
         subjects::{Block, SubjectName, SubjectView},
         tokenize::{NewValue as VaultValue, NewValues},
@@ -71,7 +71,7 @@ impl Calls<'_> {
 
     fn asker(&self) -> Asker {
         let asker = if self.caller == "admin" { as_admin() } else { asker(self.caller) };
-        let request = self.request.map(|(id, body)| Asked { id, body_mac: [body; 32] });
+        let request = self.request.map(|(id, body)| Asked { id, body_mac: [body; 32], part: Part::Alone });
         Asker { request, ..asker }
     }
 
