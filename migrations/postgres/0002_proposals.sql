@@ -27,5 +27,6 @@ CREATE TABLE proposals (
 );
 CREATE UNIQUE INDEX proposals_by_id ON proposals (proposal_id);
 CREATE INDEX proposals_by_time ON proposals (platform_id, created_at, proposal_id);
+CREATE INDEX proposals_open ON proposals (platform_id, expires_at) WHERE state = 'open';
 
 UPDATE schema_version SET version = 2, oldest_binary = 2;

@@ -19,7 +19,7 @@ use crate::{
         tls::{ServerTls, server_tls},
     },
     store::{Store, postgres, sqlite},
-    vault::{Vault, operations::work_forever},
+    vault::{Vault, expiry::expire_forever, operations::work_forever},
 };
 
 /// How long the mirror's disk may take for one piece.
@@ -138,6 +138,7 @@ pub(super) async fn serve_until(
     let reconciling = Arc::clone(&vault);
     let background = [
         tokio::spawn(work_forever(Arc::clone(&vault))),
+        tokio::spawn(expire_forever(Arc::clone(&vault))),
         tokio::spawn(beat_forever(Arc::clone(&vault), config.replica()?)),
         tokio::spawn(async move { reconciling.reconcile_daily().await }),
     ];

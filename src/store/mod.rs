@@ -474,6 +474,14 @@ pub trait Store: Send + Sync {
     /// The platform of a proposal; none where there is no such proposal.
     async fn place_of_proposal(&self, id: ProposalId) -> Result<Option<PlatformId>, StoreError>;
 
+    /// Up to `limit` open proposals whose time ended by a moment.
+    async fn expired_proposals(
+        &self,
+        platform: PlatformId,
+        by: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ProposalId>, StoreError>;
+
     /// Up to `limit` proposals after a moment and id, oldest first.
     async fn proposals(
         &self,

@@ -230,7 +230,7 @@ impl<D: Deed> DeedAct<D> {
             None => (ProposalState::Approved, Verdict::Done),
             Some(_) => (ProposalState::Failed, Verdict::Deny),
         };
-        let next = ended(scene, row, state, by, failed.clone());
+        let next = ended(scene, row, state, Some(by), failed.clone());
         let entry = scene.entry(CALL.as_str(), &self.asker, approver, verdict)?;
         let entry = Entry { reason: failed, ..about(&next, entry) };
         let outcome = Outcome::one(entry.entry_id(), ItemOutcome::default());

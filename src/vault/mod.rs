@@ -18,6 +18,7 @@ pub mod detokenize;
 mod door;
 pub mod erasure;
 pub mod error;
+pub mod expiry;
 pub mod explain;
 mod facts;
 mod heads;

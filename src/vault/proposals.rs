@@ -121,7 +121,7 @@ pub(super) fn call_of(row: &ProposalRow) -> Result<Call, Denial> {
 }
 
 /// Whether nobody can approve it any more, although nobody ended it.
-fn is_over(row: &ProposalRow, now: Timestamp) -> bool {
+pub(super) fn is_over(row: &ProposalRow, now: Timestamp) -> bool {
     row.state == ProposalState::Open && now >= row.expires_at
 }
 
@@ -153,17 +153,11 @@ pub(super) fn ended(
     scene: &Scene<'_>,
     row: &ProposalRow,
     state: ProposalState,
-    by: PersonId,
+    by: Option<PersonId>,
     reason: Option<String>,
 ) -> ProposalRow {
-    let mut next = ProposalRow {
-        sealed: None,
-        state,
-        ended_by: Some(by),
-        ended_at: Some(scene.now),
-        reason,
-        ..row.clone()
-    };
+    let mut next =
+        ProposalRow { sealed: None, state, ended_by: by, ended_at: Some(scene.now), reason, ..row.clone() };
     next.mac = scene.keys().row.mac(&next.image());
     next
 }
@@ -401,7 +395,7 @@ impl Deed for Reject {
         if person != row.proposer {
             scene.authorise(call_of(row)?, hand.caller)?;
         }
-        let next = ended(scene, row, ProposalState::Rejected, person, None);
+        let next = ended(scene, row, ProposalState::Rejected, Some(person), None);
         let was: Mac = row.mac;
         hand.log(|entry| about(&next, entry))?;
         let view = ProposalView::of(&next, scene.now)?;

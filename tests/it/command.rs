@@ -60,6 +60,7 @@ fn an_installation_is_made_once() {
         ("\"security_officer\"", "\"security_officer\", \"service\"", "and never service"),
         ("[\"platform_admin\"", "[\"root\"", "officer admin: not a known role"),
         ("handle = \"admin\"", "handle = \"Admin\"", "officer Admin: a person's handle must match"),
+        ("single-officer", "two-person", "in two-person mode two [[officer]] need the role security_officer"),
     ] {
         assert!(text.contains(from), "{from}");
         fs::write(&config, text.replace(from, to)).unwrap();

@@ -192,6 +192,25 @@ fn every_call_has_its_roles() {
     assert_eq!(calls, known);
 }
 
+/// What answers with a proposal needs two people, and nothing else. An erasure needs them only beyond a budget.
+#[test]
+fn every_call_that_needs_two_answers_with_a_proposal() {
+    let pool = pool();
+    let mut found = BTreeSet::new();
+    for service in pool.services().filter(|s| s.package_name() == "sandyq.v1") {
+        for method in service.methods() {
+            let outcomes =
+                method.output().oneofs().flat_map(|o| o.fields().collect::<Vec<_>>()).collect::<Vec<_>>();
+            if outcomes.iter().any(|field| field.name() == "proposal") {
+                found.insert(format!("{}/{}", service.name(), method.name()));
+            }
+        }
+    }
+    let needs = Call::ALL.iter().filter(|call| call.needs_two() || **call == Call::EraseSubject);
+    assert_eq!(found, needs.map(|call| call.as_str().to_owned()).collect());
+    assert!(!Call::ApproveProposal.needs_two(), "an approval is never proposed");
+}
+
 /// The code as the protocol writes it: `INVALID_ARGUMENT` of `InvalidArgument`.
 fn code_name(code: tonic::Code) -> String {
     let mut name = String::new();

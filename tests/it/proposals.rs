@@ -102,6 +102,14 @@ async fn an_expired_proposal_is_not_approved(backend: Backend) {
     let (who, as_second) = (caller(&open, "second"), asker(&open, "second", Part::Alone));
     let rejected = open.vault.reject_proposal(&who, as_second.clone(), late.id).await;
     assert_eq!(rejected.map(|view| view.state), expired);
+    // Some time later its row says so, and its request goes.
+    let sealed = "UPDATE proposals SET reason = reason WHERE sealed_request IS NOT NULL";
+    assert_eq!(backend.sql(dir.path(), sealed).await, 1);
+    open.vault.end_expired_proposals().await.unwrap();
+    open.vault.end_expired_proposals().await.unwrap();
+    assert_eq!(backend.sql(dir.path(), sealed).await, 0);
+    assert_eq!(approve(&open, &late).await, expired);
+    assert_eq!(found(&open).await, []);
     let page = PageAsk { size: 10, after: None };
     let listed = open.vault.list_proposals(&who, as_second, "", Some(ProposalState::Expired), page).await;
     assert_eq!(listed.unwrap().rows.iter().map(|view| view.id).collect::<Vec<_>>(), [late.id]);

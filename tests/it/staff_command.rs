@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::common::{served::Served, vault::POLICY};
+use crate::common::{backend::Backend, house::House, served::Served, vault::POLICY};
 
 /// The command with these words, as the officer of an installation.
 fn run(served: &Served, json: bool, line: &str, more: &[&str]) -> Output {
@@ -182,4 +182,54 @@ fn completions_name_the_commands() {
         let script = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && script.contains("detokenize"), "{shell}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_two_people_says_how_another_approves_it() {
+    let house = House::new(&Backend::Sqlite).await;
+    let connection = fs::read_to_string(house.served.file("client-admin.toml")).unwrap();
+    let connection = connection.replace("admin.pem", "second.pem").replace("admin.key", "second.key");
+    fs::write(house.served.file("client-second.toml"), connection).unwrap();
+    let command = |who: &str, json: bool, line: &str| {
+        let connection = house.served.running.installation.connection_path(who);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandyq"));
+        if json {
+            command.arg("--json");
+        }
+        command.args(line.split(' ')).arg("--connection").arg(connection).output().unwrap()
+    };
+    let said = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let enrol = "platform caller enrol --platform lerna extra --role service --spiffe-id spiffe://lerna.example.kz/extra";
+    let proposed = command("admin", true, enrol);
+    assert_eq!(proposed.status.code(), Some(5));
+    let told: Value = serde_json::from_slice(&proposed.stderr).unwrap();
+    let id = told["proposal"]["proposal_id"].as_str().unwrap();
+    let hash = told["proposal"]["plan_sha256"].as_str().unwrap();
+    let next = format!("proposal approve {id} --hash {hash}");
+    assert!(told["error"].as_str().unwrap().contains(&format!("sandyq {next}")), "{told}");
+
+    let listed: Value = serde_json::from_slice(&command("second", true, "proposal list").stdout).unwrap();
+    assert_eq!(listed["proposals"][0]["proposal_id"], id);
+    let shown = said(&command("second", false, &format!("proposal show {id}")).stdout);
+    for line in
+        ["would        let a certificate call", "name: extra", &format!("hash         {hash}"), "(per_"]
+    {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    // Nobody sits at a terminal here, and another plan is not this one.
+    let asked = command("second", false, &next);
+    assert!(asked.status.code() == Some(2) && said(&asked.stderr).contains("say --yes"), "{asked:?}");
+    let other = format!("proposal approve {id} --hash {} --yes", "0".repeat(64));
+    assert!(said(&command("second", false, &other).stderr).contains("PLAN_DIFFERS"));
+    let own = command("admin", false, &format!("{next} --yes"));
+    assert!(own.status.code() == Some(4) && said(&own.stderr).contains("OWN_PROPOSAL"), "{own:?}");
+    let done: Value =
+        serde_json::from_slice(&command("second", true, &format!("{next} --yes")).stdout).unwrap();
+    assert_eq!(done["proposal"]["state"], "approved");
+    let ended = command("second", false, &format!("proposal reject {id}"));
+    assert!(said(&ended.stderr).contains("PROPOSAL_ENDED"), "{ended:?}");
+    let listed: Value =
+        serde_json::from_slice(&command("second", true, "proposal list --all").stdout).unwrap();
+    assert_eq!(listed["proposals"][0]["state"], "approved");
+    house.stop().await;
 }

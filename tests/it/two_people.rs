@@ -459,6 +459,11 @@ async fn a_plan_that_became_impossible_fails_and_changes_nothing(backend: Backen
     house.approved(&one).await;
     let record = house.approve("second", &two).await.unwrap();
     assert_eq!((state(&record), record.failure_reason.as_str()), (pb::ProposalState::Failed, "NO_EFFECT"));
+    let log = house.log("vault").await;
+    assert!(
+        log.iter().all(|entry| entry.proposal_id != two.proposal_id),
+        "an act that was not done has no entry"
+    );
     house.stop().await;
 }
 

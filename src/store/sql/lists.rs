@@ -337,6 +337,21 @@ impl<E: Engine> SqlStore<E> {
         Ok(places.first().copied())
     }
 
+    pub(super) async fn read_expired_proposals(
+        &self,
+        platform: PlatformId,
+        by: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ProposalId>, StoreError> {
+        let statement = Statement::any(
+            "/* read::expired_proposals */ SELECT proposal_id FROM proposals WHERE platform_id = $1 AND state = 'open' \
+             AND expires_at <= $2 ORDER BY expires_at LIMIT $3",
+        );
+        let statement = statement.int(platform.get()).int(by.as_micros()).int(limit);
+        let rows = self.list("look for expired proposals", statement).await?;
+        each(&rows, "proposals", |mut c| c.array("proposal_id").map(ProposalId::from_bytes))
+    }
+
     pub(super) async fn read_proposals(
         &self,
         platform: PlatformId,

@@ -226,6 +226,15 @@ impl<E: Engine> Store for SqlStore<E> {
         self.read_place_of_proposal(id).await
     }
 
+    async fn expired_proposals(
+        &self,
+        platform: PlatformId,
+        by: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ProposalId>, StoreError> {
+        self.read_expired_proposals(platform, by, limit).await
+    }
+
     async fn proposals(
         &self,
         platform: PlatformId,

@@ -189,6 +189,15 @@ impl Store for Gate {
         self.inner.place_of_proposal(id).await
     }
 
+    async fn expired_proposals(
+        &self,
+        platform: PlatformId,
+        by: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ProposalId>, StoreError> {
+        self.inner.expired_proposals(platform, by, limit).await
+    }
+
     async fn proposals(
         &self,
         platform: PlatformId,
