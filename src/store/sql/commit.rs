@@ -1,9 +1,11 @@
 //! Commits: the head is swapped and entries, tiles and rows are written, or nothing is.
 
 use super::{
-    Engine, Purpose, SqlStore, database,
+    Engine, Purpose, SqlStore,
+    config_writes::insert_key,
+    database,
     statement::{Statement, Touches, json_blobs},
-    writes::{insert_key, insert_tile, statements},
+    writes::{insert_tile, statements},
 };
 use crate::{
     domain::ids::PlatformId,

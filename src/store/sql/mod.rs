@@ -2,6 +2,7 @@
 //! few statements that the dialects write differently.
 
 mod commit;
+mod config_writes;
 pub(super) mod decode;
 pub(super) mod engine;
 mod lists;
