@@ -106,7 +106,13 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 version: version.version,
             };
             let answer = keys(version.place.client.connect().await?).enable_key(request).await;
-            print(answer.map_err(refused)?.into_inner().key, out)
+            match answer.map_err(refused)?.into_inner().outcome {
+                Some(pb::enable_key_response::Outcome::Applied(key)) => print(Some(key), out),
+                Some(pb::enable_key_response::Outcome::Proposal(proposal)) => {
+                    Err(Failure::proposed(&proposal))
+                }
+                None => print(None, out),
+            }
         }
         Command::Destroy { version, at, yes } => {
             if !yes {

@@ -148,9 +148,15 @@ pub(super) async fn watch(which: &Which, out: &mut Out) -> Result<(), Failure> {
         }
     }
     out.progress_end();
-    match last {
-        Some(operation) if !out.json => print(&operation, out),
-        _ => Ok(()),
+    let Some(operation) = last else {
+        return Err(Failure::new(exit::FAILED, "the vault answered no operation"));
+    };
+    if !out.json {
+        print(&operation, out)?;
+    }
+    match operation.state() {
+        pb::OperationState::Done => Ok(()),
+        _ => Err(Failure::new(exit::FAILED, format!("the operation is {}", state(&operation)))),
     }
 }
 

@@ -1,6 +1,9 @@
 //! The keys of one platform, unwrapped and in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use zeroize::Zeroizing;
 
@@ -51,11 +54,11 @@ pub struct Keyring {
     platform: PlatformId,
     wrapping: WrappingKeys,
     /// Blind indexes.
-    pub index: IndexKey,
+    pub index: Arc<IndexKey>,
     /// Row MACs.
-    pub row: RowKey,
+    pub row: Arc<RowKey>,
     /// MACs of requests' bodies.
-    pub request: RowKey,
+    pub request: Arc<RowKey>,
 }
 
 impl Keyring {
@@ -66,14 +69,21 @@ impl Keyring {
     pub fn new(
         platform: PlatformId,
         wrapping: WrappingKeys,
-        index: IndexKey,
-        row: RowKey,
-        request: RowKey,
+        index: Arc<IndexKey>,
+        row: Arc<RowKey>,
+        request: Arc<RowKey>,
     ) -> Result<Self, OpenError> {
         if !wrapping.keys.contains_key(&wrapping.active) {
             return Err(OpenError::UnknownKeyVersion(wrapping.active));
         }
         Ok(Self { platform, wrapping, index, row, request })
+    }
+
+    /// A version of the platform key that is loaded, also one that is disabled: a keyring of other states is made of the
+    /// same keys, without asking the KMS again.
+    #[must_use]
+    pub fn loaded(&self, version: u32) -> Option<Arc<Key>> {
+        self.wrapping.keys.get(&version).map(Arc::clone)
     }
 
     /// The version that wraps new subject keys.
@@ -161,9 +171,9 @@ impl Keyring {
 
 /// Versions of the platform key.
 pub struct WrappingKeys {
-    /// Unwrapped, by version.
-    pub keys: BTreeMap<u32, Key>,
-    /// Versions that an officer put out of use.
+    /// Unwrapped, by version; disabled ones too.
+    pub keys: BTreeMap<u32, Arc<Key>>,
+    /// Versions that an officer put out of use: they open nothing.
     pub disabled: BTreeSet<u32>,
     /// The version that wraps new subject keys.
     pub active: u32,
@@ -171,14 +181,10 @@ pub struct WrappingKeys {
 
 impl WrappingKeys {
     fn key(&self, version: u32) -> Result<&Key, OpenError> {
-        let missing = || {
-            if self.disabled.contains(&version) {
-                OpenError::DisabledKeyVersion(version)
-            } else {
-                OpenError::UnknownKeyVersion(version)
-            }
-        };
-        self.keys.get(&version).ok_or_else(missing)
+        if self.disabled.contains(&version) {
+            return Err(OpenError::DisabledKeyVersion(version));
+        }
+        self.keys.get(&version).map(Arc::as_ref).ok_or(OpenError::UnknownKeyVersion(version))
     }
 }
 

@@ -106,6 +106,15 @@ impl KeyService {
         Ok(self.key(&row))
     }
 
+    pub(super) async fn enable(
+        &self,
+        call: Call,
+        m: pb::EnableKeyRequest,
+    ) -> Result<pb::KeyVersion, VaultError> {
+        let row = self.vault.enable_key(&call.caller, call.asker, &m.platform, m.version).await?;
+        Ok(self.key(&row))
+    }
+
     pub(super) async fn schedule(
         &self,
         call: Call,
@@ -201,10 +210,11 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::EnableKeyRequest>,
     ) -> Result<Response<pb::EnableKeyResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        let m = request.into_inner();
-        let work = self.vault.enable_key(&call.caller, call.asker, &m.platform, m.version);
-        answer(work, |row| pb::EnableKeyResponse { key: Some(self.key(&row)) }).await
+        use pb::enable_key_response::Outcome;
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.enable(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::EnableKeyResponse { outcome: Some(outcome) }).await
     }
 
     async fn schedule_key_destruction(

@@ -94,6 +94,7 @@ pub(super) const fn summary(call: Call) -> &'static str {
         Call::EraseSubject => "erase a subject beyond the caller's budget",
         Call::CancelErasure => "call a subject's erasure off",
         Call::DisableKey => "refuse a key version: what it wraps cannot be read until it is enabled again",
+        Call::EnableKey => "let a disabled key version open again what it wraps",
         Call::ScheduleKeyDestruction => "destroy a key version that wraps nothing, at a date",
         _ => "a call",
     }

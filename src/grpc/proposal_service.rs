@@ -128,6 +128,7 @@ impl ProposalService {
             Kind::EraseSubject => subjects.erase(call, read(plan)?).await.map(drop),
             Kind::CancelErasure => subjects.cancel(call, read(plan)?).await.map(drop),
             Kind::DisableKey => keys.disable(call, read(plan)?).await.map(drop),
+            Kind::EnableKey => keys.enable(call, read(plan)?).await.map(drop),
             Kind::ScheduleKeyDestruction => keys.schedule(call, read(plan)?).await.map(drop),
             _ => Err(Denial::DataDamaged.into()),
         }

@@ -240,6 +240,7 @@ impl Call {
                 | Self::SetBudget
                 | Self::CancelErasure
                 | Self::DisableKey
+                | Self::EnableKey
                 | Self::ScheduleKeyDestruction
         )
     }

@@ -23,7 +23,7 @@ use crate::{
     },
     policy::model::{Policy, PolicyError},
     store::{
-        Store, StoreError, StoredConfig,
+        Store, StoreError,
         rows::config::{
             BudgetLimitRow, CallerRow, KeyState, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
             RoleGrantRow,
@@ -128,7 +128,8 @@ impl Context {
         let (keys, has_all_keys) = if let Some(previous) = previous.filter(same) {
             (Arc::clone(&previous.keys), true)
         } else {
-            let (keys, all) = open_keys(kms, platform, &stored).await?;
+            let opener = Opener { kms, platform, keys: &stored.keys, previous };
+            let (keys, all) = opener.keyring().await?;
             (Arc::new(keys), all)
         };
         for key in &stored.keys {
@@ -317,50 +318,87 @@ fn same_keys(some: &[KeyVersionRow], others: &[KeyVersionRow]) -> bool {
     some.iter().map(of).eq(others.iter().map(of))
 }
 
-/// The keyring, and whether it has every version. One that is pending may be missing: nothing needs it yet, and a KMS that
-/// does not answer must not stop a process that serves.
-async fn open_keys(
-    kms: &dyn Kms,
+/// Opens keys. What an earlier context opened already is not asked for again, so that a change of states needs no KMS.
+struct Opener<'a> {
+    kms: &'a dyn Kms,
     platform: PlatformId,
-    stored: &StoredConfig,
-) -> Result<(Keyring, bool), LoadError> {
-    let missing = |kind: KeyKind| LoadError::KeyMissing { platform: platform.get(), kind: kind.as_str() };
-    let row = active(&stored.keys, KeyKind::Row).ok_or(missing(KeyKind::Row))?;
-    let row_key = RowKey::new(&unwrap(kms, platform, KeyKind::Row, row).await?);
-    let row = active(&stored.keys, KeyKind::Request).ok_or(missing(KeyKind::Request))?;
-    let request_key = RowKey::new(&unwrap(kms, platform, KeyKind::Request, row).await?);
-    let index = active(&stored.keys, KeyKind::Index).ok_or(missing(KeyKind::Index))?;
-    let index_key = IndexKey::new(index.version, &unwrap(kms, platform, KeyKind::Index, index).await?);
-    let active = active(&stored.keys, KeyKind::Platform).ok_or(missing(KeyKind::Platform))?.version;
-    let mut wrapping = WrappingKeys { keys: BTreeMap::new(), disabled: BTreeSet::new(), active };
-    let mut complete = true;
-    for row in stored.keys.iter().filter(|k| k.kind == KeyKind::Platform.as_str()) {
-        match row.state {
-            KeyState::Destroyed => {}
-            KeyState::Disabled | KeyState::DestructionScheduled => {
-                wrapping.disabled.insert(row.version);
+    keys: &'a [KeyVersionRow],
+    previous: Option<&'a Context>,
+}
+
+impl Opener<'_> {
+    /// The keyring, and whether it has every version. A version of the platform key that protects no data now may be
+    /// missing: a KMS that does not answer must not stop a process that serves.
+    async fn keyring(&self) -> Result<(Keyring, bool), LoadError> {
+        let missing =
+            |kind: KeyKind| LoadError::KeyMissing { platform: self.platform.get(), kind: kind.as_str() };
+        let needed = |kind| active(self.keys, kind).ok_or(missing(kind));
+        let row = needed(KeyKind::Row)?;
+        let row_key = match self.known(row) {
+            Some(known) => Arc::clone(&known.row),
+            None => Arc::new(RowKey::new(&self.open(KeyKind::Row, row).await?)),
+        };
+        let row = needed(KeyKind::Request)?;
+        let request_key = match self.known(row) {
+            Some(known) => Arc::clone(&known.request),
+            None => Arc::new(RowKey::new(&self.open(KeyKind::Request, row).await?)),
+        };
+        let row = needed(KeyKind::Index)?;
+        let index_key = match self.known(row) {
+            Some(known) => Arc::clone(&known.index),
+            None => Arc::new(IndexKey::new(row.version, &self.open(KeyKind::Index, row).await?)),
+        };
+        let active = needed(KeyKind::Platform)?.version;
+        let mut wrapping = WrappingKeys { keys: BTreeMap::new(), disabled: BTreeSet::new(), active };
+        let mut complete = true;
+        for row in self.keys.iter().filter(|k| k.kind == KeyKind::Platform.as_str()) {
+            match row.state {
+                KeyState::Destroyed => continue,
+                KeyState::Disabled | KeyState::DestructionScheduled => {
+                    wrapping.disabled.insert(row.version);
+                }
+                KeyState::Pending | KeyState::Active | KeyState::Retiring => {}
             }
-            KeyState::Active | KeyState::Retiring => {
-                wrapping.keys.insert(row.version, unwrap(kms, platform, KeyKind::Platform, row).await?);
-            }
-            KeyState::Pending => match unwrap(kms, platform, KeyKind::Platform, row).await {
+            match self.platform_key(row).await {
                 Ok(key) => {
                     wrapping.keys.insert(row.version, key);
+                }
+                Err(error) if matches!(row.state, KeyState::Active | KeyState::Retiring) => {
+                    return Err(error);
                 }
                 Err(error) => {
                     let error: &(dyn std::error::Error + 'static) = &error;
                     tracing::error!(
-                        platform = platform.get(),
+                        platform = self.platform.get(),
                         version = row.version,
                         error,
-                        "a new key version cannot be loaded"
+                        "a key version cannot be loaded"
                     );
                     complete = false;
                 }
-            },
+            }
+        }
+        Ok((Keyring::new(self.platform, wrapping, index_key, row_key, request_key)?, complete))
+    }
+
+    /// The keyring of the context before, where it has the key of this very row.
+    fn known(&self, row: &KeyVersionRow) -> Option<&Keyring> {
+        let same = |known: &KeyVersionRow| {
+            known.kind == row.kind && known.version == row.version && known.wrapped == row.wrapped
+        };
+        self.previous.filter(|previous| previous.key_rows.iter().any(same)).map(|p| p.keys.as_ref())
+    }
+
+    async fn platform_key(&self, row: &KeyVersionRow) -> Result<Arc<Key>, LoadError> {
+        match self.known(row).and_then(|known| known.loaded(row.version)) {
+            Some(key) => Ok(key),
+            None => self.open(KeyKind::Platform, row).await.map(Arc::new),
         }
     }
-    Ok((Keyring::new(platform, wrapping, index_key, row_key, request_key)?, complete))
+
+    async fn open(&self, kind: KeyKind, row: &KeyVersionRow) -> Result<Key, LoadError> {
+        unwrap(self.kms, self.platform, kind, row).await
+    }
 }
 
 fn active(keys: &[KeyVersionRow], kind: KeyKind) -> Option<&KeyVersionRow> {

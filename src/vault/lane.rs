@@ -140,10 +140,11 @@ impl Lane {
         self.core.context.load_full()
     }
 
-    /// Loads policy, callers and staff anew where another replica changed them.
+    /// Loads policy, callers and staff anew where another replica changed them, and keys that could not be loaded.
     pub(crate) async fn refresh(&self) -> Result<(), LoadError> {
         let mut door = Door::Open(self.core.shared.store.as_ref());
-        self.core.look(&mut door, &[]).await.map(drop)
+        let look = self.core.look(&mut door, &[]).await?;
+        if look.context.has_all_keys() { Ok(()) } else { self.core.reload_context(&look.context).await }
     }
 
     /// Puts an act into the queue, or refuses at once.

@@ -238,15 +238,21 @@ impl Vault {
         let epoch = self.shared.staff.load().config_epoch;
         let installation = self.shared.store.installation().await?.ok_or(LoadError::NotInitialised)?;
         let mut platforms = Platforms::clone(&self.platforms.load());
+        let mut outcome = Ok(());
         for platform in installation.platforms {
             if let Entry::Vacant(vacant) = platforms.entry(platform.id) {
-                let lane = Lane::start(Arc::clone(&self.shared), platform.id, platform.name.clone()).await?;
-                vacant.insert(Arc::new(Served { platform, lane }));
-                self.platforms.store(Arc::new(platforms.clone()));
+                match Lane::start(Arc::clone(&self.shared), platform.id, platform.name.clone()).await {
+                    Ok(lane) => {
+                        vacant.insert(Arc::new(Served { platform, lane }));
+                        self.platforms.store(Arc::new(platforms.clone()));
+                    }
+                    // The others are served all the same; this one is tried again with the next heartbeat.
+                    Err(error) => outcome = Err(error),
+                }
             }
         }
         self.platforms_epoch.fetch_max(epoch, Ordering::Relaxed);
-        Ok(())
+        outcome
     }
 
     /// Follows what other replicas changed since: new platforms, and a caller that is unknown here. Cheap where there
@@ -256,7 +262,11 @@ impl Vault {
     /// [`LoadError`].
     pub async fn follow(&self, certificate: &SpiffeId) -> Result<(), LoadError> {
         if self.shared.staff.load().config_epoch > self.platforms_epoch.load(Ordering::Relaxed) {
-            self.find_platforms().await?;
+            // Another's new platform that cannot be served here is no reason to refuse everybody else.
+            if let Err(error) = self.find_platforms().await {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::error!(error, "a platform that another process made cannot be served here");
+            }
         }
         if self.caller(certificate).is_err() {
             self.find_caller(CallerKey::Certificate(certificate)).await?;

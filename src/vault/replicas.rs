@@ -50,7 +50,11 @@ impl Vault {
             started_at,
             heartbeat_at: now,
             schema: SCHEMA_VERSION,
-            keys_loaded_at: if self.load_keys().await { now } else { Timestamp::from_micros(0) },
+            keys_loaded_at: if self.load_keys().await {
+                self.newest_key()
+            } else {
+                Timestamp::from_micros(0)
+            },
         };
         let alive = shared.store.heartbeat(&replica).await.map_err(unavailable)?;
         let others = alive.into_iter().filter(|other| other.name != name.as_str());

@@ -308,6 +308,7 @@ fn commands_in_documents_exist() {
         "docs/configuration.md",
         "docs/certificates.md",
         "docs/policies.md",
+        "docs/runbooks/keys.md",
     ] {
         let text = fs::read_to_string(root.join(file)).unwrap();
         for block in text.split("```sh").skip(1).map(|rest| rest.split("```").next().unwrap()) {
@@ -318,7 +319,7 @@ fn commands_in_documents_exist() {
                 // A word after a command without subcommands is an argument of it.
                 let depth = match path[0] {
                     "platform" if !["create", "list"].contains(&path[1]) => 3,
-                    "audit" | "consent" | "platform" | "policy" => 2,
+                    "audit" | "consent" | "keys" | "operation" | "platform" | "policy" | "proposal" => 2,
                     _ => 1,
                 };
                 let mut args: Vec<&str> = path[..depth].to_vec();

@@ -296,6 +296,29 @@ async fn a_version_is_put_out_of_use_and_destroyed_only_when_nothing_needs_it(ba
     assert_eq!(destroy(1, 1).await.err(), Some(Denial::KeyStateUnsuitable.into()));
 }
 
+// Keys that a process has it keeps: what changes their states must not need the root.
+on_both!(states_change_while_the_root_is_away);
+async fn states_change_while_the_root_is_away(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
+    let stored = people(&open, 0..3).await;
+    begin(&open).await.unwrap();
+    work(&open).await;
+    let (root, away) = (dir.path().join("root"), dir.path().join("away"));
+    std::fs::rename(&root, &away).unwrap();
+    let (admin, vault) = (open.admin(), &open.vault);
+    vault.disable_key(&admin, as_admin(), "lerna", 1).await.unwrap();
+    all_read(&open, &stored).await;
+    vault.enable_key(&admin, as_admin(), "lerna", 1).await.unwrap();
+    all_read(&open, &stored).await;
+    assert_eq!(begin(&open).await.err(), Some(VaultError::Unavailable), "a new version needs the root");
+    assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 3)]);
+    std::fs::rename(&away, &root).unwrap();
+    begin(&open).await.unwrap();
+    work(&open).await;
+    all_read(&open, &stored).await;
+}
+
 /// Two vaults on one database, both answering while one of them rotates: no read fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_answer_while_one_rotates() {

@@ -37,6 +37,7 @@ mod pooler;
 mod proposals;
 mod readme;
 mod reconciled;
+mod runbook;
 mod same_cost;
 mod staff;
 mod staff_command;

@@ -1,6 +1,7 @@
 //! Keys of platforms: what there is, what it protects, and how it changes while the vault serves.
 //!
-//! A rotation makes a new version of the platform key, which wraps subject keys and nothing else: values stay untouched.
+//! A rotation makes a new version of the platform key, which wraps subject keys (and the keys of open proposals, which end by
+//! themselves): values stay untouched.
 //! The new version is `pending` until every process has it, then `active`; the old one `retiring`. Then each subject key is
 //! wrapped anew in small commits, and at last every one is opened with the new version. The old version stays intact, and
 //! can be destroyed only when it wraps nothing.
@@ -90,10 +91,10 @@ impl Vault {
     async fn wraps(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, VaultError> {
         let counts = self.shared.store.count_wraps(platform).await.map_err(unavailable)?;
         let version = |(header, count)| {
-            let version = wrap_version(&Sealed::from_bytes(header)).map_err(unavailable)?;
-            Ok((version, count))
+            // A wrap that names no version is damage, which reads and the verification of a rotation tell of.
+            (wrap_version(&Sealed::from_bytes(header)).unwrap_or(0), count)
         };
-        counts.into_iter().map(version).collect()
+        Ok(counts.into_iter().map(version).collect())
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::{KeyState, KeyVersionRow, about_key, sealed_row};
 use crate::{
     audit::entry::{Entry, Verdict},
-    crypto::keyring::{KeyKind, Keyring},
+    crypto::keyring::{KeyKind, Keyring, WrapError},
     domain::{
         ids::{EntryId, OperationId, PlatformId, SubjectId},
         operation::{Operation, OperationKind, OperationState, Phase},
@@ -82,11 +82,11 @@ impl Vault {
     /// Makes the new version active.
     async fn activate(&self, taken: &mut Operation) -> Result<Went, VaultError> {
         match self.key_step(taken.clone(), Step::Activate).await? {
-            Some(next) => {
+            Some(next) if next.is_open() => {
                 *taken = next;
                 Ok(Went::On)
             }
-            None => Ok(Went::Stopped),
+            _ => Ok(Went::Stopped),
         }
     }
 
@@ -101,6 +101,8 @@ impl Vault {
         taken: &mut Operation,
         rows: u32,
     ) -> Result<(Went, usize), VaultError> {
+        // No more in one commit than a second may see.
+        let rows = if taken.rate > 0 { rows.min(taken.rate) } else { rows };
         let after = taken.resume_after.unwrap_or(SubjectId::from_bytes([0; 16]));
         let read = self.shared.store.wrapped_keys(platform, after, rows).await.map_err(unavailable)?;
         let keys = self.keys_of(platform, taken.key_version).await?;
@@ -109,10 +111,14 @@ impl Vault {
             match keys.rewrap(subject, &before, self.shared.rng.as_ref()) {
                 Ok(None) => {}
                 Ok(Some(after)) => slice.rewrapped.push(Rewrapped { subject, before, after }),
-                Err(error) => {
+                Err(WrapError::Seal(_)) => return Err(VaultError::Unavailable),
+                Err(WrapError::Key(error)) => {
                     tracing::error!(platform = platform.get(), %subject, %error, "a subject key does not open");
-                    self.key_step(taken.clone(), Step::Fail).await?;
-                    return Ok((Went::Stopped, 0));
+                    // One damaged row must not keep all others under the old version: it is met again at the end.
+                    if taken.phase == Phase::Verify {
+                        self.key_step(taken.clone(), Step::Fail).await?;
+                        return Ok((Went::Stopped, 0));
+                    }
                 }
             }
         }
@@ -151,7 +157,7 @@ impl Vault {
         let lives = |replica: &&ReplicaRow| {
             now.is_none_or(|now| replica.heartbeat_at.plus_micros(SILENT_MICROS) > now)
         };
-        let behind = alive.iter().filter(lives).filter(|replica| replica.keys_loaded_at <= newest);
+        let behind = alive.iter().filter(lives).filter(|replica| replica.keys_loaded_at < newest);
         let mut names: Vec<_> = behind.map(|replica| replica.name.clone()).collect();
         if !here && names.is_empty() {
             names.push("this one".to_owned());
@@ -160,7 +166,7 @@ impl Vault {
     }
 
     /// When the newest key version of all platforms was made.
-    fn newest_key(&self) -> Timestamp {
+    pub(in crate::vault) fn newest_key(&self) -> Timestamp {
         let contexts = self.platforms().into_iter().filter_map(|(id, _)| self.context(id).ok());
         let newest = contexts.filter_map(|c| c.key_rows().iter().map(|row| row.created_at).max()).max();
         newest.unwrap_or(Timestamp::from_micros(0))
@@ -304,8 +310,18 @@ fn activate(
     let keys = scene.context.key_rows();
     let of =
         |state| keys.iter().filter(move |row| row.kind == KeyKind::Platform.as_str() && row.state == state);
+    let rewrap = Operation {
+        phase: Phase::Rewrap,
+        resume_after: None,
+        lease_until: Some(scene.now.plus(LEASE)),
+        ..operation.clone()
+    };
     let Some(pending) = of(KeyState::Pending).find(|row| row.version == operation.key_version) else {
-        return Ok(None);
+        // Somebody paused the operation as it turned active; or the version is gone.
+        let active = scene.keys().active() == operation.key_version;
+        log(operation, scene, plan, if active { "Operation/ActivateKey" } else { "Operation/Fail" }, None)?;
+        let failed = || operation.clone().ended(OperationState::Failed, scene.now);
+        return Ok(Some(if active { rewrap } else { failed() }));
     };
     if !scene.context.has_all_keys() || !plan.claim(Claim::Config) {
         return Ok(None);
@@ -314,12 +330,7 @@ fn activate(
     for (row, state) in retiring.chain([(pending, KeyState::Active)]) {
         put_key(KeyVersionRow { state, ..row.clone() }, row, scene, plan, "Operation/ActivateKey")?;
     }
-    Ok(Some(Operation {
-        phase: Phase::Rewrap,
-        resume_after: None,
-        lease_until: Some(scene.now.plus(LEASE)),
-        ..operation.clone()
-    }))
+    Ok(Some(rewrap))
 }
 
 fn put_key(

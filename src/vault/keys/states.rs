@@ -147,8 +147,9 @@ impl Deed for Change {
         let changed = change(hand, self.version, |row| next(row, to, wraps))?;
         let Some(row) = changed else { return Ok(Deeded::Later) };
         if let To::Destroyed(at) = to {
+            // Each destruction is an object of its own: one that was called off does not stand in the way of the next.
             let id = OperationId::random(hand.scene.rng()).map_err(unavailable)?;
-            let work = Operation::new(id, row.platform, OperationKind::DestroyKey, object(&row), now, 1);
+            let work = Operation::new(id, row.platform, OperationKind::DestroyKey, *id.as_bytes(), now, 1);
             let operation = Operation { due_at: at, key_version: row.version, ..work };
             hand.plan.writes.push(Write::InsertOperation(OperationRow { operation }));
         }
@@ -159,15 +160,6 @@ impl Deed for Change {
     fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<KeyVersionRow, VaultError> {
         again(hand, before)
     }
-}
-
-/// Each destruction is an object of its own: one that was called off does not stand in the way of the next.
-fn object(row: &KeyVersionRow) -> [u8; 16] {
-    let mut object = [0; 16];
-    let (version, at) = object.split_at_mut(8);
-    version.copy_from_slice(&u64::from(row.version).to_be_bytes());
-    at.copy_from_slice(&row.destroy_at.map_or(0, Timestamp::as_micros).to_be_bytes());
-    object
 }
 
 /// The version in its next state (design: pending, active, retiring, disabled, scheduled, destroyed).

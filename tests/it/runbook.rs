@@ -1,0 +1,51 @@
+//! The runbooks, command by command, as they stand there.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use sandyq::domain::time::Clock;
+
+use crate::common::{people::iin, served::Served};
+
+const KEYS: &str = include_str!("../../docs/runbooks/keys.md");
+
+/// Commands of a runbook, in order.
+fn commands(text: &str) -> Vec<String> {
+    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.flat_map(str::lines).map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_rotated_and_destroyed_by_the_runbook() {
+    let served = Served::start().await;
+    let stored = served.store(1).await;
+    let in_three_days = Clock::default().now().plus(Duration::from_hours(72)).to_string();
+    let mut said = String::new();
+    let commands = commands(KEYS);
+    assert!(commands.len() >= 9, "{commands:?}");
+    for command in commands {
+        let command = command.replace("2027-01-01T00:00:00Z", &in_three_days);
+        let path = Path::new(env!("CARGO_BIN_EXE_sandyq")).parent().unwrap().to_owned();
+        let dir = served.running.installation.dir().to_owned();
+        let ran = tokio::task::spawn_blocking({
+            let command = command.clone();
+            move || {
+                let path = format!("{}:/usr/bin:/bin", path.display());
+                Command::new("sh").args(["-c", &command]).current_dir(dir).env("PATH", path).output().unwrap()
+            }
+        });
+        let ran = ran.await.unwrap();
+        let (out, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{command}\n{out}{errors}");
+        said = said + &out + &errors;
+        assert_eq!(served.read("payments", "payments", stored.token("iin")).await, Ok(iin(1)), "{command}");
+    }
+    for expected in [
+        "would wrap    1 subject keys",
+        "state      done",
+        "version 1    retiring               wraps 0",
+        "destruction_scheduled",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in\n{said}");
+    }
+    served.running.stop().await.unwrap();
+}
