@@ -154,10 +154,10 @@ pub(super) async fn watch(which: &Which, out: &mut Out) -> Result<(), Failure> {
     if !out.json {
         print(&operation, out)?;
     }
-    match operation.state() {
-        pb::OperationState::Done => Ok(()),
-        _ => Err(Failure::new(exit::FAILED, format!("the operation is {}", state(&operation)))),
+    if operation.state() == pb::OperationState::Done {
+        return Ok(());
     }
+    Err(Failure::new(exit::FAILED, format!("the operation is {}", state(&operation))))
 }
 
 /// How fast an operation goes, as far as it was watched.
