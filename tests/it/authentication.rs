@@ -18,6 +18,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::common::{
     backend::Backend,
+    raw::call,
     served::{Served, reason, request_id},
 };
 
@@ -88,6 +89,32 @@ async fn certificates_of_known_authorities_need_one_known_name() {
         whoami(&served, Some(identity(&crossed))).await,
         "the staff's authority as the platform",
     );
+    served.running.stop().await.unwrap();
+}
+
+/// Every call of the compiled contract, by somebody whom a known authority vouches for and nobody enrolled.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_is_answered_to_somebody_unknown() {
+    let (platform, staff) = (Authority::new("p").unwrap(), Authority::new("s").unwrap());
+    let served = Served::start_with(&Backend::Sqlite, &platform, &staff).await;
+    let pool = prost_reflect::DescriptorPool::decode(pb::DESCRIPTORS).unwrap();
+    let mut calls = 0;
+    for (authority, uri) in
+        [(&platform, "spiffe://lerna.example.kz/unknown"), (&staff, "spiffe://vault.example.kz/unknown")]
+    {
+        let unknown = authority.client(&[uri]).unwrap();
+        let channel = served.connect(Some(identity(&unknown))).await.unwrap();
+        for service in pool.services().filter(|s| s.package_name() == "sandyq.v1") {
+            for method in service.methods() {
+                let path = format!("{}/{}", service.name(), method.name());
+                let status = call(&channel, &path, Vec::new()).await.unwrap_err();
+                let expected = (Code::Unauthenticated, "CALLER_UNKNOWN");
+                assert_eq!((status.code(), reason(&status).as_str()), expected, "{path}");
+                calls += 1;
+            }
+        }
+    }
+    assert!(calls > 120, "the contract was walked");
     served.running.stop().await.unwrap();
 }
 
