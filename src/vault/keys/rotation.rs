@@ -44,7 +44,7 @@ const SILENT_MICROS: i64 = 30 * 1_000_000;
 enum Went {
     /// There is more to do.
     On,
-    /// Nothing more for now: it ended, waits, or is another's.
+    /// Nothing is left for this worker: it ended, waits, or is another's.
     Stopped,
 }
 
