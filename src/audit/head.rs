@@ -49,6 +49,16 @@ impl Head {
     }
 }
 
+/// A text of another kind than a head, signed as a note. Its first line says what it is, and so that it is no checkpoint.
+///
+/// # Errors
+/// [`BadHead::Malformed`] where the text does not end with a line feed, or cannot stand in a note.
+pub fn sign_text(text: &str, key: &dyn Signer) -> Result<String, BadHead> {
+    let mut note = Note::new(text.as_bytes(), &[]).map_err(|_| BadHead::Malformed)?;
+    note.add_sigs(&[key]).map_err(|_| BadHead::Malformed)?;
+    String::from_utf8(note.to_bytes()).map_err(|_| BadHead::Malformed)
+}
+
 /// Checks heads against one trusted key.
 pub struct HeadVerifier(StandardVerifier);
 
@@ -74,6 +84,16 @@ impl HeadVerifier {
     /// [`BadVerifierKey`].
     pub fn new(verifier_key: &str) -> Result<Self, BadVerifierKey> {
         StandardVerifier::new(verifier_key.trim()).map(Self).map_err(|_| BadVerifierKey)
+    }
+
+    /// The text of a note that [`sign_text`] made.
+    ///
+    /// # Errors
+    /// [`BadHead`].
+    pub fn open_text(&self, note: &str) -> Result<String, BadHead> {
+        let note = Note::from_bytes(note.as_bytes()).map_err(|_| BadHead::Malformed)?;
+        note.verify(self).map_err(|_| BadHead::Unsigned)?;
+        String::from_utf8(note.text().to_vec()).map_err(|_| BadHead::Malformed)
     }
 
     /// Reads a head and checks its signature.

@@ -8,25 +8,34 @@ use crate::domain::rng::RandomUnavailable;
 /// personal data.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    /// The mirror's directory cannot be made or opened.
-    #[error("cannot use {} as a mirror", path.display())]
+    /// The directory of a mirror, or of backups, cannot be made or opened.
+    #[error("cannot use {} as a {what}", path.display())]
     Directory {
+        /// What the place is for.
+        what: &'static str,
         /// The directory.
         path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// What should be the mirror's directory is a file.
+    /// What should be a directory is a file.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// The place does not say that it is a mirror: another directory, or a disk that is not mounted.
-    #[error("{0} is not a mirror: it has no file sandyq-mirror of format 1")]
-    NotAMirror(String),
+    /// The place does not say what it is: another directory, or a disk that is not mounted.
+    #[error("{place} is not a {what}: it has no file sandyq-{what} of format 1")]
+    NotMarked {
+        /// What the place is for.
+        what: &'static str,
+        /// The place.
+        place: String,
+    },
     /// The store refused or failed.
-    #[error("cannot {doing} {object} in the mirror")]
+    #[error("cannot {doing} {object} in the {what}")]
     Store {
-        /// `read`, `write` or `list`.
+        /// What the place is for.
+        what: &'static str,
+        /// `read`, `write`, `list` or `delete`.
         doing: &'static str,
         /// Name of the object, or of what is listed.
         object: String,
@@ -35,16 +44,20 @@ pub enum BlobError {
         source: Cause,
     },
     /// The store did not answer in time. A write may still have been made, or still be made.
-    #[error("cannot {doing} {object} in the mirror: no answer in time")]
+    #[error("cannot {doing} {object} in the {what}: no answer in time")]
     TimedOut {
-        /// `read`, `write` or `list`.
+        /// What the place is for.
+        what: &'static str,
+        /// `read`, `write`, `list` or `delete`.
         doing: &'static str,
         /// Name of the object, or of what is listed.
         object: String,
     },
     /// An object is larger than such an object can be.
-    #[error("{object} in the mirror has more than {limit} bytes")]
+    #[error("{object} in the {what} has more than {limit} bytes")]
     TooLarge {
+        /// What the place is for.
+        what: &'static str,
         /// Name of the object.
         object: String,
         /// The limit.

@@ -7,7 +7,7 @@
 //! a `<name>#<n>`, which no listing shows. Multipart uploads end the same way; deletions are not fsynced.
 //!
 //! It would also make a missing root anew, and so write to the wrong disk after an unmount. The marker file is against
-//! that: see [`super::mirror`].
+//! that: see [`super::place`].
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -17,12 +17,12 @@ use std::{
 
 use object_store::local::LocalFileSystem;
 
-use super::error::BlobError;
+use super::{error::BlobError, place::Kind};
 
 /// Makes the directory with mode 0700 where it is missing, and marks it where it is empty. Its parent must be there: a
 /// missing one is more often a disk that is not mounted than a directory to be made.
-pub(super) fn create(path: &Path, marker: &str, text: &str) -> Result<(), BlobError> {
-    let failed = |source| BlobError::Directory { path: path.to_owned(), source };
+pub(super) fn create(path: &Path, kind: &Kind) -> Result<(), BlobError> {
+    let failed = |source| BlobError::Directory { what: kind.what, path: path.to_owned(), source };
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -35,23 +35,28 @@ pub(super) fn create(path: &Path, marker: &str, text: &str) -> Result<(), BlobEr
         }
         Err(error) => return Err(failed(error)),
     }
-    if !path.join(marker).try_exists().map_err(failed)? && is_empty(path).map_err(failed)? {
-        mark(path, marker, text).map_err(failed)?;
+    if !path.join(kind.marker).try_exists().map_err(failed)? && is_empty(path).map_err(failed)? {
+        mark(path, kind.marker, kind.text).map_err(failed)?;
     }
     Ok(())
 }
 
 /// A directory that must be there, as an object store.
-pub(super) fn open(path: &Path, marker: &str, text: &str) -> Result<LocalFileSystem, BlobError> {
-    match fs::read_to_string(path.join(marker)) {
-        Ok(found) if found == text => {}
+pub(super) fn open(path: &Path, kind: &Kind) -> Result<LocalFileSystem, BlobError> {
+    match fs::read_to_string(path.join(kind.marker)) {
+        Ok(found) if found == kind.text => {}
         Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
-            return Err(BlobError::Directory { path: path.to_owned(), source: error });
+            return Err(BlobError::Directory { what: kind.what, path: path.to_owned(), source: error });
         }
-        Ok(_) | Err(_) => return Err(BlobError::NotAMirror(path.display().to_string())),
+        Ok(_) | Err(_) => {
+            return Err(BlobError::NotMarked { what: kind.what, place: path.display().to_string() });
+        }
     }
-    let store = LocalFileSystem::new_with_prefix(path)
-        .map_err(|e| BlobError::Directory { path: path.to_owned(), source: e.into() })?;
+    let store = LocalFileSystem::new_with_prefix(path).map_err(|e| BlobError::Directory {
+        what: kind.what,
+        path: path.to_owned(),
+        source: e.into(),
+    })?;
     Ok(store.with_fsync(true))
 }
 

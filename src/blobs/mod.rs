@@ -1,11 +1,13 @@
-//! Bytes outside the database, behind one small door: the mirror of the log. The only room that knows `object_store`.
+//! Bytes outside the database, behind one small door: the mirror of the log, and backups. The only room that knows `object_store`.
 //!
 //! It stores bytes under names and understands neither: what a segment holds is [`crate::audit`]'s matter, and the
 //! vault brings the two together. Names are unique by construction, since not every object store honours a conditional
 //! put (Garage does not).
 
+pub mod backups;
 mod error;
 mod fs;
 pub mod mirror;
+mod place;
 
 pub use error::{BlobError, Cause};

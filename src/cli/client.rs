@@ -10,11 +10,11 @@ use crate::{
     crypto::random::SystemRng,
     domain::{ids::RequestId, time::Clock},
     grpc::pb::{
-        audit_service_client::AuditServiceClient, consent_service_client::ConsentServiceClient,
-        key_service_client::KeyServiceClient, operation_service_client::OperationServiceClient,
-        platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
-        proposal_service_client::ProposalServiceClient, subject_service_client::SubjectServiceClient,
-        vault_service_client::VaultServiceClient,
+        audit_service_client::AuditServiceClient, backup_service_client::BackupServiceClient,
+        consent_service_client::ConsentServiceClient, key_service_client::KeyServiceClient,
+        operation_service_client::OperationServiceClient, platform_service_client::PlatformServiceClient,
+        policy_service_client::PolicyServiceClient, proposal_service_client::ProposalServiceClient,
+        subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
     },
 };
 
@@ -72,6 +72,10 @@ pub(super) fn platforms(channel: Channel) -> PlatformServiceClient<Channel> {
 
 pub(super) fn keys(channel: Channel) -> KeyServiceClient<Channel> {
     KeyServiceClient::new(channel)
+}
+
+pub(super) fn backups(channel: Channel) -> BackupServiceClient<Channel> {
+    BackupServiceClient::new(channel)
 }
 
 pub(super) fn operations(channel: Channel) -> OperationServiceClient<Channel> {

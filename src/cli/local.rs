@@ -170,6 +170,9 @@ sqlite = "sandyq.db"
 [mirror]
 directory = "mirror"
 
+[backup]
+directory = "backups"
+
 [root_key]
 file = "root.json"
 unseal_key = "unseal.key"

@@ -3,6 +3,7 @@
 
 mod audit;
 mod audit_read;
+mod backup;
 mod certificate;
 mod client;
 mod consent;
@@ -20,6 +21,7 @@ pub mod pki;
 mod platform;
 mod policy;
 mod proposal;
+mod restore;
 mod serve;
 mod subject;
 mod token;
@@ -56,6 +58,8 @@ enum Command {
     Init(serve::Args),
     /// Bring the database's schema to this binary's version.
     Migrate(serve::Args),
+    /// Put a backup into an empty database, and replay the mirror over it.
+    Restore(restore::Args),
     /// Serve.
     Serve(serve::Args),
     /// Say who the vault takes the caller to be.
@@ -85,6 +89,9 @@ enum Command {
     /// Key versions and what they wrap; rotations while the vault serves.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Backups: begun, listed, and verified offline.
+    #[command(subcommand)]
+    Backup(backup::Command),
     /// Long work: watched, paused, resumed, cancelled.
     #[command(subcommand)]
     Operation(operation::Command),
@@ -135,6 +142,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Dev(args) => dev::run(&args, out).await,
         Command::Init(args) => init::run(&args, out).await,
         Command::Migrate(args) => migrate::run(&args, out).await,
+        Command::Restore(args) => restore::run(&args, out).await,
         Command::Serve(args) => serve::run(&args, out).await,
         Command::Whoami(args) => values::whoami(&args, out).await,
         Command::Tokenize(args) => values::tokenize(&args, out).await,
@@ -146,6 +154,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Platform(command) => platform::run(command, out).await,
         Command::Policy(command) => policy::run(command, out).await,
         Command::Keys(command) => keys::run(command, out).await,
+        Command::Backup(command) => backup::run(command, out).await,
         Command::Operation(command) => operation::run(command, out).await,
         Command::Proposal(command) => proposal::run(command, out).await,
         Command::Certificate(args) => certificate::run(&args, out),

@@ -9,7 +9,7 @@ use super::{
     output::{Failure, Out, exit},
 };
 use crate::{
-    blobs::mirror::Mirror,
+    blobs::{backups::Backups, mirror::Mirror},
     config::{Config, Database},
     crypto::random::SystemRng,
     domain::{caller::Governance, replica::ReplicaName, time::Clock},
@@ -23,7 +23,9 @@ use crate::{
 };
 
 /// How long the mirror's disk may take for one piece.
-const MIRROR_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const MIRROR_LIMIT: Duration = Duration::from_secs(5);
+/// How long the disk of backups may take for one part.
+pub(super) const BACKUP_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -63,7 +65,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     let kms = open_kms(config, &clock)?;
     require(kms.as_ref(), rng.as_ref()).await?;
     let vault = Vault::open_with(store, kms, clock, rng, mirror(config)?, config.vault_options()?).await?;
-    let vault = vault.with_settings(config.settings()?);
+    let vault = vault.with_settings(config.settings()?).with_backups(backups(config)?);
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
         return Err(Failure::new(exit::FAILED, message));
@@ -99,6 +101,12 @@ async fn beat_forever(vault: Arc<Vault>, name: ReplicaName) {
         // What went wrong is in the server's log already.
         let _told = vault.beat(&name, started_at).await;
     }
+}
+
+/// Where the backups of a configuration go.
+fn backups(config: &Config) -> Result<Option<Backups>, Failure> {
+    let place = config.backup.as_ref().map(|backup| config.resolve(&backup.directory));
+    Ok(place.map(|path| Backups::create(&path, BACKUP_LIMIT)).transpose()?)
 }
 
 /// The mirror of a configuration.

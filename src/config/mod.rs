@@ -29,7 +29,7 @@ use crate::{
     grpc::tls::ClientAuthority,
     store::postgres::PostgresOptions,
     vault::{
-        VaultOptions,
+        MAX_COOLING, VaultOptions,
         install::check_installation_name,
         officers::{Officer, check_officers},
         settings::{Settings, TrustDomain},
@@ -85,6 +85,9 @@ pub struct Config {
     /// The mirror of the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorConfig>,
+    /// Where backups go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupConfig>,
     /// How subjects are erased.
     #[serde(default)]
     pub erasure: ErasureConfig,
@@ -204,6 +207,17 @@ pub struct MirrorPlace {
 /// Name of the one process that does not share its mirror.
 const ONLY_REPLICA: &str = "sandyq-0";
 
+/// Where backups go.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupConfig {
+    /// Their directory, on another disk than the database.
+    pub directory: PathBuf,
+    /// Days after which no backup is restored any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon_days: Option<u32>,
+}
+
 /// How subjects are erased.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -217,8 +231,7 @@ const fn default_cooling_minutes() -> u64 {
     4 * 60
 }
 
-/// One working day, in which Law 94-V has the data destroyed.
-const MAX_COOLING_MINUTES: u64 = 8 * 60;
+const MAX_COOLING_MINUTES: u64 = MAX_COOLING.as_secs() / 60;
 
 impl Default for ErasureConfig {
     fn default() -> Self {

@@ -10,6 +10,7 @@
 
 pub mod aead;
 pub mod audit_key;
+pub mod backup;
 pub mod digest;
 pub mod envelope;
 pub mod keyring;

@@ -15,6 +15,8 @@ coded!(
         RotatePlatformKey = "rotate_platform_key",
         /// Destroys a key version that wraps nothing any more, after the delay.
         DestroyKey = "destroy_key",
+        /// Copies every table into a sealed backup.
+        Backup = "backup",
     }
 );
 

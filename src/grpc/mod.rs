@@ -2,6 +2,7 @@
 
 pub mod audit_service;
 pub mod authn;
+pub mod backup_service;
 pub mod block_list;
 pub mod consent_service;
 mod convert;

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     authn::{Call, RequestIdRule, authenticate},
-    convert::Checker,
+    convert::{Checker, time},
     limits::answer,
     pb::{self, platform_service_server},
     platform_convert::{
@@ -223,6 +223,23 @@ impl PlatformService {
         Ok(pb::ListRecipientsResponse { recipients, next_page_token: token(found.next) })
     }
 
+    pub(super) async fn open(
+        &self,
+        call: Call,
+        message: pb::OpenPlatformRequest,
+    ) -> Result<pb::Closure, VaultError> {
+        let mut check = Checker::new("");
+        required_platform(&mut check, &message.platform);
+        check.finish(Some(()))?;
+        let opened = self.vault.open_platform(&call.caller, call.asker, &message.platform).await?;
+        Ok(pb::Closure {
+            platform: message.platform,
+            reason: opened.reason.as_str().to_owned(),
+            close_time: Some(time(opened.closed_at)),
+            open_time: opened.opened_at.map(time),
+        })
+    }
+
     pub(super) async fn set_limit(
         &self,
         call: Call,
@@ -404,6 +421,17 @@ impl platform_service_server::PlatformService for PlatformService {
         let work = self.register(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::RegisterRecipientResponse { outcome: Some(outcome) }).await
+    }
+
+    async fn open_platform(
+        &self,
+        request: Request<pb::OpenPlatformRequest>,
+    ) -> Result<Response<pb::OpenPlatformResponse>, Status> {
+        use pb::open_platform_response::Outcome;
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.open(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::OpenPlatformResponse { outcome: Some(outcome) }).await
     }
 
     async fn update_recipient_key(

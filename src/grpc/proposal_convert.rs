@@ -96,6 +96,7 @@ pub(super) const fn summary(call: Call) -> &'static str {
         Call::DisableKey => "refuse a key version: what it wraps cannot be read until it is enabled again",
         Call::EnableKey => "let a disabled key version open again what it wraps",
         Call::ScheduleKeyDestruction => "destroy a key version that wraps nothing, at a date",
+        Call::OpenPlatform => "open a platform that a restore closed",
         _ => "a call",
     }
 }

@@ -117,6 +117,7 @@ impl ProposalService {
         match kind {
             Kind::ApplyPolicy => policies.apply(call, read(plan)?).await.map(drop),
             Kind::CreatePlatform => platforms.create(call, read(plan)?).await.map(drop),
+            Kind::OpenPlatform => platforms.open(call, read(plan)?).await.map(drop),
             Kind::EnrolCaller => platforms.enrol(call, read(plan)?).await.map(drop),
             Kind::UpdateCaller => platforms.update(call, read(plan)?).await.map(drop),
             Kind::EnableCaller => platforms.enable(call, read(plan)?).await.map(drop),

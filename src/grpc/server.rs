@@ -15,6 +15,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
     audit_service::AuditService,
+    backup_service::BackupService,
     consent_service::ConsentService,
     gate::GateLayer,
     key_service::KeyService,
@@ -24,11 +25,11 @@ use super::{
     },
     operation_service::OperationService,
     pb::{
-        DESCRIPTORS, audit_service_server::AuditServiceServer, consent_service_server::ConsentServiceServer,
-        key_service_server::KeyServiceServer, operation_service_server::OperationServiceServer,
-        platform_service_server::PlatformServiceServer, policy_service_server::PolicyServiceServer,
-        proposal_service_server::ProposalServiceServer, subject_service_server::SubjectServiceServer,
-        vault_service_server::VaultServiceServer,
+        DESCRIPTORS, audit_service_server::AuditServiceServer, backup_service_server::BackupServiceServer,
+        consent_service_server::ConsentServiceServer, key_service_server::KeyServiceServer,
+        operation_service_server::OperationServiceServer, platform_service_server::PlatformServiceServer,
+        policy_service_server::PolicyServiceServer, proposal_service_server::ProposalServiceServer,
+        subject_service_server::SubjectServiceServer, vault_service_server::VaultServiceServer,
     },
     platform_service::PlatformService,
     policy_service::PolicyService,
@@ -195,5 +196,6 @@ services! {
     KeyServiceServer of KeyService;
     ProposalServiceServer of ProposalService;
     OperationServiceServer of OperationService;
+    BackupServiceServer of BackupService;
     AuditServiceServer of AuditService;
 }

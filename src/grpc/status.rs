@@ -208,6 +208,17 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::RotationRunning => {
             row(Code::FailedPrecondition, reason, "a rotation of this key is not done yet")
         }
+        Denial::BackupNotConfigured => {
+            row(Code::FailedPrecondition, reason, "the vault's configuration names no place for backups")
+        }
+        Denial::BackupRunning => row(Code::FailedPrecondition, reason, "a backup is not done yet"),
+        Denial::BackupNotFound => row(Code::NotFound, reason, "no such backup"),
+        Denial::PlatformClosed => row(
+            Code::FailedPrecondition,
+            reason,
+            "the platform was restored from a backup, and two people must open it first",
+        ),
+        Denial::PlatformNotClosed => row(Code::FailedPrecondition, reason, "the platform is open"),
         Denial::DataDamaged => {
             row(Code::DataLoss, reason, "stored data fails its authentication; the operator has been told")
         }

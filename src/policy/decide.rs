@@ -203,6 +203,16 @@ coded!(
         KeyStateUnsuitable = "KEY_STATE_UNSUITABLE",
         /// A rotation of this key is not done yet.
         RotationRunning = "ROTATION_RUNNING",
+        /// The configuration names no place for backups.
+        BackupNotConfigured = "BACKUP_NOT_CONFIGURED",
+        /// A backup is not done yet.
+        BackupRunning = "BACKUP_RUNNING",
+        /// No such backup.
+        BackupNotFound = "BACKUP_NOT_FOUND",
+        /// The platform was restored, and two people have not opened it yet.
+        PlatformClosed = "PLATFORM_CLOSED",
+        /// The platform is open.
+        PlatformNotClosed = "PLATFORM_NOT_CLOSED",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }

@@ -134,6 +134,11 @@ impl Clauses {
             | Denial::KeyDisabled
             | Denial::KeyStateUnsuitable
             | Denial::RotationRunning
+            | Denial::BackupNotConfigured
+            | Denial::BackupRunning
+            | Denial::BackupNotFound
+            | Denial::PlatformClosed
+            | Denial::PlatformNotClosed
             | Denial::PurposeNotDeclared
             | Denial::PurposeInert
             | Denial::CallerNotAllowed

@@ -3,6 +3,7 @@
 //! A platform's writes all go through [`Store::commit`], which advances the platform's head by compare-and-swap:
 //! entries, rows and head land together or not at all.
 
+pub mod copy;
 pub mod postgres;
 pub mod rows;
 mod sql;
@@ -24,15 +25,19 @@ use crate::domain::{
     time::Timestamp,
     token::TokenHash,
 };
+use copy::{Copying, Row, Table};
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
-    config::{BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow},
+    config::{
+        BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
+        RoleGrantRow,
+    },
     log::{EntryRow, HeadRow, SecondHead, TileRow},
     work::{OperationRow, ProposalRow, ReplicaRow, RequestRow},
 };
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 3;
+pub const SCHEMA_VERSION: i64 = 6;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -208,6 +213,8 @@ pub enum Write {
     PutRecipient(RecipientRow, Option<Mac>),
     /// A limit, new or changed.
     PutLimit(BudgetLimitRow, Option<Mac>),
+    /// A closure, new or ended.
+    PutClosure(ClosureRow, Option<Mac>),
     /// A new key version.
     InsertKey(KeyVersionRow),
     /// A key version's state; its key goes where it is destroyed.
@@ -306,6 +313,8 @@ pub struct StoredConfig {
     pub persons: Vec<PersonRow>,
     /// Their roles; of platform 0 only.
     pub grants: Vec<RoleGrantRow>,
+    /// That a restore closed it.
+    pub closure: Option<ClosureRow>,
 }
 
 /// Policy versions that are loaded: the one in force, and those around it.
@@ -334,7 +343,7 @@ pub struct Installation {
 }
 
 /// Which rows a reconciliation walks, in the order of their ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GrantingTable {
     /// `subjects`.
     Subjects,
@@ -515,6 +524,18 @@ pub trait Store: Send + Sync {
 
     /// Records that this process lives, and answers all that do.
     async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError>;
+
+    /// Every table at one moment, while others go on writing.
+    async fn copy(&self) -> Result<Box<dyn Copying + '_>, StoreError>;
+
+    /// Tables that are copied, each after those that it refers to.
+    async fn tables(&self) -> Result<Vec<Table>, StoreError>;
+
+    /// Whether any of these tables has a row.
+    async fn is_used(&self) -> Result<bool, StoreError>;
+
+    /// Puts copied rows into a table, all or none.
+    async fn insert_rows(&self, table: &str, rows: &[Row]) -> Result<(), StoreError>;
 
     /// Ends all connections, after what runs on them.
     async fn close(&self);

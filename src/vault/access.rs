@@ -66,6 +66,8 @@ coded!(
         ExplainDecision = "PolicyService/ExplainDecision",
         /// Makes a platform.
         CreatePlatform = "PlatformService/CreatePlatform",
+        /// Opens a platform that a restore closed.
+        OpenPlatform = "PlatformService/OpenPlatform",
         /// Platforms.
         ListPlatforms = "PlatformService/ListPlatforms",
         /// Enrols a caller.
@@ -134,6 +136,12 @@ coded!(
         ResumeOperation = "OperationService/ResumeOperation",
         /// Ends it before it is done.
         CancelOperation = "OperationService/CancelOperation",
+        /// Begins a backup.
+        StartBackup = "BackupService/StartBackup",
+        /// Backups.
+        ListBackups = "BackupService/ListBackups",
+        /// One of them.
+        GetBackup = "BackupService/GetBackup",
         /// Entries of the log.
         ListEntries = "AuditService/ListEntries",
         /// The newest signed head.
@@ -189,20 +197,25 @@ impl Call {
             | Self::UpdateRecipientKey
             | Self::SetBudget => &[PlatformAdmin],
             Self::DisableCaller | Self::EndRecipient => &[PlatformAdmin, SecurityOfficer],
-            Self::EnrolPerson | Self::DisablePerson | Self::GrantRole | Self::RevokeRole => {
-                &[SecurityOfficer]
-            }
             Self::ListPlatforms
             | Self::ListCallers
             | Self::ListPersons
             | Self::ListRecipients
             | Self::ListBudgets => &[PlatformAdmin, SecurityOfficer, DataProtection, Auditor],
-            Self::ListKeys | Self::ListKeyUsage => &[SecurityOfficer, Auditor],
-            Self::RotateKey
+            Self::ListKeys | Self::ListKeyUsage | Self::ListBackups | Self::GetBackup => {
+                &[SecurityOfficer, Auditor]
+            }
+            Self::EnrolPerson
+            | Self::DisablePerson
+            | Self::GrantRole
+            | Self::RevokeRole
+            | Self::OpenPlatform
+            | Self::RotateKey
             | Self::DisableKey
             | Self::EnableKey
             | Self::ScheduleKeyDestruction
             | Self::CancelKeyDestruction
+            | Self::StartBackup
             | Self::PauseOperation
             | Self::ResumeOperation
             | Self::CancelOperation => &[SecurityOfficer],
@@ -242,6 +255,57 @@ impl Call {
                 | Self::DisableKey
                 | Self::EnableKey
                 | Self::ScheduleKeyDestruction
+                | Self::OpenPlatform
+        )
+    }
+
+    /// Whether the call needs two people even where the configuration lets one officer do alone what should take two.
+    #[must_use]
+    pub const fn always_needs_two(self) -> bool {
+        matches!(self, Self::OpenPlatform)
+    }
+
+    /// Whether the call works on a platform that a restore closed: what tells how it stands, what takes away, and what
+    /// two people need to open it again.
+    #[must_use]
+    pub const fn works_while_closed(self) -> bool {
+        matches!(
+            self,
+            Self::WhoAmI
+                | Self::OpenPlatform
+                | Self::ValidatePolicy
+                | Self::ApplyPolicy
+                | Self::GetPolicy
+                | Self::ListPolicies
+                | Self::ListPlatforms
+                | Self::ListCallers
+                | Self::ListPersons
+                | Self::ListRecipients
+                | Self::ListBudgets
+                | Self::DisableCaller
+                | Self::DisablePerson
+                | Self::EndRecipient
+                | Self::RevokeRole
+                | Self::EnrolPerson
+                | Self::EnrolCaller
+                | Self::GrantRole
+                | Self::ListKeys
+                | Self::ListKeyUsage
+                | Self::ListProposals
+                | Self::GetProposal
+                | Self::ApproveProposal
+                | Self::RejectProposal
+                | Self::GetOperation
+                | Self::ListOperations
+                | Self::WatchOperation
+                | Self::ListBackups
+                | Self::GetBackup
+                | Self::ListEntries
+                | Self::GetHead
+                | Self::GetInclusionProof
+                | Self::GetConsistencyProof
+                | Self::ExportLog
+                | Self::ReconcileLog
         )
     }
 

@@ -258,16 +258,23 @@ impl Scene<'_> {
     /// Whether the caller may make this call on this platform.
     ///
     /// # Errors
-    /// [`Denial::CallerDisabled`] or [`Denial::CallerNotAllowed`].
+    /// [`Denial::CallerDisabled`], [`Denial::CallerNotAllowed`] or [`Denial::PlatformClosed`].
     pub fn authorise(&self, call: Call, caller: &Caller) -> Result<(), Denial> {
-        call.allows(caller, self.context.platform, self.staff)
+        call.allows(caller, self.context.platform, self.staff)?;
+        if self.context.is_closed() && !call.works_while_closed() {
+            return Err(Denial::PlatformClosed);
+        }
+        Ok(())
     }
 
     /// The policy in force.
     ///
     /// # Errors
-    /// [`Denial::CallerNotAllowed`] where the platform has none: nothing is allowed then.
+    /// [`Denial::CallerNotAllowed`] where the platform has none: nothing is allowed then. [`Denial::PlatformClosed`].
     pub fn policy(&self) -> Result<&Policy, Denial> {
+        if self.context.is_closed() {
+            return Err(Denial::PlatformClosed);
+        }
         self.context.policy(self.now).ok_or(Denial::CallerNotAllowed)
     }
 

@@ -25,8 +25,8 @@ use crate::{
     store::{
         Store, StoreError,
         rows::config::{
-            BudgetLimitRow, CallerRow, KeyState, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
-            RoleGrantRow,
+            BudgetLimitRow, CallerRow, ClosureRow, KeyState, KeyVersionRow, PersonRow, PolicyRow,
+            RecipientRow, RoleGrantRow,
         },
     },
 };
@@ -105,6 +105,7 @@ pub struct Context {
     limits: Vec<BudgetLimitRow>,
     persons: HashMap<PersonId, PersonRow>,
     grants: Vec<RoleGrantRow>,
+    closure: Option<ClosureRow>,
 }
 
 /// A policy version as applied.
@@ -150,6 +151,9 @@ impl Context {
         for row in &stored.grants {
             verify(&keys.row, &row.image(), &row.mac, "person_roles")?;
         }
+        if let Some(row) = &stored.closure {
+            verify(&keys.row, &row.image(), &row.mac, "closures")?;
+        }
         let mut persons = HashMap::new();
         for row in stored.persons {
             verify(&keys.row, &row.image(), &row.mac, "persons")?;
@@ -181,6 +185,7 @@ impl Context {
             limits: stored.limits,
             persons,
             grants: stored.grants,
+            closure: stored.closure,
         })
     }
 
@@ -201,6 +206,18 @@ impl Context {
     pub fn next_version(&self, kind: KeyKind) -> u32 {
         let versions = self.key_rows.iter().filter(|row| row.kind == kind.as_str()).map(|row| row.version);
         versions.max().unwrap_or(0).saturating_add(1)
+    }
+
+    /// That a restore closed the platform, or had closed it.
+    #[must_use]
+    pub const fn closure(&self) -> Option<&ClosureRow> {
+        self.closure.as_ref()
+    }
+
+    /// Whether a restore closed the platform, and two people have not opened it yet.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closure.as_ref().is_some_and(|row| row.opened_at.is_none())
     }
 
     /// Whether every version is loaded that is in use, or will be.

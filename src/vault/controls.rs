@@ -137,7 +137,7 @@ fn steered(
         return Err(Denial::OperationEnded);
     }
     match found.kind {
-        OperationKind::RotatePlatformKey => {}
+        OperationKind::RotatePlatformKey | OperationKind::Backup => {}
         OperationKind::DestroySubject | OperationKind::DestroyKey => {
             return Err(Denial::OperationUncontrolled);
         }

@@ -332,9 +332,8 @@ impl<D: Deed> DeedAct<D> {
                     Deeded::Refused(told) => return Ok(Some(Err(told.into()))),
                     Deeded::Done(Done { answer, outcome }) => (answer, outcome),
                 };
-                let alone = self.governance == Governance::SingleOfficer
-                    || !self.deed.needs_two()
-                    || !hand.plan.writes_since(mark);
+                let one_is_enough = self.governance == Governance::SingleOfficer && !call.always_needs_two();
+                let alone = one_is_enough || !self.deed.needs_two() || !hand.plan.writes_since(mark);
                 let (answer, outcome) = if alone {
                     (Ok(answer), outcome)
                 } else {

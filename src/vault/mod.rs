@@ -7,8 +7,10 @@ pub mod access;
 pub mod act;
 pub mod approval;
 pub mod audit_log;
+pub mod backup;
 pub mod budgets;
 pub mod callers;
+pub mod closure;
 pub mod consent;
 pub mod context;
 pub mod controls;
@@ -42,6 +44,7 @@ pub mod refusals;
 pub mod release;
 pub mod replay;
 pub mod replicas;
+pub mod restore;
 pub mod revise;
 pub mod root_key;
 pub mod settings;
@@ -65,7 +68,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use crate::{
-    blobs::mirror::Mirror,
+    blobs::{backups::Backups, mirror::Mirror},
     crypto::{audit_key::AuditKey, kms::Kms},
     domain::{
         caller::Caller,
@@ -107,6 +110,9 @@ pub(crate) struct Shared {
     clock_is_wrong: AtomicBool,
 }
 
+/// Longest time between an erasure and the destruction: one working day, in which Law 94-V has the data destroyed.
+pub const MAX_COOLING: Duration = Duration::from_hours(8);
+
 /// What an operator may choose.
 #[derive(Debug, Clone, Copy)]
 pub struct VaultOptions {
@@ -138,6 +144,8 @@ pub struct Vault {
     /// Epoch of the vault's own platform when platforms were last looked for: each that is made moves it.
     platforms_epoch: AtomicU64,
     settings: Settings,
+    /// Where backups go.
+    backups: Option<Backups>,
     refusals: Refusals,
 }
 
@@ -200,6 +208,7 @@ impl Vault {
             adding: Mutex::default(),
             platforms_epoch: AtomicU64::new(0),
             settings: Settings::default(),
+            backups: None,
             refusals: Refusals::default(),
         };
         match vault.start().await {

@@ -10,7 +10,7 @@ use super::{
     context::Context,
     deed::{Deed, Deeded, Hand},
     error::VaultError,
-    keys::Rotating,
+    keys::Working,
     page::{Page, PageAsk},
     replay::ItemOutcome,
     tokenize::unavailable,
@@ -40,8 +40,8 @@ const DESTROY: &str = "Operation/DestroySubject";
 /// What a worker did in one look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Worked {
-    /// Rotations that somebody must work on: they take long, so they are not done in passing.
-    pub rotations: Vec<Operation>,
+    /// Rotations and backups that somebody must work on: they take long, so they are not done in passing.
+    pub long: Vec<Operation>,
     /// Operations that ended.
     pub done: usize,
     /// Operations that somebody else has, or that wait for an officer.
@@ -56,16 +56,32 @@ impl Vault {
     pub async fn work(&self) -> Result<Worked, VaultError> {
         let (mut worked, mut outcome) = (Worked::default(), Ok(()));
         for (platform, _) in self.platforms() {
+            // Nothing is destroyed of what two people have not looked at yet.
+            if self.context(platform)?.is_closed() {
+                continue;
+            }
             match self.work_on(platform).await {
                 Ok(more) => {
                     worked.done += more.done;
                     worked.left += more.left;
-                    worked.rotations.extend(more.rotations);
+                    worked.long.extend(more.long);
                 }
                 Err(error) => outcome = Err(error),
             }
         }
         outcome.map(|()| worked)
+    }
+
+    /// Works on a rotation or a backup until it ends, waits, or is somebody else's.
+    ///
+    /// # Errors
+    /// [`VaultError`]; whoever takes the operation next goes on with it.
+    pub async fn work_long(&self, operation: &Operation) -> Result<(), VaultError> {
+        match operation.kind {
+            OperationKind::RotatePlatformKey => self.rotate(operation).await,
+            OperationKind::Backup => self.write_backup(operation).await,
+            OperationKind::DestroySubject | OperationKind::DestroyKey => Ok(()),
+        }
     }
 
     async fn work_on(&self, platform: PlatformId) -> Result<Worked, VaultError> {
@@ -80,8 +96,8 @@ impl Vault {
                     None => false,
                 },
                 OperationKind::DestroyKey => self.destroy_key(&operation).await?,
-                OperationKind::RotatePlatformKey => {
-                    worked.rotations.push(operation);
+                OperationKind::RotatePlatformKey | OperationKind::Backup => {
+                    worked.long.push(operation);
                     continue;
                 }
             };
@@ -332,7 +348,7 @@ impl StepAct {
 pub async fn work_forever(vault: Arc<Vault>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut rotating = Rotating::default();
+    let mut working = Working::default();
     loop {
         ticks.tick().await;
         match vault.work().await {
@@ -340,7 +356,7 @@ pub async fn work_forever(vault: Arc<Vault>) {
                 if worked.done > 0 {
                     tracing::info!(done = worked.done, left = worked.left, "operations ended");
                 }
-                rotating.begin(&vault, worked.rotations);
+                working.begin(&vault, worked.long);
             }
             Err(error) => tracing::warn!(%error, "operations could not be worked on"),
         }

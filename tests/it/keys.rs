@@ -59,7 +59,7 @@ async fn operation(open: &OpenVault, id: OperationId) -> Operation {
 /// Takes up what is due, as the server does every few seconds, until nothing is left to do.
 async fn work(open: &OpenVault) {
     loop {
-        let rotations = open.vault.work().await.unwrap().rotations;
+        let rotations = open.vault.work().await.unwrap().long;
         let Some(rotation) = rotations.first() else { return };
         open.vault.rotate(rotation).await.unwrap();
         if operation(open, rotation.id).await.state == OperationState::Running {
@@ -118,7 +118,7 @@ async fn killed_at(backend: &Backend, commit: u64) -> bool {
     let stored = people(&open, 0..40).await;
     let begun = begin(&open).await.unwrap();
     gate.fail_after(commit);
-    let rotations = open.vault.work().await.unwrap().rotations;
+    let rotations = open.vault.work().await.unwrap().long;
     let survived = open.vault.rotate(&rotations[0]).await.is_ok();
     gate.set(PASS);
     let seen = usage(&open).await;
@@ -153,7 +153,7 @@ async fn a_worker_that_was_overtaken_writes_nothing(backend: Backend) {
     let (_dir, open, gate) = gated(&backend).await;
     let stored = people(&open, 0..20).await;
     let begun = begin(&open).await.unwrap();
-    let rotations = open.vault.work().await.unwrap().rotations;
+    let rotations = open.vault.work().await.unwrap().long;
     // The worker takes the operation and is stopped before its next commit.
     gate.fail_after(1);
     assert!(open.vault.rotate(&rotations[0]).await.is_err());
@@ -165,7 +165,7 @@ async fn a_worker_that_was_overtaken_writes_nothing(backend: Backend) {
     let paused = control(Control::Pause).await.unwrap();
     assert_eq!((paused.state, paused.fence), (OperationState::Paused, 2));
     open.clock.advance(2 * MINUTE);
-    assert!(open.vault.work().await.unwrap().rotations.is_empty(), "nobody takes it up");
+    assert!(open.vault.work().await.unwrap().long.is_empty(), "nobody takes it up");
     let before = usage(&open).await;
     open.vault.rotate(&stale).await.unwrap();
     assert_eq!(usage(&open).await, before, "the worker that slept wrote nothing");
@@ -223,7 +223,7 @@ async fn a_version_turns_active_when_every_process_has_it(backend: Backend) {
     // Both lack it, then one does: this process looks, the other does not.
     let wait = async || {
         open.clock.advance(10 * 1_000_000);
-        let rotations = open.vault.work().await.unwrap().rotations;
+        let rotations = open.vault.work().await.unwrap().long;
         open.vault.rotate(&rotations[0]).await.unwrap();
         operation(&open, begun.id).await.state
     };
@@ -255,7 +255,7 @@ async fn a_version_is_put_out_of_use_and_destroyed_only_when_nothing_needs_it(ba
     // Half way: one slice of 16 is wrapped anew, the rest still needs the old version.
     begin(&open).await.unwrap();
     gate.fail_after(3);
-    let rotations = vault.work().await.unwrap().rotations;
+    let rotations = vault.work().await.unwrap().long;
     assert!(vault.rotate(&rotations[0]).await.is_err());
     gate.set(PASS);
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 4), (2, KeyState::Active, 16)]);

@@ -254,12 +254,12 @@ fn a_mirror_takes_no_directory_of_others() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     assert!(matches!(open(&file, "a"), Err(BlobError::NotADirectory(_))));
-    assert!(matches!(open(dir.path(), "a"), Err(BlobError::NotAMirror(_))), "it holds other files");
+    assert!(matches!(open(dir.path(), "a"), Err(BlobError::NotMarked { .. })), "it holds other files");
     let missing = open(&dir.path().join("not-mounted/mirror"), "a").err().unwrap();
     assert!(missing.to_string().contains("not-mounted/mirror"), "{missing}");
     assert!(missing.source().unwrap().to_string().contains("No such file"));
     fs::write(root.join("sandyq-mirror"), "sandyq-mirror 2\n").unwrap();
-    assert!(matches!(open(&root, "a"), Err(BlobError::NotAMirror(_))), "a later format");
+    assert!(matches!(open(&root, "a"), Err(BlobError::NotMarked { .. })), "a later format");
     // The root of a file system of its own.
     let mounted = dir.path().join("mounted");
     fs::create_dir_all(mounted.join("lost+found")).unwrap();
@@ -279,9 +279,9 @@ async fn an_unmounted_mirror_takes_and_tells_nothing() {
             fs::create_dir(&root).unwrap();
         }
         let put = mirror.put_head(&lerna(), "head").await;
-        assert!(matches!(put, Err(BlobError::NotAMirror(_))), "{put:?}");
+        assert!(matches!(put, Err(BlobError::NotMarked { .. })), "{put:?}");
         let segments = mirror.reader().segments(&lerna()).await;
-        assert!(matches!(segments, Err(BlobError::NotAMirror(_))), "{segments:?}");
+        assert!(matches!(segments, Err(BlobError::NotMarked { .. })), "{segments:?}");
     }
     assert!(fs::read_dir(&root).unwrap().next().is_none());
     fs::remove_dir(&root).unwrap();

@@ -2,9 +2,9 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use sandyq::domain::time::Clock;
+use sandyq::{cli::local::LocalInstallation, domain::time::Clock};
 
-use crate::common::{people::iin, served::Served};
+use crate::common::{backend::Backend, people::iin, served::Served};
 
 const KEYS: &str = include_str!("../../docs/runbooks/keys.md");
 
@@ -47,5 +47,61 @@ async fn keys_are_rotated_and_destroyed_by_the_runbook() {
     ] {
         assert!(said.contains(expected), "{expected} is not in\n{said}");
     }
+    served.running.stop().await.unwrap();
+}
+
+const RESTORE: &str = include_str!("../../docs/runbooks/restore.md");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_made_and_restored_by_the_runbook() {
+    let mut served = Some(Served::start().await);
+    let stored = served.as_ref().unwrap().store(1).await;
+    let dir = served.as_ref().unwrap().running.installation.dir().to_owned();
+    let key = served.as_ref().unwrap().running.verifier_key.clone();
+    let (mut backup, mut said, mut files) = (String::new(), String::new(), None);
+    let commands = commands(RESTORE);
+    assert!(commands.len() >= 7, "{commands:?}");
+    for command in commands {
+        // The runbook stops the vault before, and starts it after the restore.
+        if command.contains("--dry-run") {
+            let Served { running, dir: kept, .. } = served.take().unwrap();
+            running.stop().await.unwrap();
+            let path = dir.join("sandyq.toml");
+            let config = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, config.replace("sandyq.db", "restored.db")).unwrap();
+            files = Some(kept);
+        } else if command.contains("reconcile") {
+            let installation = LocalInstallation::open(&dir);
+            let running = installation.start(true).await.unwrap();
+            served = Some(Served { running, dir: files.take().unwrap(), backend: Backend::Sqlite });
+        }
+        let path = Path::new(env!("CARGO_BIN_EXE_sandyq")).parent().unwrap().to_owned();
+        let ran = tokio::task::block_in_place(|| {
+            Command::new("sh")
+                .args(["-c", &command])
+                .current_dir(&dir)
+                .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
+                .env("BACKUP", &backup)
+                .env("AUDIT_KEY", &key)
+                .output()
+                .unwrap()
+        });
+        let (out, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{command}\n{out}{errors}");
+        if command.contains("backup list") {
+            out.split_whitespace().next().unwrap().clone_into(&mut backup);
+        }
+        said = said + &out + &errors;
+    }
+    for expected in [
+        "verified: signed, whole",
+        "nothing was written",
+        "restored: `sandyq serve` may start",
+        "log and rows agree",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in\n{said}");
+    }
+    let served = served.unwrap();
+    assert_eq!(served.read("payments", "payments", stored.token("iin")).await, Ok(iin(1)));
     served.running.stop().await.unwrap();
 }

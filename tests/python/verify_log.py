@@ -141,12 +141,12 @@ class Tree:
         return root
 
 UINT, ID, HASH, TEXT = (int, range(1 << 64)), (bytes, [16]), (bytes, [32]), (str, ".*")
-KIND = (str, "subject|consent|policy|caller|person|role|recipient|limit|key|platform")
-TEXT_IDS = ("policy", "platform", "role", "limit", "key")  # `key` is not in the document, but in the log
+KIND = (str, "[a-z_]+")  # the document says that the list grows
+IDS = "subject consent event operation record caller person recipient proposal backup".split()  # with ids of 16 bytes
 FIELDS = [  # of each key the type, and the values of an integer, lengths of bytes, or pattern of a text
     (int, [1]), ID, (int, range(-1 << 64, 1 << 64)), UINT, ID, ID, (str, "[A-Za-z]+/[A-Za-z]+"), TEXT,
     (str, "full|masked"), TEXT, ID, ID, ID, ID, KIND, (bytes, range(65536)), HASH, TEXT,
-    (str, "[A-Z0-9/._-]{1,64}"), (str, "permit|deny|done"), TEXT, UINT, ID, ID, HASH, UINT]
+    (str, "[A-Z0-9/._-]{1,64}"), (str, "permit|deny|done"), TEXT, UINT, ID, ID, HASH, UINT, ID]
 
 
 def fits(value, kind, rule):
@@ -163,10 +163,10 @@ def decode(raw):
         again = cbor2.dumps(entry, canonical=True)
     except Exception:  # whatever a decoder makes of hostile bytes, they are no entry
         raise Damage("is not CBOR") from None
-    if again != raw or type(entry) is not dict or not all(fits(key, int, range(26)) for key in entry):
+    if again != raw or type(entry) is not dict or not all(fits(key, int, range(27)) for key in entry):
         raise Damage("is not the deterministic encoding of a map of the listed keys")
     wrong = [key for key in {0, 1, 2, 3, 6, 19} | entry.keys() if not fits(entry.get(key), *FIELDS[key])]
-    if wrong or 15 in entry and entry.get(14) not in TEXT_IDS and len(entry[15]) != 16:
+    if wrong or 15 in entry and entry.get(14) in IDS and len(entry[15]) != 16:
         raise Damage(f"lacks, or has another value than it may have, at key {(wrong or [15])[0]}")
     return entry
 

@@ -43,6 +43,13 @@ pub(super) enum Command {
         #[command(flatten)]
         client: client::Args,
     },
+    /// Propose to open a platform that a restore closed; another person approves it.
+    Open {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        platform: String,
+    },
     /// Services and staff certificates that may call.
     #[command(subcommand)]
     Caller(caller::Command),
@@ -95,6 +102,15 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                     return print(out, &all, Some(&page.governance_mode));
                 }
             }
+        }
+        Command::Open { client, platform } => {
+            let request = pb::OpenPlatformRequest { request_id: request_id()?, platform };
+            let answer = service(&client).await?.open_platform(request).await.map_err(refused)?;
+            let opened = applied!(answer, open_platform_response)?;
+            let at = instant(opened.open_time.as_ref());
+            let line = format!("platform {} is open again", opened.platform);
+            let json = json!({ "platform": opened.platform, "reason": opened.reason, "opened_at": at });
+            Ok(out.data(&json, &[line])?)
         }
         Command::Caller(command) => caller::run(command, out).await,
         Command::Person(command) => person::run(command, out).await,

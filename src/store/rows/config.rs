@@ -212,6 +212,46 @@ impl BudgetLimitRow {
     }
 }
 
+coded!(
+    /// Why a platform was closed when it was restored.
+    ClosureReason, "reason of a closure" {
+        /// There is nothing to replay from.
+        MirrorMissing = "mirror_missing",
+        /// What was mirrored does not hold, or ends before what it promises.
+        MirrorDamaged = "mirror_damaged",
+        /// The mirror is of another history than the backup.
+        MirrorDiffers = "mirror_differs",
+        /// A policy version newer than the backup is lost, and an older one would be in force.
+        PolicyLost = "policy_lost",
+    }
+);
+
+/// That a platform was closed by a restore; open again where two people said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosureRow {
+    /// Platform.
+    pub platform: PlatformId,
+    /// Why.
+    pub reason: ClosureReason,
+    /// Closed.
+    pub closed_at: Timestamp,
+    /// Opened again.
+    pub opened_at: Option<Timestamp>,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl ClosureRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        platform_row("closures", self.platform)
+            .text(self.reason.as_str())
+            .int(self.closed_at.as_micros())
+            .optional_int(self.opened_at.map(Timestamp::as_micros))
+    }
+}
+
 /// A wrapped key.
 #[derive(Debug, Clone)]
 pub struct KeyVersionRow {

@@ -11,7 +11,8 @@ use crate::{
     store::rows::{
         Mac,
         config::{
-            BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow,
+            BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
+            RoleGrantRow,
         },
     },
 };
@@ -158,6 +159,30 @@ pub(super) fn put_limit<'a>(row: &'a BudgetLimitRow, was: Option<&'a Mac>) -> St
         .int(row.updated_at.as_micros())
         .bytes(&row.mac);
     only_if((statement, was))
+}
+
+pub(super) fn put_closure<'a>(row: &'a ClosureRow, was: Option<&'a Mac>) -> Statement<'a> {
+    let statement = if was.is_some() {
+        Statement::new(
+            "/* write::put_closure */ UPDATE closures SET reason = $2, closed_at = $3, opened_at = $4, mac = $5 \
+             WHERE platform_id = $1 AND mac = $6",
+        )
+    } else {
+        Statement::new(
+            "/* write::put_closure */ INSERT INTO closures (platform_id, reason, closed_at, opened_at, mac) \
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+    };
+    let statement = statement
+        .int(row.platform.get())
+        .text(row.reason.as_str())
+        .int(row.closed_at.as_micros())
+        .opt_int(micros(row.opened_at))
+        .bytes(&row.mac);
+    match was {
+        Some(was) => statement.bytes(was),
+        None => statement,
+    }
 }
 
 pub(super) fn insert_key(row: &KeyVersionRow) -> Statement<'_> {

@@ -22,7 +22,8 @@ use crate::{
         rows::{
             ConsentRow, EventRow, IndexRow, RecordRow, SubjectRow, TokenRow,
             config::{
-                BudgetLimitRow, CallerRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow, RoleGrantRow,
+                BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
+                RoleGrantRow,
             },
             log::HeadRow,
             work::{BudgetRow, OperationRow, ProposalRow, ReplicaRow, RequestRow, SealedPlan},
@@ -455,6 +456,16 @@ impl<'r, R: SqlRow> Columns<'r, R> {
     }
 
     /// `caller_id, kind, max_spent, window_seconds, updated_at, mac`
+    pub(super) fn closure(&mut self, platform: PlatformId) -> Result<ClosureRow, Damage> {
+        Ok(ClosureRow {
+            platform,
+            reason: self.parse("reason")?,
+            closed_at: self.time("closed_at")?,
+            opened_at: self.optional_time("opened_at")?,
+            mac: self.array("mac")?,
+        })
+    }
+
     pub(super) fn budget_limit(&mut self, platform: PlatformId) -> Result<BudgetLimitRow, Damage> {
         let caller = self.bytes("caller_id")?;
         let caller = match caller.len() {

@@ -130,10 +130,11 @@ impl<E: Engine> SqlStore<E> {
                                WHERE platform_id = $1 ORDER BY handle";
         const GRANTS: &str = "/* read::config */ SELECT person_id, role, scope, state, updated_at, mac \
                               FROM person_roles WHERE platform_id = $1 ORDER BY person_id";
+        const CLOSURE: &str = "/* read::config */ SELECT reason, closed_at, opened_at, mac FROM closures WHERE platform_id = $1";
         let failed = || database("read policies, callers and keys");
         let mut tx = self.engine.begin(Purpose::Read).await.map_err(failed())?;
         let mut rows = Vec::new();
-        for sql in [EPOCH, KEYS, CALLERS, RECIPIENTS, LIMITS, PERSONS, GRANTS, POLICIES] {
+        for sql in [EPOCH, KEYS, CALLERS, RECIPIENTS, LIMITS, PERSONS, GRANTS, CLOSURE, POLICIES] {
             let mut statement = Statement::any(sql).int(platform.get());
             if sql == POLICIES {
                 statement = statement.int(MAX_POLICIES);
@@ -145,7 +146,7 @@ impl<E: Engine> SqlStore<E> {
         let mut next = || rows.next().unwrap_or_default();
         let missing = crate::store::Damage { table: "heads", column: "platform_id" };
         let (epoch, keys, callers, recipients) = (next(), next(), next(), next());
-        let (limits, persons, grants, policies) = (next(), next(), next(), next());
+        let (limits, persons, grants, closure, policies) = (next(), next(), next(), next(), next());
         Ok(StoredConfig {
             config_epoch: Columns::new(epoch.first().ok_or(missing)?, "heads").number("config_epoch")?,
             keys: each(&keys, "key_versions", |mut c| c.key_version(platform))?,
@@ -154,6 +155,7 @@ impl<E: Engine> SqlStore<E> {
             limits: each(&limits, "budget_limits", |mut c| c.budget_limit(platform))?,
             persons: each(&persons, "persons", |mut c| c.person())?,
             grants: each(&grants, "person_roles", |mut c| c.role_grant())?,
+            closure: each(&closure, "closures", |mut c| c.closure(platform))?.pop(),
             policies: each(&policies, "policies", |mut c| c.policy(platform))?,
         })
     }

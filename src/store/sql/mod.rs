@@ -3,6 +3,7 @@
 
 mod commit;
 mod config_writes;
+mod copy;
 pub(super) mod decode;
 pub(super) mod engine;
 mod lists;
@@ -11,12 +12,14 @@ pub(super) mod schema;
 pub(super) mod statement;
 mod writes;
 
+use copy::TableSql;
 use decode::SqlRow;
 use statement::{Dialect, Statement};
 
 use super::{
     CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
     RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+    copy::{Copying, Row, Table},
     rows::{
         config::PolicyRow,
         log::{EntryRow, SecondHead, TileRow},
@@ -70,6 +73,7 @@ pub(super) struct SqlStore<E> {
     snapshot: &'static str,
     insert_entries: &'static str,
     rewrap: &'static str,
+    copied: tokio::sync::OnceCell<std::sync::Arc<[TableSql]>>,
 }
 
 impl<E: Engine> SqlStore<E> {
@@ -79,7 +83,7 @@ impl<E: Engine> SqlStore<E> {
         let snapshot = read::snapshot_sql(engine.dialect()).leak();
         let insert_entries = engine.dialect().render(engine.dialect().insert_entries).leak();
         let rewrap = engine.dialect().render(commit::REWRAP).leak();
-        Self { engine, snapshot, insert_entries, rewrap }
+        Self { engine, snapshot, insert_entries, rewrap, copied: tokio::sync::OnceCell::new() }
     }
 
     pub(super) const fn engine(&self) -> &E {
@@ -274,6 +278,22 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn heartbeat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
         self.beat(replica).await
+    }
+
+    async fn copy(&self) -> Result<Box<dyn Copying + '_>, StoreError> {
+        self.begin_copy().await
+    }
+
+    async fn tables(&self) -> Result<Vec<Table>, StoreError> {
+        self.list_tables().await
+    }
+
+    async fn is_used(&self) -> Result<bool, StoreError> {
+        self.has_rows().await
+    }
+
+    async fn insert_rows(&self, table: &str, rows: &[Row]) -> Result<(), StoreError> {
+        self.insert_copied(table, rows).await
     }
 
     async fn close(&self) {

@@ -124,6 +124,8 @@ pub(in crate::store) struct Dialect {
     pub(in crate::store) lock_head: &'static str,
     /// Answers 1 where the schema's version is there to be read.
     pub(in crate::store) has_schema: &'static str,
+    /// Every column of every table: table, column, type, place in the primary key (from 1; 0 for none).
+    pub(in crate::store) columns: &'static str,
 }
 
 /// SQLite. CROSS JOIN and INDEXED BY hold its planner to the order written: from the few wanted keys to the rows.
@@ -156,6 +158,9 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
     // The transaction is the only writer's already.
     lock_head: "/* lock_head */ SELECT size FROM heads WHERE platform_id = $1",
     has_schema: "/* schema::check */ SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'",
+    columns: "/* copy::columns */ SELECT t.name, c.name, c.type, c.pk FROM sqlite_schema t \
+        JOIN pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite!_%' ESCAPE '!' \
+        AND t.name NOT LIKE '!_%' ESCAPE '!' ORDER BY t.name, c.name",
 };
 
 /// PostgreSQL, from version 14 on.
@@ -188,6 +193,14 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
     lock_head: "/* lock_head */ SELECT size FROM heads WHERE platform_id = $1 FOR UPDATE",
     has_schema: "/* schema::check */ SELECT count(*) FROM pg_catalog.pg_class \
         WHERE oid = to_regclass('schema_version')",
+    columns: "/* copy::columns */ SELECT CAST(t.relname AS text), CAST(c.attname AS text), \
+        format_type(c.atttypid, NULL), coalesce((SELECT k.place FROM pg_catalog.pg_index i, \
+        unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k (number, place) \
+        WHERE i.indrelid = t.oid AND i.indisprimary AND k.number = c.attnum), 0) \
+        FROM pg_catalog.pg_class t JOIN pg_catalog.pg_attribute c ON c.attrelid = t.oid \
+        WHERE t.relkind IN ('r', 'p') AND t.relnamespace = CAST(current_schema() AS regnamespace) AND c.attnum > 0 \
+        AND NOT c.attisdropped AND t.relname NOT LIKE '!_%' ESCAPE '!' \
+        ORDER BY CAST(t.relname AS text) COLLATE \"C\", CAST(c.attname AS text) COLLATE \"C\"",
 };
 
 impl Dialect {

@@ -2,7 +2,8 @@
 
 use super::{
     config_writes::{
-        insert_key, insert_policy, put_caller, put_limit, put_person, put_recipient, put_role, update_key,
+        insert_key, insert_policy, put_caller, put_closure, put_limit, put_person, put_recipient, put_role,
+        update_key,
     },
     statement::Statement,
 };
@@ -131,6 +132,7 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::PutRole(row, was) => vec![put_role(row, was.as_ref())],
         Write::PutRecipient(row, was) => vec![put_recipient(row, was.as_ref())],
         Write::PutLimit(row, was) => vec![put_limit(row, was.as_ref())],
+        Write::PutClosure(row, was) => vec![put_closure(row, was.as_ref())],
         Write::InsertKey(row) => vec![insert_key(row)],
         Write::UpdateKey(row, was) => vec![update_key(row, was)],
         Write::InsertOperation(row) => vec![insert_operation(&row.operation)],

@@ -11,7 +11,7 @@ mod rotation;
 mod states;
 
 pub use rotate::RotationPlan;
-pub(in crate::vault) use rotation::Rotating;
+pub(in crate::vault) use rotation::Working;
 
 use super::{
     Vault,

@@ -435,11 +435,11 @@ fn log(
     Ok(())
 }
 
-/// Rotations that this process works on.
+/// Long work that this process does.
 #[derive(Default)]
-pub(in crate::vault) struct Rotating(BTreeMap<OperationId, JoinHandle<()>>);
+pub(in crate::vault) struct Working(BTreeMap<OperationId, JoinHandle<()>>);
 
-impl Rotating {
+impl Working {
     /// Begins work on each that nobody here works on.
     pub(in crate::vault) fn begin(&mut self, vault: &Arc<Vault>, due: Vec<Operation>) {
         self.0.retain(|_, task| !task.is_finished());
@@ -450,8 +450,8 @@ impl Rotating {
             let vault = Arc::clone(vault);
             let id = operation.id;
             let task = tokio::spawn(async move {
-                if let Err(error) = vault.rotate(&operation).await {
-                    tracing::warn!(operation = %operation.id, %error, "a rotation stopped; it is taken up again");
+                if let Err(error) = vault.work_long(&operation).await {
+                    tracing::warn!(operation = %operation.id, %error, "long work stopped; it is taken up again");
                 }
             });
             self.0.insert(id, task);
@@ -459,7 +459,7 @@ impl Rotating {
     }
 }
 
-impl Drop for Rotating {
+impl Drop for Working {
     fn drop(&mut self) {
         self.0.values().for_each(JoinHandle::abort);
     }

@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, time::sleep};
 
 pub use told::Problem;
 use told::{ConfigRow, Told, table_name};
+pub(in crate::vault) use told::{DESTROYED, LOST, Row, told_row};
 
 use super::{
     Served, Shared, Vault,
@@ -373,6 +374,7 @@ fn config_rows(stored: &StoredConfig, key: &RowKey) -> Vec<ConfigRow> {
     rows.extend(stored.recipients.iter().map(|r| row("recipients", &r.image(), &r.mac)));
     rows.extend(stored.limits.iter().map(|r| row("budget_limits", &r.image(), &r.mac)));
     rows.extend(stored.persons.iter().map(|r| row("persons", &r.image(), &r.mac)));
+    rows.extend(stored.closure.iter().map(|r| row("closures", &r.image(), &r.mac)));
     rows.extend(stored.grants.iter().map(|r| row("person_roles", &r.image(), &r.mac)));
     rows
 }

@@ -29,10 +29,13 @@ coded!(
 );
 
 /// The entry that ends the tokens of a subject.
-const DESTROYED: &str = "Operation/DestroySubject";
+pub(in crate::vault) const DESTROYED: &str = "Operation/DestroySubject";
+
+/// The entry of a row that a restore could not bring back.
+pub(in crate::vault) const LOST: &str = "Restore/Lost";
 
 /// Kinds of configuration rows in entries, and their tables.
-const CONFIGURATION: [(&str, &str); 8] = [
+const CONFIGURATION: [(&str, &str); 9] = [
     ("key", "key_versions"),
     ("policy", "policies"),
     ("caller", "callers"),
@@ -41,6 +44,7 @@ const CONFIGURATION: [(&str, &str); 8] = [
     ("budget", "budget_limits"),
     ("person", "persons"),
     ("role", "person_roles"),
+    ("closure", "closures"),
 ];
 
 /// Name of a table.
@@ -56,10 +60,43 @@ pub(super) const fn table_name(table: GrantingTable) -> &'static str {
 
 type Id = [u8; 16];
 
-/// What was told of one row: each MAC that it had, with the position of the entry.
+/// The row that an entry tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::vault) enum Row<'a> {
+    /// A row of a table that reconciliations walk.
+    Of(GrantingTable, Id),
+    /// A row of the configuration: its kind and id.
+    Config(&'static str, &'a [u8]),
+}
+
+/// The row that an entry tells of, with the MAC that it has from then on; none where it is lost.
+pub(in crate::vault) fn told_row(entry: &Entry) -> Option<(Row<'_>, Option<Mac>)> {
+    let mac = entry.row_mac.map(|mac| *mac);
+    if mac.is_none() && entry.call != LOST {
+        return None;
+    }
+    let id = |id: Option<minicbor::bytes::ByteArray<16>>| {
+        id.map(|id| *id).or_else(|| entry.object.as_deref().and_then(|object| object.try_into().ok()))
+    };
+    let (table, id) = match entry.object_kind.as_deref() {
+        Some("subject") => (GrantingTable::Subjects, id(entry.subject)),
+        Some("consent") => (GrantingTable::Consents, id(entry.consent)),
+        Some("event") => (GrantingTable::Events, id(None)),
+        Some("proposal") => (GrantingTable::Proposals, id(None)),
+        Some("token") => (GrantingTable::Tokens, id(entry.token)),
+        None => (GrantingTable::Tokens, entry.token.map(|id| *id)),
+        Some(kind) => {
+            let (kind, _) = CONFIGURATION.iter().find(|(known, _)| *known == kind)?;
+            return Some((Row::Config(kind, entry.object.as_deref()?), mac));
+        }
+    };
+    Some((Row::Of(table, id?), mac))
+}
+
+/// What was told of one row: each MAC that it had, with the position of the entry; none from where it was lost.
 #[derive(Debug, Default)]
 struct History {
-    told: Vec<(u64, Mac)>,
+    told: Vec<(u64, Option<Mac>)>,
     /// Of a token: whose.
     subject: Option<Id>,
 }
@@ -68,15 +105,16 @@ impl History {
     /// How a row with this MAC differs, read when the log was replayed up to `since`.
     fn judge(&self, mac: &Mac, since: u64) -> Option<Problem> {
         let last_before = self.told.iter().rposition(|(at, _)| *at < since).unwrap_or(0);
-        match self.told.iter().rposition(|(_, told)| told == mac) {
+        match self.told.iter().rposition(|(_, told)| told.as_ref() == Some(mac)) {
             Some(at) if at >= last_before => None,
             Some(_) => Some(Problem::Stale),
             None => Some(Problem::Edited),
         }
     }
 
-    fn was_told_before(&self, since: u64) -> bool {
-        self.told.first().is_some_and(|(at, _)| *at < since)
+    /// Whether there must be such a row, read when the log was replayed up to `since`.
+    fn is_expected(&self, since: u64) -> bool {
+        self.told.iter().rfind(|(at, _)| *at < since).is_some_and(|(_, told)| told.is_some())
     }
 }
 
@@ -110,30 +148,19 @@ impl Told {
         {
             self.destroyed.entry(*subject).or_insert(position);
         }
-        let Some(mac) = entry.row_mac else { return };
-        let id = |id: Option<minicbor::bytes::ByteArray<16>>| {
-            id.map(|id| *id).or_else(|| entry.object.as_deref().and_then(|object| object.try_into().ok()))
-        };
-        let (table, id) = match entry.object_kind.as_deref() {
-            Some("subject") => (GrantingTable::Subjects, id(entry.subject)),
-            Some("consent") => (GrantingTable::Consents, id(entry.consent)),
-            Some("event") => (GrantingTable::Events, id(None)),
-            Some("proposal") => (GrantingTable::Proposals, id(None)),
-            Some("token") => (GrantingTable::Tokens, id(entry.token)),
-            None => (GrantingTable::Tokens, entry.token.map(|id| *id)),
-            Some(kind) => {
-                let known = CONFIGURATION.iter().find(|(known, _)| *known == kind);
-                if let (Some((kind, _)), Some(object)) = (known, &entry.object) {
-                    self.config.entry((kind, object.clone())).or_default().told.push((position, *mac));
-                }
+        let Some((row, mac)) = told_row(entry) else { return };
+        let (table, id) = match row {
+            Row::Of(table, id) => (table, id),
+            Row::Config(kind, object) => {
+                self.config.entry((kind, object.to_vec())).or_default().told.push((position, mac));
                 return;
             }
         };
-        let Some(id) = id.filter(|id| id.first().is_some_and(|first| self.range.contains(first))) else {
+        if !id.first().is_some_and(|first| self.range.contains(first)) {
             return;
-        };
+        }
         let history = rows_of(&mut self.rows, table).entry(id).or_default();
-        history.told.push((position, *mac));
+        history.told.push((position, mac));
         if table == GrantingTable::Tokens {
             history.subject = history.subject.or(entry.subject.map(|subject| *subject));
         }
@@ -143,7 +170,7 @@ impl Told {
     pub(super) fn judge(&self, table: GrantingTable, id: &Id, mac: &Mac, since: u64) -> Option<Problem> {
         let Some(history) = self.of(table).get(id) else { return Some(Problem::Unknown) };
         if self.destroyed_at(history).is_some_and(|at| at < since) {
-            let told = history.told.iter().any(|(_, told)| told == mac);
+            let told = history.told.iter().any(|(_, told)| told.as_ref() == Some(mac));
             return Some(if told { Problem::Stale } else { Problem::Edited });
         }
         history.judge(mac, since)
@@ -166,7 +193,7 @@ impl Told {
             .into_iter()
             .flatten()
             .filter(move |(id, history)| {
-                !found.contains(*id) && history.was_told_before(since) && self.destroyed_at(history).is_none()
+                !found.contains(*id) && history.is_expected(since) && self.destroyed_at(history).is_none()
             })
             .map(|(id, _)| *id)
     }
@@ -182,7 +209,7 @@ impl Told {
         let (mut findings, mut seen) = (Vec::new(), HashSet::new());
         for row in rows {
             let teller = self.config.iter().find(|((kind, _), history)| {
-                table_of(kind) == row.table && history.told.iter().any(|(_, told)| *told == row.mac)
+                table_of(kind) == row.table && history.told.iter().any(|(_, told)| *told == Some(row.mac))
             });
             let problem = match teller {
                 Some((key, history)) => {
@@ -197,7 +224,7 @@ impl Told {
             findings.extend(problem.map(|problem| (row.table, id, problem)));
         }
         let missing = self.config.iter().filter(|(key, history)| {
-            !seen.contains(key) && history.was_told_before(since) && expected(key.0, &key.1)
+            !seen.contains(key) && history.is_expected(since) && expected(key.0, &key.1)
         });
         findings.extend(missing.map(|((kind, id), _)| (table_of(kind), id.clone(), Problem::Missing)));
         findings
@@ -308,6 +335,19 @@ mod tests {
         assert_eq!(told.missing(TOKENS, [0; 16], None, &HashSet::new(), 2).count(), 0);
         assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 2), Some(Problem::Stale), "put back");
         assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 1), None, "read before they went");
+    }
+
+    #[test]
+    fn what_a_restore_lost_is_not_missed_and_must_not_be_there() {
+        let lost = |kind: &str, object: Vec<u8>| Entry {
+            object_kind: Some(kind.to_owned()),
+            object: Some(object),
+            ..entry(LOST)
+        };
+        let told = told(&[token(1, 1), lost("token", vec![1; 16]), token(2, 2)]);
+        assert_eq!(told.missing(TOKENS, [0; 16], None, &HashSet::new(), 3).collect::<Vec<_>>(), [[2; 16]]);
+        assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 3), Some(Problem::Stale), "put back");
+        assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 1), None, "read before it was lost");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use sandyq::{
     store::{
         CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
         RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+        copy::{Copying, Row, Table},
         rows::{
             config::PolicyRow,
             log::{EntryRow, SecondHead, TileRow},
@@ -311,6 +312,22 @@ impl Store for Gate {
         limit: u32,
     ) -> Result<Vec<SecondHead>, StoreError> {
         self.inner.second_heads(p, after, limit).await
+    }
+
+    async fn copy(&self) -> Result<Box<dyn Copying + '_>, StoreError> {
+        self.inner.copy().await
+    }
+
+    async fn tables(&self) -> Result<Vec<Table>, StoreError> {
+        self.inner.tables().await
+    }
+
+    async fn is_used(&self) -> Result<bool, StoreError> {
+        self.inner.is_used().await
+    }
+
+    async fn insert_rows(&self, table: &str, rows: &[Row]) -> Result<(), StoreError> {
+        self.inner.insert_rows(table, rows).await
     }
 
     async fn close(&self) {

@@ -134,6 +134,24 @@ pub async fn drive_keys(driver: &mut Driver) {
     driver.succeed("admin", Call::CancelOperation, cancel).await;
 }
 
+/// A backup, watched to its end, listed and looked at.
+pub async fn drive_backups(driver: &mut Driver) {
+    let start = pb::StartBackupRequest { request_id: request_id() };
+    let begun: pb::StartBackupResponse = driver.answer("admin", Call::StartBackup, start).await;
+    let operation_id = begun.operation.unwrap().operation_id;
+    let backup_id = operation_id.replacen("opr_", "bkp_", 1);
+    loop {
+        let look = pb::GetOperationRequest { operation_id: operation_id.clone() };
+        let seen: pb::GetOperationResponse = driver.answer("admin", Call::GetOperation, look).await;
+        if seen.operation.unwrap().state() == pb::OperationState::Done {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    driver.succeed("admin", Call::ListBackups, pb::ListBackupsRequest::default()).await;
+    driver.succeed("admin", Call::GetBackup, pb::GetBackupRequest { backup_id }).await;
+}
+
 /// A bank that gets values sealed, until it is ended.
 pub async fn drive_recipients(driver: &mut Driver, tokens: Vec<String>) {
     let bank = pb::RegisterRecipientRequest {

@@ -1,0 +1,197 @@
+//! A place of objects with a marker of its own: opened, read, listed, written, each operation within a limit of time.
+
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
+
+use object_store::{
+    GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path as Location,
+};
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_stream::StreamExt as _;
+
+use super::{
+    error::{BlobError, Cause},
+    fs,
+};
+
+/// Operations on the store at one time. One that does not end keeps its slot, so a stalled disk ties up this many
+/// threads and no more.
+const SLOTS: usize = 8;
+
+/// Names that a listing reads as one operation.
+const LISTED_AT_ONCE: usize = 1_024;
+
+/// What a place is for: its name in messages, and its marker.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) what: &'static str,
+    pub(super) marker: &'static str,
+    pub(super) text: &'static str,
+}
+
+/// How an object is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    /// Under a name that nothing has.
+    New,
+    /// In the place of what has the name.
+    Over,
+}
+
+/// What is found under a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// What belongs there.
+    pub found: Vec<T>,
+    /// Names that do not.
+    pub strange: Vec<String>,
+}
+
+#[derive(Clone)]
+pub(super) struct Place {
+    store: Arc<dyn ObjectStore>,
+    kind: &'static Kind,
+    /// For messages.
+    at: String,
+    limit: Duration,
+    slots: Arc<Semaphore>,
+}
+
+impl Place {
+    /// Makes a directory where it is missing, and marks it where it is empty.
+    pub(super) fn create(path: &Path, kind: &'static Kind) -> Result<(), BlobError> {
+        fs::create(path, kind)
+    }
+
+    /// A directory that is marked.
+    pub(super) fn directory(path: &Path, kind: &'static Kind, limit: Duration) -> Result<Self, BlobError> {
+        let store = Arc::new(fs::open(path, kind)?);
+        let slots = Arc::new(Semaphore::new(SLOTS));
+        Ok(Self { store, kind, at: path.display().to_string(), limit, slots })
+    }
+
+    pub(super) async fn read(&self, object: String, limit: u64) -> Result<Vec<u8>, BlobError> {
+        let (store, location) = (Arc::clone(&self.store), Location::from(object.as_str()));
+        let read = async move {
+            let found = store.get_opts(&location, GetOptions::default()).await?;
+            if found.meta.size > limit { Ok(None) } else { found.bytes().await.map(Some) }
+        };
+        match self.run("read", &object, read).await? {
+            Some(bytes) => Ok(bytes.into()),
+            None => Err(self.too_large(object, limit)),
+        }
+    }
+
+    pub(super) async fn list<T: Ord>(
+        &self,
+        prefix: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Listing<T>, BlobError> {
+        self.check_marker().await?;
+        let mut listing = Listing { found: Vec::new(), strange: Vec::new() };
+        let mut rest = self.store.list(Some(&Location::from(prefix)));
+        loop {
+            let some = async move {
+                let mut names = Vec::new();
+                while names.len() < LISTED_AT_ONCE {
+                    let Some(object) = rest.next().await else { break };
+                    names.push(String::from(object?.location));
+                }
+                Ok((rest, names))
+            };
+            let names;
+            (rest, names) = self.run("list", prefix, some).await?;
+            if names.is_empty() {
+                break;
+            }
+            for name in names {
+                let file = match prefix {
+                    "" => Some(name.as_str()),
+                    _ => name.strip_prefix(prefix).and_then(|file| file.strip_prefix('/')),
+                };
+                match file.and_then(&parse) {
+                    Some(found) => listing.found.push(found),
+                    None => listing.strange.push(name),
+                }
+            }
+        }
+        listing.found.sort();
+        listing.strange.sort();
+        Ok(listing)
+    }
+
+    /// Without its marker the place is another than the one that was opened: a disk that was unmounted, say. An empty
+    /// listing there would be a lie, and a write lost.
+    async fn check_marker(&self) -> Result<(), BlobError> {
+        let (store, marker) = (Arc::clone(&self.store), self.kind.marker);
+        let look = async move {
+            match store.head(&Location::from(marker)).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        if self.run("read", self.kind.marker, look).await? {
+            Ok(())
+        } else {
+            Err(BlobError::NotMarked { what: self.kind.what, place: self.at.clone() })
+        }
+    }
+
+    /// Runs one operation on the store in a slot, and waits for slot and end no longer than the limit. The operation
+    /// goes on where the wait ends: what a disk has been told cannot be taken back, and the slot says that it is busy.
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        object: &str,
+        operation: impl Future<Output = object_store::Result<T>> + Send + 'static,
+    ) -> Result<T, BlobError> {
+        let what = self.kind.what;
+        let failed = |source| BlobError::Store { what, doing, object: object.to_owned(), source };
+        let slots = Arc::clone(&self.slots);
+        let outcome = timeout(self.limit, async {
+            let slot = slots.acquire_owned().await.map_err(Cause::new)?;
+            let task = tokio::spawn(async move {
+                let outcome = operation.await;
+                drop(slot);
+                outcome
+            });
+            task.await.map_err(Cause::new)?.map_err(Cause::new)
+        });
+        match outcome.await {
+            Ok(outcome) => outcome.map_err(failed),
+            Err(_) => Err(BlobError::TimedOut { what, doing, object: object.to_owned() }),
+        }
+    }
+
+    /// Writes an object, whole or not at all; it is durable when this returns.
+    pub(super) async fn put(&self, object: &str, bytes: Vec<u8>, how: Put) -> Result<(), BlobError> {
+        self.check_marker().await?;
+        let (store, location) = (Arc::clone(&self.store), Location::from(object));
+        let mode = match how {
+            Put::New => PutMode::Create,
+            Put::Over => PutMode::Overwrite,
+        };
+        let put = async move {
+            let options = PutOptions { mode, ..PutOptions::default() };
+            store.put_opts(&location, PutPayload::from(bytes), options).await
+        };
+        self.run("write", object, put).await.map(drop)
+    }
+
+    /// Deletes an object that may be gone already.
+    pub(super) async fn delete(&self, object: &str) -> Result<(), BlobError> {
+        let (store, location) = (Arc::clone(&self.store), Location::from(object));
+        let delete = async move {
+            match store.delete(&location).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(()),
+                other => other,
+            }
+        };
+        self.run("delete", object, delete).await
+    }
+
+    /// An object larger than such an object can be.
+    pub(super) const fn too_large(&self, object: String, limit: u64) -> BlobError {
+        BlobError::TooLarge { what: self.kind.what, object, limit }
+    }
+}

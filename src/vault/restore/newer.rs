@@ -1,0 +1,166 @@
+//! What a log tells after a backup: of each row the last word, what was destroyed, corrected, made and asked. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    audit::entry::{Entry, Verdict},
+    domain::{
+        ids::{CallerId, PersonId, RequestId, SubjectId},
+        time::Timestamp,
+    },
+    store::{GrantingTable, rows::Mac},
+    vault::reconcile::{DESTROYED, Row, told_row},
+};
+
+type Id = [u8; 16];
+
+/// The last word on a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Last {
+    /// The call.
+    pub(super) call: String,
+    /// When; a row that was changed has this time in it.
+    pub(super) at: Timestamp,
+    /// MAC that the row has from then on.
+    pub(super) mac: Mac,
+    /// The person who did it.
+    pub(super) person: Option<PersonId>,
+    /// Whose row it is.
+    pub(super) subject: Option<SubjectId>,
+    /// Why, where something failed.
+    pub(super) reason: Option<String>,
+}
+
+/// A correction of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Corrected {
+    pub(super) version: u64,
+    pub(super) subject: SubjectId,
+}
+
+/// What entries after a backup tell.
+#[derive(Debug, Default)]
+pub(super) struct Newer {
+    /// Entries.
+    pub(super) entries: u64,
+    pub(super) rows: BTreeMap<(GrantingTable, Id), Last>,
+    pub(super) config: BTreeMap<(&'static str, Vec<u8>), Last>,
+    pub(super) destroyed: BTreeSet<SubjectId>,
+    pub(super) corrected: BTreeMap<Id, Corrected>,
+    /// Names of platforms that were made.
+    pub(super) platforms: Vec<String>,
+    /// Requests that were done, with their calls.
+    pub(super) requests: BTreeMap<(CallerId, RequestId), (String, Timestamp)>,
+}
+
+impl Newer {
+    /// Takes the next entry.
+    pub(super) fn take(&mut self, entry: &Entry) {
+        self.entries += 1;
+        let at = Timestamp::from_micros(entry.time);
+        let subject = entry.subject.map(|id| SubjectId::from_bytes(*id));
+        let done = entry.verdict == Verdict::Done.as_str();
+        if let (Some(caller), Some(request), None) = (entry.caller, entry.request, entry.replay_of) {
+            let key = (CallerId::from_bytes(*caller), RequestId::from_bytes(*request));
+            self.requests.insert(key, (entry.call.clone(), at));
+        }
+        if entry.call == DESTROYED
+            && done
+            && let Some(subject) = subject
+        {
+            // Its row stays as it was erased, so the word before is the last on it.
+            self.destroyed.insert(subject);
+            return;
+        }
+        match entry.object_kind.as_deref() {
+            Some("record") if done => {
+                let record = entry.record.map(|id| *id);
+                if let (Some(record), Some(version), Some(subject)) = (record, entry.count, subject) {
+                    self.corrected.insert(record, Corrected { version, subject });
+                }
+            }
+            Some("platform") if done => {
+                let name = entry.object.as_deref().and_then(|name| std::str::from_utf8(name).ok());
+                self.platforms.extend(name.map(str::to_owned));
+            }
+            _ => {}
+        }
+        let Some((row, mac)) = told_row(entry) else { return };
+        let Some(mac) = mac else {
+            self.forget(row);
+            return;
+        };
+        let last = Last {
+            call: entry.call.clone(),
+            at,
+            mac,
+            person: entry.person.map(|id| PersonId::from_bytes(*id)),
+            subject,
+            reason: entry.reason.clone(),
+        };
+        match row {
+            Row::Of(table, id) => {
+                // The use of a token may be told again where its answer was lost; whose it is, each word says.
+                let before = self.rows.get(&(table, id)).and_then(|before| before.subject);
+                self.rows.insert((table, id), Last { subject: subject.or(before), ..last });
+            }
+            Row::Config(kind, object) => {
+                self.config.insert((kind, object.to_vec()), last);
+            }
+        }
+    }
+
+    /// A row that an earlier restore lost: there is nothing to bring back.
+    fn forget(&mut self, row: Row<'_>) {
+        match row {
+            Row::Of(table, id) => drop(self.rows.remove(&(table, id))),
+            Row::Config(kind, object) => drop(self.config.remove(&(kind, object.to_vec()))),
+        }
+    }
+
+    /// Last words on the rows of a table.
+    pub(super) fn of(&self, table: GrantingTable) -> impl Iterator<Item = (Id, &Last)> {
+        self.rows.iter().filter(move |((known, _), _)| *known == table).map(|((_, id), last)| (*id, last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{EntryId, PlatformId};
+
+    fn entry(call: &str, kind: &str, at: i64) -> Entry {
+        let id = EntryId::from_bytes([1; 16]);
+        Entry {
+            object_kind: Some(kind.to_owned()),
+            subject: Some([9; 16].into()),
+            row_mac: Some([u8::try_from(at).unwrap(); 32].into()),
+            ..Entry::new(id, Timestamp::from_micros(at), PlatformId::new(1), call, Verdict::Done)
+        }
+    }
+
+    #[test]
+    fn the_last_word_counts_and_a_destruction_is_none() {
+        let mut newer = Newer::default();
+        newer.take(&entry("SubjectService/RestrictSubject", "subject", 1));
+        newer.take(&entry("SubjectService/EraseSubject", "subject", 2));
+        newer.take(&Entry { object_kind: Some("operation".into()), ..entry(DESTROYED, "", 3) });
+        let (id, last) = newer.of(GrantingTable::Subjects).next().unwrap();
+        assert_eq!((id, last.call.as_str(), last.mac), ([9; 16], "SubjectService/EraseSubject", [2; 32]));
+        assert_eq!(newer.destroyed.iter().collect::<Vec<_>>(), [&SubjectId::from_bytes([9; 16])]);
+        assert_eq!(newer.entries, 3);
+    }
+
+    #[test]
+    fn retries_are_no_requests_of_their_own() {
+        let asked = |n: u8| Entry {
+            caller: Some([1; 16].into()),
+            request: Some([n; 16].into()),
+            ..entry("VaultService/RevokeToken", "token", 1)
+        };
+        let mut newer = Newer::default();
+        newer.take(&asked(1));
+        newer.take(&Entry { replay_of: Some([7; 16].into()), ..asked(2) });
+        assert_eq!(newer.requests.len(), 1);
+    }
+}
