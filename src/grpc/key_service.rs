@@ -83,15 +83,16 @@ impl KeyService {
         use pb::rotate_key_response::Outcome;
         let mut check = Checker::new("");
         required_platform(&mut check, &m.platform);
-        if m.kind() != pb::KeyKind::Platform {
-            check.refuse("kind", "only KEY_KIND_PLATFORM is rotated by this version of the vault");
+        let kind = key_kind(m.kind());
+        if kind.is_none() {
+            check.refuse("kind", "must be given");
         }
-        check.finish(Some(()))?;
+        let kind = check.finish(kind)?;
         let (caller, asker) = (&call.caller, call.asker);
         let outcome = if m.validate_only {
-            Outcome::Plan(plan(self.vault.plan_rotation(caller, asker, &m.platform, m.rate).await?))
+            Outcome::Plan(plan(self.vault.plan_rotation(caller, asker, &m.platform, kind, m.rate).await?))
         } else {
-            let begun = self.vault.rotate_platform_key(caller, asker, &m.platform, m.rate).await?;
+            let begun = self.vault.rotate_key(caller, asker, &m.platform, kind, m.rate).await?;
             Outcome::Operation(operation_pb(&self.vault, &begun))
         };
         Ok(pb::RotateKeyResponse { outcome: Some(outcome) })
@@ -155,6 +156,17 @@ fn kind(code: &str) -> pb::KeyKind {
         Ok(KeyKind::Request) => pb::KeyKind::Request,
         Ok(KeyKind::Audit) => pb::KeyKind::Audit,
         Err(_) => pb::KeyKind::Unspecified,
+    }
+}
+
+const fn key_kind(kind: pb::KeyKind) -> Option<KeyKind> {
+    match kind {
+        pb::KeyKind::Unspecified => None,
+        pb::KeyKind::Platform => Some(KeyKind::Platform),
+        pb::KeyKind::Index => Some(KeyKind::Index),
+        pb::KeyKind::Row => Some(KeyKind::Row),
+        pb::KeyKind::Request => Some(KeyKind::Request),
+        pb::KeyKind::Audit => Some(KeyKind::Audit),
     }
 }
 

@@ -15,7 +15,7 @@ use sandyq::{
         access::Call,
         controls::Control,
         error::VaultError,
-        keys::{KeyState, KeyUsage},
+        keys::{KeyKind, KeyState, KeyUsage},
         page::PageAsk,
         tokenize::Tokenized,
     },
@@ -49,7 +49,7 @@ async fn all_read(open: &OpenVault, people: &[(u32, Tokenized)]) {
 }
 
 async fn begin(open: &OpenVault) -> Result<Operation, VaultError> {
-    open.vault.rotate_platform_key(&open.admin(), as_admin(), "lerna", 0).await
+    open.vault.rotate_key(&open.admin(), as_admin(), "lerna", KeyKind::Platform, 0).await
 }
 
 async fn operation(open: &OpenVault, id: OperationId) -> Operation {
@@ -82,7 +82,8 @@ async fn a_rotation_wraps_every_key_anew_and_the_log_tells_of_it(backend: Backen
     let open = OpenVault::create(&backend, dir.path(), |store| store).await;
     open.enrol_auditor().await;
     let mut stored = people(&open, 0..40).await;
-    let plan = open.vault.plan_rotation(&open.admin(), as_admin(), "lerna", 10).await.unwrap();
+    let plan =
+        open.vault.plan_rotation(&open.admin(), as_admin(), "lerna", KeyKind::Platform, 10).await.unwrap();
     assert_eq!((plan.version, plan.subject_keys, plan.seconds, plan.blockers.len()), (2, 40, Some(4), 0));
     assert_eq!(usage(&open).await, [(1, KeyState::Active, 40)], "a plan changes nothing");
 
@@ -217,7 +218,8 @@ async fn a_version_turns_active_when_every_process_has_it(backend: Backend) {
     let now = open.clock.now();
     open.vault.beat(&"here".parse().unwrap(), now).await.unwrap();
     beat(&store, "elsewhere", now, Timestamp::from_micros(0)).await;
-    let plan = open.vault.plan_rotation(&open.admin(), as_admin(), "lerna", 0).await.unwrap();
+    let plan =
+        open.vault.plan_rotation(&open.admin(), as_admin(), "lerna", KeyKind::Platform, 0).await.unwrap();
     assert_eq!(plan.blockers, ["processes that lack a key version: elsewhere"]);
     let begun = begin(&open).await.unwrap();
     // Both lack it, then one does: this process looks, the other does not.

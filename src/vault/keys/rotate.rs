@@ -51,30 +51,32 @@ pub struct RotationPlan {
 }
 
 impl Vault {
-    /// Says what a rotation of the platform key would do.
+    /// Says what a rotation of a key would do.
     ///
     /// # Errors
-    /// [`VaultError`].
+    /// [`VaultError`]; invalid for a kind that is not rotated.
     pub async fn plan_rotation(
         &self,
         caller: &Caller,
         asker: Asker,
         platform: &str,
+        kind: KeyKind,
         rate: u32,
     ) -> Result<RotationPlan, VaultError> {
+        let work = Rotation::of(kind)?;
         let platform = self.target(caller, &asker, Call::RotateKey, platform).await?;
         self.run(platform, caller, asker, MayRotate).await?;
         let subject_keys = self.wraps(platform).await?.iter().map(|(_, count)| count).sum();
         let mut blockers = Vec::new();
-        if let Some(open) = self.rotations(platform).await?.iter().find(|rotation| rotation.is_open()) {
+        if let Some(open) = self.rotations(platform, work).await?.iter().find(|rotation| rotation.is_open()) {
             blockers.push(format!("{} is not done yet", open.id));
         }
         let behind = self.processes_without_keys().await?;
         if !behind.is_empty() {
             blockers.push(format!("processes that lack a key version: {}", behind.join(", ")));
         }
-        let version = self.context(platform)?.next_version(KeyKind::Platform);
-        let place = key_version_place(platform, KeyKind::Platform, version);
+        let version = self.context(platform)?.next_version(kind);
+        let place = key_version_place(platform, kind, version);
         let probe = Key::random(self.shared.rng.as_ref()).map_err(unavailable)?;
         if let Err(error) = self.shared.kms.wrap(&place, &probe, self.shared.rng.as_ref()).await {
             tracing::warn!(%error, "the KMS did not wrap a probe");
@@ -84,47 +86,49 @@ impl Vault {
         Ok(RotationPlan { version, subject_keys, seconds, blockers })
     }
 
-    /// Makes a new version of the platform key, and begins to wrap every subject key under it.
+    /// Makes a new version of a key, and begins the work that makes the old one needless.
     ///
     /// # Errors
-    /// [`VaultError`]; [`Denial::RotationRunning`] where one is not done yet.
-    pub async fn rotate_platform_key(
+    /// [`VaultError`]; invalid for a kind that is not rotated, [`Denial::RotationRunning`] where one is not done yet.
+    pub async fn rotate_key(
         &self,
         caller: &Caller,
         asker: Asker,
         platform: &str,
+        kind: KeyKind,
         rate: u32,
     ) -> Result<Operation, VaultError> {
+        let work = Rotation::of(kind)?;
         let platform = self.target(caller, &asker, Call::RotateKey, platform).await?;
         let mut attempt = 1;
         loop {
             let staff = self.shared.staff.load_full();
-            let known = self.rotations(platform).await?;
+            let known = self.rotations(platform, work).await?;
             let open = known.iter().any(Operation::is_open);
             // The key is made before the deed, since a lane never waits for the KMS; and only where it may be needed.
             let new = if Call::RotateKey.allows(caller, platform, &staff).is_ok() && !open {
-                let version = self.context(platform)?.next_version(KeyKind::Platform);
+                let version = self.context(platform)?.next_version(kind);
                 let total = self.wraps(platform).await?.iter().map(|(_, count)| count).sum();
-                Some(New { version, wrapped: self.new_key(platform, version).await?, total, rate })
+                Some(New { version, wrapped: self.new_key(platform, kind, version).await?, total, rate })
             } else {
                 None
             };
-            match self.run(platform, caller, asker.clone(), Begin { new, known }).await {
+            match self.run(platform, caller, asker.clone(), Begin { work, new, known }).await {
                 Err(VaultError::Contended) if attempt < ATTEMPTS => attempt += 1,
                 other => return other,
             }
         }
     }
 
-    async fn new_key(&self, platform: PlatformId, version: u32) -> Result<Sealed, VaultError> {
+    async fn new_key(&self, platform: PlatformId, kind: KeyKind, version: u32) -> Result<Sealed, VaultError> {
         let (kms, rng) = (self.shared.kms.as_ref(), self.shared.rng.as_ref());
         let key = Key::random(rng).map_err(unavailable)?;
-        let place = key_version_place(platform, KeyKind::Platform, version);
+        let place = key_version_place(platform, kind, version);
         kms.wrap(&place, &key, rng).await.map_err(|error| unreadable(LoadError::from(error)))
     }
 
-    /// The newest rotations of a platform's key.
-    async fn rotations(&self, platform: PlatformId) -> Result<Vec<Operation>, VaultError> {
+    /// The newest rotations of one kind.
+    async fn rotations(&self, platform: PlatformId, work: Rotation) -> Result<Vec<Operation>, VaultError> {
         let rows = self
             .shared
             .store
@@ -132,13 +136,28 @@ impl Vault {
             .await
             .map_err(unavailable)?;
         let operations = rows.into_iter().map(|row| row.operation);
-        Ok(operations.filter(|operation| operation.kind == OperationKind::RotatePlatformKey).collect())
+        Ok(operations.filter(|operation| operation.kind == work.operation).collect())
     }
 }
 
-/// The one rotation of its kind that a platform has at a time.
-pub(super) const fn object() -> [u8; 16] {
-    *b"platform key    "
+/// A kind of rotation: the key, the work, and the object of which a platform has one open operation at a time.
+#[derive(Debug, Clone, Copy)]
+struct Rotation {
+    key: KeyKind,
+    operation: OperationKind,
+    object: [u8; 16],
+}
+
+impl Rotation {
+    fn of(key: KeyKind) -> Result<Self, VaultError> {
+        let (operation, object) = match key {
+            KeyKind::Platform => (OperationKind::RotatePlatformKey, *b"platform key    "),
+            KeyKind::Index | KeyKind::Row | KeyKind::Request | KeyKind::Audit => {
+                return Err(VaultError::invalid("kind", "keys of this kind are not rotated"));
+            }
+        };
+        Ok(Self { key, operation, object })
+    }
 }
 
 struct MayRotate;
@@ -168,6 +187,7 @@ struct New {
 }
 
 struct Begin {
+    work: Rotation,
     /// None where the caller may not, or a rotation is open.
     new: Option<New>,
     /// Rotations that there were.
@@ -186,9 +206,9 @@ impl Deed for Begin {
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Operation>, VaultError> {
-        let scene = hand.scene;
+        let (scene, work) = (hand.scene, self.work);
         let new = self.new.as_ref().ok_or(Denial::RotationRunning)?;
-        if scene.context.next_version(KeyKind::Platform) != new.version {
+        if scene.context.next_version(work.key) != new.version {
             return Err(VaultError::Contended);
         }
         if !hand.plan.claim(Claim::Config) {
@@ -198,7 +218,7 @@ impl Deed for Begin {
             scene,
             KeyVersionRow {
                 platform: scene.context.platform,
-                kind: KeyKind::Platform.as_str().to_owned(),
+                kind: work.key.as_str().to_owned(),
                 version: new.version,
                 state: KeyState::Pending,
                 wrapped: Some(new.wrapped.clone()),
@@ -208,12 +228,11 @@ impl Deed for Begin {
             },
         );
         let id = OperationId::random(scene.rng()).map_err(unavailable)?;
-        let kind = OperationKind::RotatePlatformKey;
         let operation = Operation {
             phase: Phase::Activate,
             key_version: new.version,
             rate: new.rate,
-            ..Operation::new(id, row.platform, kind, object(), scene.now, 2 * new.total)
+            ..Operation::new(id, row.platform, work.operation, work.object, scene.now, 2 * new.total)
         };
         tracing::info!(platform = row.platform.get(), key = name_of(&row), operation = %id, "a rotation begins");
         hand.log(|entry| about_key(&row, entry))?;
