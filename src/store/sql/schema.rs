@@ -18,7 +18,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (1, "init", include_str!("../../../migrations/sqlite/0001_init.sql")),
     (2, "proposals", include_str!("../../../migrations/sqlite/0002_proposals.sql")),
     (3, "keys", include_str!("../../../migrations/sqlite/0003_keys.sql")),
-    (6, "restore", include_str!("../../../migrations/sqlite/0006_restore.sql")),
+    (4, "restore", include_str!("../../../migrations/sqlite/0004_restore.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -26,7 +26,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (1, "init", include_str!("../../../migrations/postgres/0001_init.sql")),
     (2, "proposals", include_str!("../../../migrations/postgres/0002_proposals.sql")),
     (3, "keys", include_str!("../../../migrations/postgres/0003_keys.sql")),
-    (6, "restore", include_str!("../../../migrations/postgres/0006_restore.sql")),
+    (4, "restore", include_str!("../../../migrations/postgres/0004_restore.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

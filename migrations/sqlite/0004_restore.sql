@@ -1,7 +1,7 @@
--- Schema 6. A backup is an operation. A platform that was restored may be closed until two people open it.
-UPDATE schema_version SET version = 6, oldest_binary = 6;
+-- Schema 4. A backup is an operation. A platform that was restored may be closed until two people open it.
+UPDATE schema_version SET version = 4, oldest_binary = 4;
 
-CREATE TABLE operations_6 (
+CREATE TABLE operations_4 (
     platform_id  INTEGER NOT NULL,
     operation_id BLOB    NOT NULL CHECK (length(operation_id) = 16),
     kind         TEXT    NOT NULL CHECK (kind IN ('destroy_subject', 'rotate_platform_key', 'destroy_key', 'backup')),
@@ -22,12 +22,12 @@ CREATE TABLE operations_6 (
     CHECK ((state IN ('done', 'cancelled', 'failed')) = (ended_at IS NOT NULL)),
     CHECK ((state = 'running') = (lease_until IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
-INSERT INTO operations_6 (platform_id, operation_id, kind, object_id, state, phase, key_version, resume_after, rate,
+INSERT INTO operations_4 (platform_id, operation_id, kind, object_id, state, phase, key_version, resume_after, rate,
     created_at, due_at, ended_at, fence, lease_until, done, total)
 SELECT platform_id, operation_id, kind, object_id, state, phase, key_version, resume_after, rate, created_at, due_at,
     ended_at, fence, lease_until, done, total FROM operations;
 DROP TABLE operations;
-ALTER TABLE operations_6 RENAME TO operations;
+ALTER TABLE operations_4 RENAME TO operations;
 CREATE INDEX operations_open ON operations (platform_id, due_at) WHERE state IN ('waiting', 'running');
 CREATE UNIQUE INDEX operations_of_object ON operations (platform_id, kind, object_id) WHERE state IN ('waiting', 'running', 'paused');
 CREATE INDEX operations_newest ON operations (platform_id, created_at DESC, operation_id);

@@ -1,5 +1,5 @@
--- Schema 6. A backup is an operation. A platform that was restored may be closed until two people open it.
-UPDATE schema_version SET version = 6, oldest_binary = 6;
+-- Schema 4. A backup is an operation. A platform that was restored may be closed until two people open it.
+UPDATE schema_version SET version = 4, oldest_binary = 4;
 
 ALTER TABLE operations DROP CONSTRAINT operations_3_kind_check;
 ALTER TABLE operations ADD CONSTRAINT operations_kind_check
