@@ -190,14 +190,6 @@ fn connect_options(options: &PostgresOptions, nonce: &str) -> Result<PgConnectOp
         ("lock_timeout", "10s"),
         ("idle_in_transaction_session_timeout", "30s"),
         ("timezone", "UTC"),
-        // Every statement of the vault goes from few keys to few rows, by an index. The planner cannot know it: it takes
-        // a JSON list for a hundred keys, and would rather walk through a table of thousands than look a hundred rows up.
-        ("enable_seqscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-        // And so one plan serves all parameters; making it anew costs three times what running it does.
-        ("plan_cache_mode", "force_generic_plan"),
-        ("jit", "off"),
     ]);
     Ok(match &options.password {
         Some(password) => parsed.password(password.as_str()),
