@@ -167,6 +167,7 @@ impl PostgresEngine {
     }
 }
 
+const ONE_STATE: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 const POOLER: &str = "a connection pooler stands between the vault and PostgreSQL: the connection that answered is not \
                       the one that was opened. Poolers in transaction mode mix statements of different clients, so \
                       the vault connects directly (docs/configuration.md)";
@@ -249,7 +250,13 @@ impl Engine for PostgresEngine {
 
     async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
         match purpose {
-            Purpose::Read => self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await,
+            Purpose::Read => self.pool.begin_with(ONE_STATE).await,
+            Purpose::Copy => {
+                let mut tx = self.pool.begin_with(ONE_STATE).await?;
+                // Counting a log of a year takes longer than any statement that somebody waits for.
+                tx.execute("SET LOCAL statement_timeout = 0").await?;
+                Ok(tx)
+            }
             Purpose::Write => self.pool.begin().await,
         }
     }

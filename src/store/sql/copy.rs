@@ -159,7 +159,7 @@ impl<E: Engine> SqlStore<E> {
 
     pub(super) async fn begin_copy(&self) -> Result<Box<dyn Copying + '_>, StoreError> {
         let sql = self.copied().await?;
-        let tx = self.engine.begin(Purpose::Read).await.map_err(database("begin a copy"))?;
+        let tx = self.engine.begin(Purpose::Copy).await.map_err(database("begin a copy"))?;
         let tables = sql.iter().map(|sql| sql.table.clone()).collect();
         Ok(Box::new(Copy { store: self, sql, tables, tx }))
     }

@@ -37,6 +37,8 @@ use crate::domain::{
 pub(super) enum Purpose {
     /// One look at one state over several statements.
     Read,
+    /// The same over whole tables, for as long as it takes.
+    Copy,
     /// A commit.
     Write,
 }

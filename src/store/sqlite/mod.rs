@@ -148,7 +148,7 @@ impl Engine for SqliteEngine {
 
     async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
         match purpose {
-            Purpose::Read => self.readers.begin().await,
+            Purpose::Read | Purpose::Copy => self.readers.begin().await,
             Purpose::Write => self.writer.begin_with("BEGIN IMMEDIATE").await,
         }
     }
