@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long a request is kept: its id may be dated up to 24 hours back, and 5 minutes ahead.
-const KEPT_MICROS: i64 = 25 * 60 * 60 * 1_000_000;
+pub(in crate::vault) const KEPT_MICROS: i64 = 25 * 60 * 60 * 1_000_000;
 
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -49,18 +49,27 @@ pub(super) struct Newer {
     pub(super) corrected: BTreeMap<Id, Corrected>,
     /// Names of platforms that were made.
     pub(super) platforms: Vec<String>,
+    /// Requests older than this are refused by their date, and need no row.
+    requests_since: Option<Timestamp>,
     /// Requests that were done, with their calls.
     pub(super) requests: BTreeMap<(CallerId, RequestId), (String, Timestamp)>,
 }
 
 impl Newer {
+    /// Nothing told yet; requests count where they were done after `since`.
+    pub(super) fn since(since: Timestamp) -> Self {
+        Self { requests_since: Some(since), ..Self::default() }
+    }
+
     /// Takes the next entry.
     pub(super) fn take(&mut self, entry: &Entry) {
         self.entries += 1;
         let at = Timestamp::from_micros(entry.time);
         let subject = entry.subject.map(|id| SubjectId::from_bytes(*id));
         let done = entry.verdict == Verdict::Done.as_str();
-        if let (Some(caller), Some(request), None) = (entry.caller, entry.request, entry.replay_of) {
+        if let (Some(caller), Some(request), None) = (entry.caller, entry.request, entry.replay_of)
+            && self.requests_since.is_none_or(|since| at >= since)
+        {
             let key = (CallerId::from_bytes(*caller), RequestId::from_bytes(*request));
             self.requests.insert(key, (entry.call.clone(), at));
         }
@@ -162,5 +171,20 @@ mod tests {
         newer.take(&asked(1));
         newer.take(&Entry { replay_of: Some([7; 16].into()), ..asked(2) });
         assert_eq!(newer.requests.len(), 1);
+    }
+
+    #[test]
+    fn requests_whose_ids_are_too_old_to_be_sent_again_are_not_kept() {
+        let asked = |n: u8, at: i64| Entry {
+            caller: Some([1; 16].into()),
+            request: Some([n; 16].into()),
+            ..entry("SubjectService/RestrictSubject", "subject", at)
+        };
+        let mut newer = Newer::since(Timestamp::from_micros(5));
+        newer.take(&asked(1, 4));
+        newer.take(&asked(2, 5));
+        let kept: Vec<_> = newer.requests.keys().map(|(_, request)| *request).collect();
+        assert_eq!(kept, [RequestId::from_bytes([2; 16])]);
+        assert_eq!(newer.rows.len(), 1, "what it did to rows counts, however old");
     }
 }

@@ -32,6 +32,7 @@ use crate::{
         context::Context,
         heads::Signatory,
         reconcile::LOST,
+        replay::KEPT_MICROS,
         tip::{Signing, Tip},
     },
 };
@@ -187,7 +188,7 @@ impl<'a> Site<'a> {
     /// Adds the mirrored entries that the backup does not have, each run under the head that was signed for it, and
     /// answers what they tell.
     pub(super) async fn extend(&mut self, mut walk: Walk<'_>) -> Result<Newer, RestoreError> {
-        let mut newer = Newer::default();
+        let mut newer = Newer::since(self.now.plus_micros(-KEPT_MICROS));
         while let Some(slice) = walk.next().await? {
             self.append(slice, &mut newer).await?;
         }
