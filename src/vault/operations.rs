@@ -107,6 +107,26 @@ impl Vault {
         Ok(worked)
     }
 
+    /// Submits one step of a long operation; none where it is no longer this worker's: a write that stated a fence which
+    /// is no more, since somebody paused it, ended it, or took it.
+    pub(in crate::vault) async fn step_of<A: Act + 'static>(
+        &self,
+        operation: &Operation,
+        act: impl FnOnce(Reply<Option<Operation>>) -> A,
+    ) -> Result<Option<Operation>, VaultError> {
+        let (reply, waiting) = reply();
+        self.platform(operation.platform)?.lane.submit(act(reply))?;
+        match waiting.answer().await {
+            Err(VaultError::Contended) => {
+                let stored = self.shared.store.operation(operation.platform, operation.id).await;
+                let stored = stored.map_err(unavailable)?;
+                let ours = stored.is_some_and(|row| row.operation.fence == operation.fence);
+                if ours { Err(VaultError::Contended) } else { Ok(None) }
+            }
+            other => other,
+        }
+    }
+
     /// Takes an operation: from now on its fence is this worker's.
     async fn take(
         &self,

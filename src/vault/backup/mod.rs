@@ -140,9 +140,7 @@ impl Vault {
 }
 
 /// The one backup that an installation makes at a time.
-const fn object() -> [u8; 16] {
-    *b"installation    "
-}
+const OBJECT: [u8; 16] = *b"installation    ";
 
 /// Whether the caller may look. What a manifest says is numbers and signatures.
 struct Look(Call);
@@ -190,7 +188,7 @@ impl Deed for Start {
         }
         let id = OperationId::random(hand.scene.rng()).map_err(unavailable)?;
         let now = hand.scene.now;
-        let operation = Operation::new(id, PlatformId::VAULT, OperationKind::Backup, object(), now, 0);
+        let operation = Operation::new(id, PlatformId::VAULT, OperationKind::Backup, OBJECT, now, 0);
         hand.log(|entry| Entry {
             object_kind: Some("backup".to_owned()),
             object: Some(id.as_bytes().to_vec()),

@@ -25,7 +25,7 @@ use crate::{
     },
     vault::{
         Vault,
-        act::{Act, Flow, Plan, Reply, Scene, reply},
+        act::{Act, Flow, Plan, Reply, Scene},
         error::VaultError,
         operations::LEASE,
         tokenize::unavailable,
@@ -76,18 +76,8 @@ impl Vault {
     }
 
     async fn backup_step(&self, operation: Operation, step: Step) -> Result<Option<Operation>, VaultError> {
-        let (platform, id, fence) = (operation.platform, operation.id, operation.fence);
-        let (reply, waiting) = reply();
-        self.platform(platform)?.lane.submit(StepAct { operation, step, answer: None, reply })?;
-        match waiting.answer().await {
-            // A write that stated a fence which is no more: somebody paused it, ended it, or took it.
-            Err(VaultError::Contended) => {
-                let stored = self.shared.store.operation(platform, id).await.map_err(unavailable)?;
-                let ours = stored.is_some_and(|row| row.operation.fence == fence);
-                if ours { Err(VaultError::Contended) } else { Ok(None) }
-            }
-            other => other,
-        }
+        let of = operation.clone();
+        self.step_of(&of, |reply| StepAct { operation, step, answer: None, reply }).await
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     },
     vault::{
         Vault,
-        act::{Act, Claim, Flow, Plan, Reply, Scene, reply},
+        act::{Act, Claim, Flow, Plan, Reply, Scene},
         error::{VaultError, unreadable},
         operations::LEASE,
         tokenize::unavailable,
@@ -182,19 +182,8 @@ impl Vault {
 
     /// One step on an operation; none where it is not this worker's, or not the time.
     async fn key_step(&self, operation: Operation, step: Step) -> Result<Option<Operation>, VaultError> {
-        let (platform, id) = (operation.platform, operation.id);
-        let (fence, (reply, waiting)) = (operation.fence, reply());
-        let act = StepAct { operation, step, answer: None, reply };
-        self.platform(platform)?.lane.submit(act)?;
-        match waiting.answer().await {
-            // A write that stated a fence which is no more: somebody paused it, ended it, or took it.
-            Err(VaultError::Contended) => {
-                let stored = self.shared.store.operation(platform, id).await.map_err(unavailable)?;
-                let ours = stored.is_some_and(|row| row.operation.fence == fence);
-                if ours { Err(VaultError::Contended) } else { Ok(None) }
-            }
-            other => other,
-        }
+        let of = operation.clone();
+        self.step_of(&of, |reply| StepAct { operation, step, answer: None, reply }).await
     }
 }
 
