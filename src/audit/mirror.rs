@@ -12,8 +12,9 @@ use std::{
 };
 
 use super::{
+    chain::{self, Chain},
     entry::Entry,
-    head::{Head, HeadVerifier},
+    head::{HeadVerifier, SignedHead},
     segment::Segment,
     tree::{Hash, LogTree, leaf_hash},
     verify::{Finding, Report, Sequence},
@@ -42,9 +43,9 @@ pub struct Mirrored {
 /// Replays a mirror. Feed [`MirrorVerifier::head`] every head, then answer each [`MirrorVerifier::next_claim`], and
 /// finish.
 pub struct MirrorVerifier<N> {
-    trusted: HeadVerifier,
+    chain: Chain,
     claims: vec::IntoIter<Claim<N>>,
-    heads: Vec<(String, Head)>,
+    heads: Vec<(String, SignedHead)>,
     /// Roots at the sizes that some segment or head speaks of, where they are known yet.
     roots: BTreeMap<u64, Option<Hash>>,
     /// The entries from 0 that hold.
@@ -70,7 +71,7 @@ impl<N: Display + Ord> MirrorVerifier<N> {
             report.find(Finding::NothingMirrored);
         }
         Self {
-            trusted,
+            chain: Chain::new(trusted),
             claims: claims.into_iter(),
             heads: Vec::new(),
             roots,
@@ -86,10 +87,10 @@ impl<N: Display + Ord> MirrorVerifier<N> {
     /// earlier.
     pub fn head(&mut self, name: &str, text: &str) {
         self.report.heads += 1;
-        let problem = match self.trusted.open(text) {
-            Ok(head) if head.origin == self.report.origin => {
-                self.roots.entry(head.size).or_insert(None);
-                self.heads.push((name.to_owned(), head));
+        let problem = match SignedHead::parse(text) {
+            Ok(signed) if signed.head().origin == self.report.origin => {
+                self.roots.entry(signed.head().size).or_insert(None);
+                self.heads.push((name.to_owned(), signed));
                 return;
             }
             Ok(_) => "it belongs to another log".to_owned(),
@@ -129,7 +130,9 @@ impl<N: Display + Ord> MirrorVerifier<N> {
             return Err("it belongs to another log".to_owned());
         }
         self.report.heads += 1;
-        let head = self.trusted.open(segment.checkpoint).map_err(|e| e.to_string())?;
+        let signed = SignedHead::parse(segment.checkpoint).map_err(|e| e.to_string())?;
+        self.chain.admit(&signed).map_err(|e| e.to_string())?;
+        let head = signed.head();
         if head.origin != self.report.origin {
             return Err("its head belongs to another log".to_owned());
         }
@@ -140,14 +143,15 @@ impl<N: Display + Ord> MirrorVerifier<N> {
             self.report.find(Finding::Gap { from: self.reach, to: segment.from });
         }
         if segment.from <= self.tree.size() {
-            self.append(&segment, &head)?;
+            self.append(&segment, &signed)?;
         }
         self.reach = self.reach.max(claim.size);
         Ok(())
     }
 
     /// Compares what others hold already, and appends the rest if it hashes to the segment's head.
-    fn append(&mut self, segment: &Segment<'_>, head: &Head) -> Result<(), String> {
+    fn append(&mut self, segment: &Segment<'_>, signed: &SignedHead) -> Result<(), String> {
+        let head = signed.head();
         for ((entry, known), position) in segment.entries.iter().zip(&self.window).zip(segment.from..) {
             if leaf_hash(entry) != *known {
                 return Err(format!("entry {position} is not the one that other segments hold"));
@@ -156,10 +160,17 @@ impl<N: Display + Ord> MirrorVerifier<N> {
         let (mut tree, mut sequence) = (self.tree.clone(), self.sequence.clone());
         let (mut leaves, mut roots, mut findings, mut tiles) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut announced = Vec::new();
         for entry in segment.entries.iter().skip(self.window.len()) {
             let position = tree.size();
             let problem = match Entry::decode(entry) {
-                Ok(entry) => sequence.take(&entry),
+                Ok(entry) => {
+                    let problem = sequence.take(&entry);
+                    if chain::announced(&entry).is_some() {
+                        announced.push((position, entry));
+                    }
+                    problem
+                }
                 Err(problem) => Some(problem.to_string()),
             };
             findings.extend(problem.map(|problem| Finding::EntryImplausible { position, problem }));
@@ -177,6 +188,10 @@ impl<N: Display + Ord> MirrorVerifier<N> {
             return Err("its entries, after those before them, do not hash to its signed head".to_owned());
         }
         (self.tree, self.sequence) = (tree, sequence);
+        for (position, entry) in &announced {
+            self.chain.take(*position, entry);
+        }
+        self.chain.confirm(signed);
         self.window.extend(leaves);
         self.roots.extend(roots);
         for finding in findings {
@@ -188,15 +203,19 @@ impl<N: Display + Ord> MirrorVerifier<N> {
     /// Compares the whole with the heads, and reports.
     #[must_use]
     pub fn finish(mut self) -> Mirrored {
-        for (name, head) in std::mem::take(&mut self.heads) {
+        for (name, signed) in std::mem::take(&mut self.heads) {
+            let head = signed.head();
             let known = self.roots.get(&head.size).copied().flatten();
-            if head.size > self.reach {
+            if let Err(problem) = self.chain.admit(&signed) {
+                self.report.find(Finding::HeadNotTrusted { name, problem: problem.to_string() });
+            } else if head.size > self.reach {
                 self.report.find(Finding::Cut { name, size: head.size, reach: self.reach });
             } else if known.is_some_and(|root| root != head.root) {
                 let problem = "the mirrored entries do not hash to it".to_owned();
                 self.report.find(Finding::HeadNotTrusted { name, problem });
             }
         }
+        self.report.handovers = self.chain.handovers().to_vec();
         self.report.size = self.tree.size();
         (self.report.first, self.report.last) = (self.sequence.first, self.sequence.last);
         let roots = self.roots.into_iter().filter_map(|(size, root)| Some((size, root?))).collect();
@@ -207,10 +226,14 @@ impl<N: Display + Ord> MirrorVerifier<N> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use signed_note::Signer;
 
     use super::*;
     use crate::{
-        audit::{entry::Verdict, head::BadHead},
+        audit::{
+            entry::Verdict,
+            head::{BadHead, Head},
+        },
         crypto::{aead::Key, audit_key::AuditKey},
         domain::{
             ids::{EntryId, PlatformId},
@@ -371,7 +394,7 @@ mod tests {
         mirror.heads = vec![("heads/b".into(), mirror.head(20))];
         mirror.key = Fixture::new(0).key;
         let unsigned = BadHead::Unsigned.to_string();
-        assert_eq!(mirror.findings(), [format!("heads/b: {unsigned}"), format!("s0: {unsigned}")]);
+        assert_eq!(mirror.findings(), [format!("s0: {unsigned}"), format!("heads/b: {unsigned}")]);
 
         // Signed by the key, but of another log: the segment's line says lerna, or not even that.
         let mirror = Fixture::new(10);
@@ -404,6 +427,41 @@ mod tests {
         fn opened(&self, size: u64) -> Head {
             HeadVerifier::new(&self.key.verifier_key()).unwrap().open(&self.head(size)).unwrap()
         }
+    }
+
+    #[test]
+    fn a_mirror_hands_over_where_a_segment_ends_with_both_signatures() {
+        let new = AuditKey::from_seed("vault.example.kz", &Key::from_bytes(&[2; 32])).unwrap();
+        let mirrored = |cuts: &[(u64, u64, &[u8])]| {
+            let mut mirror = Fixture::new(20);
+            let announcement = Entry {
+                call: chain::ANNOUNCE.into(),
+                object_kind: Some(chain::AUDIT_KEY.into()),
+                object: Some(new.verifier_key().into_bytes()),
+                ..Entry::decode(&mirror.entries[9]).unwrap()
+            };
+            mirror.entries[9] = announcement.encode().unwrap();
+            for (from, size, keys) in cuts {
+                let key = |n: &u8| -> &dyn Signer { if *n == 1 { &mirror.key } else { &new } };
+                let keys: Vec<_> = keys.iter().map(key).collect();
+                let checkpoint = mirror.opened(*size).sign_by(&keys).unwrap();
+                let range = usize::try_from(*from).unwrap()..usize::try_from(*size).unwrap();
+                let entries = mirror.entries[range].iter().map(Vec::as_slice).collect();
+                let segment = Segment { origin: ORIGIN, from: *from, entries, checkpoint: &checkpoint };
+                let bytes = segment.encode().unwrap();
+                let name = format!("s{}", mirror.segments.len());
+                mirror.segments.push((Claim { name, from: *from, size: *size }, bytes));
+                mirror.heads = vec![("heads/a".into(), checkpoint)];
+            }
+            (mirror.findings(), mirror.verify().report.handovers.len())
+        };
+        assert_eq!(mirrored(&[(0, 8, &[1]), (8, 12, &[1, 2]), (12, 20, &[2])]), (vec![], 1));
+        // A segment that jumps over the one head that both signed leaves the key unannounced.
+        let (findings, handovers) = mirrored(&[(0, 8, &[1]), (8, 15, &[2]), (15, 20, &[2])]);
+        assert_eq!((findings.len(), handovers), (3, 0), "{findings:?}");
+        // The old key signs nothing more.
+        let (findings, _) = mirrored(&[(0, 8, &[1]), (8, 12, &[1, 2]), (12, 20, &[1])]);
+        assert_eq!(findings, ["s2", "heads/a"].map(|name| format!("{name}: {}", BadHead::Replaced)));
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 //!
 //! `docs/audit-log.md` describes the format for those who write a verifier of their own.
 
+pub mod chain;
 pub mod entry;
 pub mod head;
 pub mod layout;

@@ -6,8 +6,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{
+    chain::{Chain, Handover},
     entry::Entry,
-    head::{Head, HeadVerifier},
+    head::{HeadVerifier, SignedHead},
     layout::split_bundle,
     tree::{CompleteTile, Hash, LogTree, concat, leaf_hash, split, tile_width},
 };
@@ -164,11 +165,22 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Findings beyond the first hundred.
     pub more_findings: u64,
+    /// Audit keys that the log was handed over to.
+    pub handovers: Vec<Handover>,
 }
 
 impl Report {
     pub(super) const fn new(origin: String) -> Self {
-        Self { origin, size: 0, heads: 0, first: None, last: None, findings: Vec::new(), more_findings: 0 }
+        Self {
+            origin,
+            size: 0,
+            heads: 0,
+            first: None,
+            last: None,
+            findings: Vec::new(),
+            more_findings: 0,
+            handovers: Vec::new(),
+        }
     }
 
     pub(super) fn find(&mut self, finding: Finding) {
@@ -209,12 +221,26 @@ impl Sequence {
     }
 }
 
+/// A head with its name in findings.
+struct Named {
+    name: String,
+    signed: SignedHead,
+}
+
+impl Named {
+    const fn size(&self) -> u64 {
+        self.signed.head().size
+    }
+}
+
 /// Replays one log. Feed [`Verifier::head`] every head, then [`Verifier::bundle`] every bundle in order, then the
-/// tiles of higher levels, and finish.
+/// tiles of higher levels, and finish. Heads are judged where the log reaches them: by then it has told which key counts.
 pub struct Verifier {
-    heads: HeadVerifier,
-    target: Head,
-    pending: Vec<Head>,
+    chain: Chain,
+    target: Named,
+    pending: Vec<Named>,
+    /// Whether any head was signed by a key that counts.
+    believed: bool,
     agrees_until: u64,
     rewritten: bool,
     mirrored: BTreeMap<u64, Hash>,
@@ -233,14 +259,16 @@ impl Verifier {
     /// The [`Report`] with the one finding, since nothing else means anything then.
     pub fn new(heads: HeadVerifier, checkpoint: &str) -> Result<Self, Box<Report>> {
         let mut report = Report::new(String::new());
-        match heads.open(checkpoint) {
-            Ok(target) => {
-                report.origin.clone_from(&target.origin);
-                report.size = target.size;
+        let name = super::layout::CHECKPOINT.to_owned();
+        match SignedHead::parse(checkpoint) {
+            Ok(signed) => {
+                report.origin.clone_from(&signed.head().origin);
+                report.size = signed.head().size;
                 Ok(Self {
-                    heads,
-                    target,
+                    chain: Chain::new(heads),
+                    target: Named { name, signed },
                     pending: Vec::new(),
+                    believed: false,
                     agrees_until: 0,
                     rewritten: false,
                     mirrored: BTreeMap::new(),
@@ -253,10 +281,7 @@ impl Verifier {
                 })
             }
             Err(problem) => {
-                report.findings.push(Finding::HeadNotTrusted {
-                    name: super::layout::CHECKPOINT.to_owned(),
-                    problem: problem.to_string(),
-                });
+                report.findings.push(Finding::HeadNotTrusted { name, problem: problem.to_string() });
                 Err(Box::new(report))
             }
         }
@@ -265,38 +290,50 @@ impl Verifier {
     /// Number of entries that the checkpoint promises.
     #[must_use]
     pub const fn size(&self) -> u64 {
-        self.target.size
+        self.target.size()
     }
 
     /// Takes the head of one second.
     pub fn head(&mut self, name: &str, text: &str) {
         self.report.heads += 1;
-        match self.heads.open(text) {
-            Ok(head) if head.origin != self.target.origin => self.report.find(Finding::HeadNotTrusted {
-                name: name.to_owned(),
-                problem: "it belongs to another log".to_owned(),
-            }),
-            Ok(head) => self.pending.push(head),
+        let name = name.to_owned();
+        let problem = match SignedHead::parse(text) {
+            Ok(signed) if signed.head().origin == self.report.origin => {
+                self.pending.push(Named { name, signed });
+                return;
+            }
+            Ok(_) => "it belongs to another log".to_owned(),
+            Err(problem) => problem.to_string(),
+        };
+        self.report.find(Finding::HeadNotTrusted { name, problem });
+    }
+
+    /// Whether a key signed the head that counts there; a finding where none did.
+    fn admit(&mut self, head: &Named) -> bool {
+        match self.chain.admit(&head.signed) {
+            Ok(()) => {
+                self.believed = true;
+                true
+            }
             Err(problem) => {
-                self.report
-                    .find(Finding::HeadNotTrusted { name: name.to_owned(), problem: problem.to_string() });
+                let (name, problem) = (head.name.clone(), problem.to_string());
+                self.report.find(Finding::HeadNotTrusted { name, problem });
+                false
             }
         }
     }
 
     /// Takes the roots that a mirror of this log has at some sizes ([`super::mirror::Mirrored`]), before any bundle.
     pub fn mirrored(&mut self, roots: BTreeMap<u64, Hash>) {
-        if let Some(mirrored) =
-            roots.last_key_value().map(|(size, _)| *size).filter(|s| *s > self.target.size)
-        {
-            self.report.find(Finding::BehindMirror { size: self.target.size, mirrored });
+        if let Some(mirrored) = roots.last_key_value().map(|(size, _)| *size).filter(|s| *s > self.size()) {
+            self.report.find(Finding::BehindMirror { size: self.size(), mirrored });
         }
         self.mirrored = roots;
     }
 
     /// Takes the next tile of level 0 with its entries, in order from index 0.
     pub fn bundle(&mut self, index: u64, hashes: &[u8], entries: &[u8]) {
-        let width = tile_width(self.target.size, 0, index);
+        let width = tile_width(self.size(), 0, index);
         let (Some(hashes), Some(entries)) = (split(hashes), split_bundle(entries)) else {
             self.report.find(Finding::Incomplete { what: format!("bundle {index} is malformed") });
             return;
@@ -311,7 +348,7 @@ impl Verifier {
             return;
         }
         if index == 0 {
-            self.pending.sort_by_key(|head| head.size);
+            self.pending.sort_by_key(Named::size);
             self.pending.reverse();
         }
         for (entry, hash) in entries.into_iter().zip(hashes) {
@@ -325,6 +362,7 @@ impl Verifier {
         if leaf_hash(bytes) == leaf {
             match &decoded {
                 Ok(entry) => {
+                    self.chain.take(position, entry);
                     if let Some(problem) = self.sequence.take(entry) {
                         self.report.find(Finding::EntryImplausible { position, problem });
                     }
@@ -355,22 +393,27 @@ impl Verifier {
             }
             Some(_) | None => {}
         }
-        while let Some(head) = self.pending.pop_if(|head| head.size <= size) {
-            if head.size == size {
+        while let Some(head) = self.pending.pop_if(|head| head.size() <= size) {
+            if head.size() == size {
                 self.compare(&head);
-            } else if head.size > 0 {
-                let what = format!("the head of size {} came after its leaves", head.size);
+            } else if self.admit(&head) && head.size() > 0 {
+                let what = format!("the head of size {} came after its leaves", head.size());
                 self.report.find(Finding::Incomplete { what });
             }
         }
     }
 
-    fn compare(&mut self, head: &Head) {
-        if head.root == self.tree.root() {
-            self.agrees_until = head.size;
+    fn compare(&mut self, head: &Named) {
+        if !self.admit(head) {
+            return;
+        }
+        if head.signed.head().root == self.tree.root() {
+            self.agrees_until = head.size();
+            self.chain.confirm(&head.signed);
         } else if !self.rewritten {
             self.rewritten = true;
-            self.report.find(Finding::Rewritten { agrees_until: self.agrees_until, differs_at: head.size });
+            let (agrees_until, differs_at) = (self.agrees_until, head.size());
+            self.report.find(Finding::Rewritten { agrees_until, differs_at });
         }
     }
 
@@ -401,27 +444,45 @@ impl Verifier {
     /// Compares the whole with the checkpoint, and reports.
     #[must_use]
     pub fn finish(mut self) -> Report {
-        if self.tree.size() == self.target.size {
-            let target = self.target.clone();
-            self.compare(&target);
-        } else {
-            let what = format!("{} entries of {}", self.tree.size(), self.target.size);
-            self.report.find(Finding::Incomplete { what });
+        let size = self.size();
+        for head in std::mem::take(&mut self.pending) {
+            if self.admit(&head) && head.size() > size {
+                let what = format!("a head of size {} is newer than the checkpoint", head.size());
+                self.report.find(Finding::Incomplete { what });
+            }
         }
-        if let Some(head) = self.pending.iter().find(|head| head.size > self.target.size) {
-            let what = format!("a head of size {} is newer than the checkpoint", head.size);
+        // Where no head at all is believed, nothing else that was found means anything.
+        if self.chain.admit(&self.target.signed).is_err() && !self.believed {
+            self.report.findings.clear();
+            self.report.more_findings = 0;
+        }
+        if let Err(problem) = self.chain.admit(&self.target.signed) {
+            let (name, problem) = (self.target.name.clone(), problem.to_string());
+            self.report.find(Finding::HeadNotTrusted { name, problem });
+        } else if self.tree.size() != size {
+            let what = format!("{} entries of {size}", self.tree.size());
             self.report.find(Finding::Incomplete { what });
+        } else if self.target.signed.head().root != self.tree.root() && !self.rewritten {
+            self.report.find(Finding::Rewritten { agrees_until: self.agrees_until, differs_at: size });
         }
         (self.report.first, self.report.last) = (self.sequence.first, self.sequence.last);
+        self.report.handovers = self.chain.handovers().to_vec();
         self.report
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use signed_note::Signer;
+
     use super::*;
     use crate::{
-        audit::{entry::Verdict, layout::push_to_bundle},
+        audit::{
+            chain::{ANNOUNCE, AUDIT_KEY},
+            entry::Verdict,
+            head::{BadHead, Head},
+            layout::push_to_bundle,
+        },
         crypto::{aead::Key, audit_key::AuditKey},
         domain::ids::PlatformId,
     };
@@ -544,7 +605,60 @@ mod tests {
         log.heads[3] = Log::sign(&tree, &stranger);
         assert!(matches!(log.verify().findings[..], [Finding::HeadNotTrusted { .. }]));
         log.checkpoint = Log::sign(&tree, &stranger);
-        assert!(matches!(log.verify().findings[..], [Finding::HeadNotTrusted { .. }]));
+        let findings = log.verify().findings;
+        assert!(matches!(findings[..], [Finding::HeadNotTrusted { .. }, Finding::HeadNotTrusted { .. }]));
+        log.heads = vec![log.checkpoint.clone(); 3];
+        assert_eq!(log.verify().findings.len(), 1, "nothing means anything then");
+    }
+
+    /// A log of 600 entries that was handed over at 300: `with` signs each head by its size.
+    fn handed_over(with: impl Fn(u64) -> Vec<u8>) -> Report {
+        let (old, new) =
+            (Log::new().key, AuditKey::from_seed("vault.example.kz", &Key::from_bytes(&[2; 32])));
+        let new = new.unwrap();
+        let mut log = Log::new();
+        let announcement = Entry {
+            object_kind: Some(AUDIT_KEY.into()),
+            object: Some(new.verifier_key().into_bytes()),
+            call: ANNOUNCE.into(),
+            ..Entry::decode(&log.entries[299]).unwrap()
+        };
+        log.entries[299] = announcement.encode().unwrap();
+        log.leaves[299] = leaf_hash(&log.entries[299]);
+        let mut tree = LogTree::empty();
+        log.heads.clear();
+        for leaf in &log.leaves {
+            tree.append(*leaf, &mut Vec::new());
+            let size = tree.size();
+            if size.is_multiple_of(50) {
+                let head = Head { origin: ORIGIN.into(), size, root: tree.root() };
+                let keys = with(size);
+                let key = |n: &u8| -> &dyn Signer { if *n == 1 { &old } else { &new } };
+                let keys: Vec<_> = keys.iter().map(key).collect();
+                log.checkpoint = head.sign_by(&keys).unwrap();
+                log.heads.push(log.checkpoint.clone());
+            }
+        }
+        log.verify()
+    }
+
+    #[test]
+    fn a_log_hands_over_to_another_key() {
+        let good = |size: u64| match size {
+            ..300 => vec![1],
+            300 => vec![1, 2],
+            _ => vec![2],
+        };
+        let report = handed_over(good);
+        assert_eq!((report.findings, report.size), (vec![], 600));
+        assert_eq!(report.handovers.iter().map(|h| h.size).collect::<Vec<_>>(), [300]);
+        // Never signed by both; and signed by the old key after it.
+        let findings = handed_over(|size| if size < 300 { vec![1] } else { vec![2] }).findings;
+        assert_eq!(findings.len(), 8, "{findings:?}");
+        let findings = handed_over(|size| if size == 450 { vec![1] } else { good(size) }).findings;
+        let replaced = BadHead::Replaced.to_string();
+        let expected = Finding::HeadNotTrusted { name: "heads/8".into(), problem: replaced };
+        assert_eq!(findings, [expected]);
     }
 
     #[test]

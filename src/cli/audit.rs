@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     audit::{
+        chain::Handover,
         head::HeadVerifier,
         layout::{CHECKPOINT, HEADS, RIGHT_EDGE, entries_path, tile_path},
         tree::{Hash, split, tile_width},
@@ -63,7 +64,7 @@ pub(super) enum Command {
     Verify {
         /// Directory of the export.
         dir: PathBuf,
-        /// The audit key, `name+id+base64`, as `sandyq init` printed it.
+        /// The audit key, `name+id+base64`, as `sandyq init` printed it, or a file with one on each line.
         #[arg(long)]
         key: String,
         /// The log that is expected, `installation/platform`.
@@ -119,6 +120,16 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
     }
 }
 
+/// The keys that are trusted: one in the command line, or those of a file.
+pub(super) fn trusted(key: &str) -> Result<HeadVerifier, Failure> {
+    Ok(HeadVerifier::new(&key_text(key)?)?)
+}
+
+/// The text of the keys.
+pub(super) fn key_text(key: &str) -> Result<String, Failure> {
+    if Path::new(key).is_file() { Ok(fs::read_to_string(key)?) } else { Ok(key.to_owned()) }
+}
+
 /// Prints a report; a log that does not hold is a failure with a code of its own.
 pub(super) fn print_report(report: &Report, out: &mut Out) -> Result<(), Failure> {
     let (json, mut lines) = describe(report);
@@ -132,12 +143,17 @@ pub(super) fn print_report(report: &Report, out: &mut Out) -> Result<(), Failure
 /// A report for programs and for people.
 pub(super) fn describe(report: &Report) -> (serde_json::Value, Vec<String>) {
     let findings: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
+    let handover = |of: &Handover| json!({ "size": of.size, "verifier_key": of.key });
+    let handovers: Vec<_> = report.handovers.iter().map(handover).collect();
     let time = |t: Option<crate::domain::time::Timestamp>| t.map(|t| t.to_string());
     let mut lines = vec![format!("log       {}", report.origin), format!("entries   {}", report.size)];
     lines.push(format!("heads     {}", report.heads));
     if let (Some(first), Some(last)) = (time(report.first), time(report.last)) {
         lines.push(format!("from      {first}"));
         lines.push(format!("to        {last}"));
+    }
+    for handover in &report.handovers {
+        lines.push(format!("audit key from entry {} on: {}", handover.size, handover.key));
     }
     lines.extend(findings.iter().map(|finding| format!("FINDING   {finding}")));
     if report.more_findings > 0 {
@@ -146,7 +162,7 @@ pub(super) fn describe(report: &Report) -> (serde_json::Value, Vec<String>) {
     let json = json!({
         "verified": report.holds(), "origin": report.origin, "entries": report.size, "heads": report.heads,
         "first": time(report.first), "last": time(report.last), "findings": findings,
-        "more_findings": report.more_findings,
+        "more_findings": report.more_findings, "handovers": handovers,
     });
     (json, lines)
 }
@@ -235,7 +251,7 @@ pub(super) fn verify_against(
 ) -> Result<Report, Failure> {
     let checkpoint = read_note(&dir.join(CHECKPOINT))
         .map_err(|e| Failure::new(exit::FAILED, format!("{} holds no exported log: {e}", dir.display())))?;
-    let mut verifier = match Verifier::new(HeadVerifier::new(key)?, &checkpoint) {
+    let mut verifier = match Verifier::new(trusted(key)?, &checkpoint) {
         Ok(verifier) => verifier,
         Err(report) => return Ok(*report),
     };
@@ -249,10 +265,12 @@ pub(super) fn verify_against(
         let width = tile_width(size, 0, index);
         let hashes = fs::read(dir.join(tile_path(0, index, width)));
         let entries = fs::read(dir.join(entries_path(index, width)));
-        match (hashes, entries) {
-            (Ok(hashes), Ok(entries)) => verifier.bundle(index, &hashes, &entries),
-            _ => verifier.missing(format!("tile or entries {index} cannot be read")),
-        }
+        let (Ok(hashes), Ok(entries)) = (hashes, entries) else {
+            // Nothing that comes after it can be compared; and nobody has vouched for the size yet.
+            verifier.missing(format!("tile or entries {index} cannot be read"));
+            return Ok(verifier.finish());
+        };
+        verifier.bundle(index, &hashes, &entries);
     }
     for level in 1..8_u8 {
         let hashes = size.checked_shr(8 * u32::from(level)).unwrap_or(0);

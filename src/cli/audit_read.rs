@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{
-    audit::read_note,
+    audit::{read_note, trusted},
     client::{self, audit},
     output::{Failure, Out, exit},
 };
@@ -185,7 +185,7 @@ pub(super) struct ProveArgs {
     /// Platform.
     #[arg(long)]
     platform: String,
-    /// The audit key, `name+id+base64`, as `sandyq init` printed it.
+    /// The audit key, `name+id+base64`, as `sandyq init` printed it, or a file with one on each line.
     #[arg(long)]
     key: String,
     /// Prove that the entry at this position is in the log.
@@ -210,7 +210,7 @@ pub(super) async fn prove(args: &ProveArgs, out: &mut Out) -> Result<(), Failure
 }
 
 async fn prove_entry(args: &ProveArgs, entry: Entry, out: &mut Out) -> Result<(), Failure> {
-    let trusted = HeadVerifier::new(&args.key)?;
+    let trusted = trusted(&args.key)?;
     let request =
         pb::GetInclusionProofRequest { platform: args.platform.clone(), entry: Some(entry), size: 0 };
     let answer = audit(args.client.connect().await?)
@@ -236,7 +236,7 @@ async fn prove_entry(args: &ProveArgs, entry: Entry, out: &mut Out) -> Result<()
 }
 
 async fn prove_extension(args: &ProveArgs, since: &Path, out: &mut Out) -> Result<(), Failure> {
-    let trusted = HeadVerifier::new(&args.key)?;
+    let trusted = trusted(&args.key)?;
     let earlier = head(&trusted, &read_note(since)?, &args.platform)?;
     let request = pb::GetConsistencyProofRequest {
         platform: args.platform.clone(),

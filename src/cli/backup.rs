@@ -6,6 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{
+    audit::trusted,
     client::{self, backups, request_id},
     kms::open_kms,
     operation::{self, Which},
@@ -13,7 +14,6 @@ use super::{
     serve::BACKUP_LIMIT,
 };
 use crate::{
-    audit::head::HeadVerifier,
     blobs::backups::Backups,
     config::Config,
     domain::{ids::BackupId, time::Clock},
@@ -55,7 +55,7 @@ pub(super) struct At {
     /// The server's configuration: it names the place, and the root key.
     #[arg(long, value_name = "FILE", default_value = "sandyq.toml")]
     pub(super) config: PathBuf,
-    /// The audit key, `name+id+base64`, as `sandyq init` printed it.
+    /// The audit key, `name+id+base64`, as `sandyq init` printed it, or a file with one on each line.
     #[arg(long)]
     pub(super) key: String,
 }
@@ -138,7 +138,7 @@ pub(super) async fn open(at: &At, config: &Config) -> Result<OpenBackup, Failure
         place.ok_or_else(|| Failure::new(exit::FAILED, "the configuration names no [backup] directory"))?;
     let backups = Backups::open(&place, BACKUP_LIMIT)?;
     let kms = open_kms(config, &Arc::new(Clock::default()))?;
-    let trusted = HeadVerifier::new(&at.key)?;
+    let trusted = trusted(&at.key)?;
     let opened = OpenBackup::open(backups, at.backup, &trusted, kms.as_ref()).await.map_err(unverified)?;
     if opened.manifest().installation == config.installation.name {
         return Ok(opened);

@@ -31,6 +31,24 @@ pub(super) struct Version {
     version: u32,
 }
 
+/// A kind of key that is rotated.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A platform's key.
+    Platform,
+    /// The audit key.
+    Audit,
+}
+
+impl Kind {
+    const fn message(self) -> pb::KeyKind {
+        match self {
+            Self::Platform => pb::KeyKind::Platform,
+            Self::Audit => pb::KeyKind::Audit,
+        }
+    }
+}
+
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
     /// List key versions with their states.
@@ -43,10 +61,14 @@ pub(super) enum Command {
     },
     /// Count what each version of the platform key wraps.
     Usage(Place),
-    /// Make a new version of the platform key, and wrap every subject key under it while the vault serves.
+    /// Make a new version of a key, and take everything over to it while the vault serves.
     Rotate {
         #[command(flatten)]
         place: Place,
+        /// The platform's key, under which every subject key is wrapped anew; or the audit key (of `--platform vault`), to
+        /// which every log is handed over.
+        #[arg(long, value_enum, default_value_t = Kind::Platform)]
+        kind: Kind,
         /// At most so many subject keys a second; 0 for as many as go.
         #[arg(long, default_value_t = 0)]
         rate: u32,
@@ -88,7 +110,16 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
     match command {
         Command::List { client, platform } => list(&client, platform, out).await,
         Command::Usage(place) => usage(&place, out).await,
-        Command::Rotate { place, rate, dry_run, watch } => rotate(&place, rate, dry_run, watch, out).await,
+        Command::Rotate { place, kind, rate, dry_run, watch } => {
+            let request = pb::RotateKeyRequest {
+                request_id: request_id()?,
+                platform: place.platform.clone(),
+                kind: kind.message().into(),
+                rate,
+                validate_only: dry_run,
+            };
+            rotate(&place, request, watch, out).await
+        }
         Command::Watch(which) => operation::watch(&which, out).await,
         Command::Disable { version, yes } => {
             if !yes {
@@ -164,18 +195,18 @@ async fn destroy(version: &Version, at: &str, out: &mut Out) -> Result<(), Failu
     }
 }
 
-async fn rotate(place: &Place, rate: u32, dry_run: bool, watch: bool, out: &mut Out) -> Result<(), Failure> {
+async fn rotate(
+    place: &Place,
+    request: pb::RotateKeyRequest,
+    watch: bool,
+    out: &mut Out,
+) -> Result<(), Failure> {
     use pb::rotate_key_response::Outcome;
-    let request = pb::RotateKeyRequest {
-        request_id: request_id()?,
-        platform: place.platform.clone(),
-        kind: pb::KeyKind::Platform.into(),
-        rate,
-        validate_only: dry_run,
-    };
+    let kind = request.kind();
     let answer = keys(place.client.connect().await?).rotate_key(request).await.map_err(refused)?;
     match answer.into_inner().outcome {
-        Some(Outcome::Plan(plan)) => print_plan(&plan, out),
+        Some(Outcome::Plan(plan)) => print_plan(kind, &plan, out),
+        Some(Outcome::Proposal(proposal)) => Err(Failure::proposed(&proposal)),
         Some(Outcome::Operation(begun)) => {
             if watch {
                 let which = Which { client: place.client.clone(), operation: begun.operation_id };
@@ -188,15 +219,17 @@ async fn rotate(place: &Place, rate: u32, dry_run: bool, watch: bool, out: &mut 
     }
 }
 
-fn print_plan(plan: &pb::RotationPlan, out: &mut Out) -> Result<(), Failure> {
+fn print_plan(kind: pb::KeyKind, plan: &pb::RotationPlan, out: &mut Out) -> Result<(), Failure> {
     let json = json!({
-        "version": plan.version, "subject_keys": plan.subject_keys,
+        "version": plan.version, "subject_keys": plan.subject_keys, "logs": plan.logs,
         "estimated_seconds": plan.estimated_seconds, "blockers": plan.blockers,
     });
-    let mut lines = vec![
-        format!("would make    version {} of the platform key", plan.version),
-        format!("would wrap    {} subject keys anew, and open each to verify", plan.subject_keys),
-    ];
+    let mut lines = vec![format!("would make    version {} of the {} key", plan.version, kind_name(kind))];
+    lines.push(if kind == pb::KeyKind::Audit {
+        format!("would hand    {} logs over, and look at the head of each to verify", plan.logs)
+    } else {
+        format!("would wrap    {} subject keys anew, and open each to verify", plan.subject_keys)
+    });
     if plan.estimated_seconds > 0 {
         lines.push(format!("would take    {} s for each of the two passes", plan.estimated_seconds));
     }
@@ -245,17 +278,24 @@ async fn usage(place: &Place, out: &mut Out) -> Result<(), Failure> {
     Ok(out.data(&json!({ "usages": json }), &usages.iter().map(line).collect::<Vec<_>>())?)
 }
 
+fn kind_name(kind: pb::KeyKind) -> String {
+    kind.as_str_name().trim_start_matches("KEY_KIND_").to_lowercase()
+}
+
 fn state(state: pb::KeyState) -> String {
     state.as_str_name().trim_start_matches("KEY_STATE_").to_lowercase()
 }
 
 fn line(key: &pb::KeyVersion) -> String {
-    let kind = key.kind().as_str_name().trim_start_matches("KEY_KIND_").to_lowercase();
-    let end =
+    let mut end =
         key.destroy_time.map(|at| format!("  destroyed at {}", show_time(Some(at)))).unwrap_or_default();
+    if !key.verifier_key.is_empty() {
+        end = format!("{end}  {}", key.verifier_key);
+    }
     format!(
-        "{:<16} {kind:<9} {:<4} {:<22} since {}{end}",
+        "{:<16} {:<9} {:<4} {:<22} since {}{end}",
         key.platform,
+        kind_name(key.kind()),
         key.version,
         state(key.state()),
         show_time(key.create_time)
@@ -265,9 +305,10 @@ fn line(key: &pb::KeyVersion) -> String {
 fn as_json(key: &pb::KeyVersion) -> serde_json::Value {
     json!({
         "platform": key.platform,
-        "kind": key.kind().as_str_name().trim_start_matches("KEY_KIND_").to_lowercase(),
+        "kind": kind_name(key.kind()),
         "version": key.version, "state": state(key.state()),
         "create_time": instant(key.create_time.as_ref()), "destroy_time": instant(key.destroy_time.as_ref()),
+        "verifier_key": key.verifier_key,
     })
 }
 

@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    audit::{describe, read_note, verdict, verify_against},
+    audit::{describe, read_note, trusted, verdict, verify_against},
     output::{Failure, Out, exit},
 };
 use crate::{
     audit::{
-        head::{HeadVerifier, origin},
+        head::origin,
         mirror::{Claim, MirrorVerifier, Mirrored},
         tree::Hash,
         verify::Report,
@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 pub(super) struct Args {
     /// Directory of the mirror.
     dir: PathBuf,
-    /// The audit key, `name+id+base64`, as `sandyq init` printed it.
+    /// The audit key, `name+id+base64`, as `sandyq init` printed it, or a file with one on each line.
     #[arg(long)]
     key: String,
     /// Platform.
@@ -72,9 +72,9 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
 }
 
 async fn verify_mirror(args: &Args) -> Result<Mirrored, Failure> {
-    let trusted = HeadVerifier::new(&args.key)?;
-    let installation = args.key.trim().split('+').next().unwrap_or_default();
-    let origin = args.origin.clone().unwrap_or_else(|| origin(installation, &args.platform));
+    let trusted = trusted(&args.key)?;
+    let named = || origin(trusted.installation(), &args.platform);
+    let origin = args.origin.clone().unwrap_or_else(named);
     let mirror = MirrorReader::directory(&args.dir, LIMIT)?;
     // Heads before segments: a segment that comes in between is no fault.
     let heads = mirror.heads(&args.platform).await?;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
+    audit::key_text,
     backup::{self, At, unverified},
     kms::{open_kms, require},
     output::{Failure, Out},
@@ -36,12 +37,13 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     let kms = open_kms(&config, &clock)?;
     require(kms.as_ref(), &rng).await?;
     let opened = backup::open(&args.at, &config).await?;
+    let key = key_text(&args.at.key)?;
     let mirror = mirror(&config)?;
     let days = config.backup.as_ref().and_then(|backup| backup.horizon_days);
     let restore = Restore {
         backup: &opened,
         mirror: mirror.as_ref(),
-        key: &args.at.key,
+        key: &key,
         horizon: days.map(|days| Duration::from_secs(u64::from(days) * DAY)),
         now: clock.now(),
         kms: kms.as_ref(),

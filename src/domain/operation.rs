@@ -13,6 +13,8 @@ coded!(
         DestroySubject = "destroy_subject",
         /// Makes a new platform key version the active one, and wraps every subject key under it.
         RotatePlatformKey = "rotate_platform_key",
+        /// Makes a new audit key version the active one, and hands every log over to it.
+        RotateAuditKey = "rotate_audit_key",
         /// Destroys a key version that wraps nothing any more, after the delay.
         DestroyKey = "destroy_key",
         /// Copies every table into a sealed backup.
@@ -47,7 +49,9 @@ coded!(
         Activate = "activate",
         /// Wraps subject keys under it.
         Rewrap = "rewrap",
-        /// Opens every subject key with it.
+        /// Hands every log over to it.
+        Announce = "announce",
+        /// Opens every subject key with it, or looks at the head of every log.
         Verify = "verify",
     }
 );

@@ -47,6 +47,7 @@ impl KeyService {
 
     fn key(&self, row: &KeyVersionRow) -> pb::KeyVersion {
         let platform = self.vault.platform_name(row.platform);
+        let audit = (row.kind == KeyKind::Audit.as_str()).then_some(());
         pb::KeyVersion {
             platform: platform.map(|name| name.to_string()).unwrap_or_default(),
             kind: kind(&row.kind).into(),
@@ -54,6 +55,7 @@ impl KeyService {
             state: state(row.state).into(),
             create_time: Some(time(row.created_at)),
             destroy_time: row.destroy_at.map(time),
+            verifier_key: audit.and_then(|()| self.vault.verifier_key_of(row.version)).unwrap_or_default(),
         }
     }
 
@@ -79,7 +81,11 @@ impl KeyService {
         Ok(pb::ListKeyUsageResponse { usages, next_page_token: String::new() })
     }
 
-    async fn rotate(&self, call: Call, m: pb::RotateKeyRequest) -> Result<pb::RotateKeyResponse, VaultError> {
+    pub(super) async fn rotate(
+        &self,
+        call: Call,
+        m: pb::RotateKeyRequest,
+    ) -> Result<pb::rotate_key_response::Outcome, VaultError> {
         use pb::rotate_key_response::Outcome;
         let mut check = Checker::new("");
         required_platform(&mut check, &m.platform);
@@ -89,13 +95,12 @@ impl KeyService {
         }
         let kind = check.finish(kind)?;
         let (caller, asker) = (&call.caller, call.asker);
-        let outcome = if m.validate_only {
-            Outcome::Plan(plan(self.vault.plan_rotation(caller, asker, &m.platform, kind, m.rate).await?))
-        } else {
-            let begun = self.vault.rotate_key(caller, asker, &m.platform, kind, m.rate).await?;
-            Outcome::Operation(operation_pb(&self.vault, &begun))
-        };
-        Ok(pb::RotateKeyResponse { outcome: Some(outcome) })
+        if m.validate_only {
+            let planned = self.vault.plan_rotation(caller, asker, &m.platform, kind, m.rate).await?;
+            return Ok(Outcome::Plan(plan(planned)));
+        }
+        let begun = self.vault.rotate_key(caller, asker, &m.platform, kind, m.rate).await?;
+        Ok(Outcome::Operation(operation_pb(&self.vault, &begun)))
     }
 
     pub(super) async fn disable(
@@ -145,6 +150,7 @@ fn plan(plan: RotationPlan) -> pb::RotationPlan {
         subject_keys: i64::try_from(plan.subject_keys).unwrap_or(i64::MAX),
         estimated_seconds: plan.seconds.map_or(0, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
         blockers: plan.blockers,
+        logs: i64::try_from(plan.logs).unwrap_or(i64::MAX),
     }
 }
 
@@ -203,8 +209,11 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::RotateKeyRequest>,
     ) -> Result<Response<pb::RotateKeyResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
-        answer(self.rotate(call, request.into_inner()), |response| response).await
+        use pb::rotate_key_response::Outcome;
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work =
+            outcome(&self.vault, self.rotate(call, request.into_inner()), |done| done, Outcome::Proposal);
+        answer(work, |outcome| pb::RotateKeyResponse { outcome: Some(outcome) }).await
     }
 
     async fn disable_key(

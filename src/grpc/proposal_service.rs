@@ -128,6 +128,7 @@ impl ProposalService {
             Kind::SetBudget => platforms.set_limit(call, read(plan)?).await.map(drop),
             Kind::EraseSubject => subjects.erase(call, read(plan)?).await.map(drop),
             Kind::CancelErasure => subjects.cancel(call, read(plan)?).await.map(drop),
+            Kind::RotateKey => keys.rotate(call, read(plan)?).await.map(drop),
             Kind::DisableKey => keys.disable(call, read(plan)?).await.map(drop),
             Kind::EnableKey => keys.enable(call, read(plan)?).await.map(drop),
             Kind::ScheduleKeyDestruction => keys.schedule(call, read(plan)?).await.map(drop),

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::heads::Signatory;
 use crate::{
     blobs::BlobError,
     crypto::{
@@ -100,6 +101,8 @@ pub struct Context {
     key_rows: Vec<KeyVersionRow>,
     /// Whether `keys` has every version that may be needed soon.
     has_all_keys: bool,
+    /// Who signs every log; of the vault's own platform only, where the audit key is kept.
+    signatory: Option<Arc<Signatory>>,
     callers: HashMap<SpiffeId, (CallerRow, Arc<Caller>)>,
     recipients: Vec<RecipientRow>,
     limits: Vec<BudgetLimitRow>,
@@ -117,21 +120,26 @@ pub struct AppliedPolicy {
 }
 
 impl Context {
-    /// Loads and checks everything. `previous` spares the KMS where the keys are the same.
+    /// Loads and checks everything; `installation` is its name, which the audit key has. `previous` spares the KMS where the keys are the same.
     pub(crate) async fn load(
         store: &dyn Store,
         kms: &dyn Kms,
+        installation: &str,
         platform: PlatformId,
         previous: Option<&Self>,
     ) -> Result<Self, LoadError> {
         let stored = store.config(platform).await?;
         let same = |previous: &&Self| previous.has_all_keys && same_keys(&previous.key_rows, &stored.keys);
-        let (keys, has_all_keys) = if let Some(previous) = previous.filter(same) {
-            (Arc::clone(&previous.keys), true)
+        let (keys, signatory, has_all_keys) = if let Some(previous) = previous.filter(same) {
+            (Arc::clone(&previous.keys), previous.signatory.clone(), true)
         } else {
             let opener = Opener { kms, platform, keys: &stored.keys, previous };
             let (keys, all) = opener.keyring().await?;
-            (Arc::new(keys), all)
+            let (signatory, every) = match platform {
+                PlatformId::VAULT => opener.signatory(installation).await?,
+                _ => (None, true),
+            };
+            (Arc::new(keys), signatory, all && every)
         };
         for key in &stored.keys {
             verify(&keys.row, &key.image(), &key.mac, "key_versions")?;
@@ -180,6 +188,7 @@ impl Context {
             keys,
             key_rows: stored.keys,
             has_all_keys,
+            signatory,
             callers,
             recipients: stored.recipients,
             limits: stored.limits,
@@ -218,6 +227,14 @@ impl Context {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closure.as_ref().is_some_and(|row| row.opened_at.is_none())
+    }
+
+    /// Who signs every log, as the vault's own platform has it.
+    ///
+    /// # Errors
+    /// [`LoadError::AuditKey`] of any other platform.
+    pub(crate) fn signatory(&self) -> Result<&Arc<Signatory>, LoadError> {
+        self.signatory.as_ref().ok_or(LoadError::AuditKey)
     }
 
     /// Whether every version is loaded that is in use, or will be.
@@ -316,19 +333,6 @@ fn verify(
     row_key.verify(image, mac).map_err(|_| LoadError::Forged { table })
 }
 
-/// The installation's audit key, from platform 0.
-pub(crate) async fn audit_key(
-    store: &dyn Store,
-    kms: &dyn Kms,
-    installation: &str,
-) -> Result<AuditKey, LoadError> {
-    let stored = store.config(PlatformId::VAULT).await?;
-    let row = active(&stored.keys, KeyKind::Audit)
-        .ok_or(LoadError::KeyMissing { platform: 0, kind: KeyKind::Audit.as_str() })?;
-    let seed = unwrap(kms, PlatformId::VAULT, KeyKind::Audit, row).await?;
-    AuditKey::from_seed(installation, &seed).map_err(|_| LoadError::AuditKey)
-}
-
 /// Whether two lists are of the same versions in the same states.
 fn same_keys(some: &[KeyVersionRow], others: &[KeyVersionRow]) -> bool {
     let of = |row: &KeyVersionRow| (row.kind.clone(), row.version, row.state);
@@ -384,13 +388,7 @@ impl Opener<'_> {
                     return Err(error);
                 }
                 Err(error) => {
-                    let error: &(dyn std::error::Error + 'static) = &error;
-                    tracing::error!(
-                        platform = self.platform.get(),
-                        version = row.version,
-                        error,
-                        "a key version cannot be loaded"
-                    );
+                    self.tell(row, &error);
                     complete = false;
                 }
             }
@@ -398,12 +396,52 @@ impl Opener<'_> {
         Ok((Keyring::new(self.platform, wrapping, index_key, row_key, request_key)?, complete))
     }
 
-    /// The keyring of the context before, where it has the key of this very row.
-    fn known(&self, row: &KeyVersionRow) -> Option<&Keyring> {
+    /// Every version of the audit key but destroyed ones: one that signs no more is known by what it signed.
+    async fn signatory(&self, installation: &str) -> Result<(Option<Arc<Signatory>>, bool), LoadError> {
+        let missing = LoadError::KeyMissing { platform: 0, kind: KeyKind::Audit.as_str() };
+        let active = active(self.keys, KeyKind::Audit).ok_or(missing)?.version;
+        let (mut keys, mut complete) = (BTreeMap::new(), true);
+        let kept =
+            |row: &&KeyVersionRow| row.kind == KeyKind::Audit.as_str() && row.state != KeyState::Destroyed;
+        for row in self.keys.iter().filter(kept) {
+            match self.audit_key(installation, row).await {
+                Ok(key) => {
+                    keys.insert(row.version, key);
+                }
+                Err(error) if row.state == KeyState::Active => return Err(error),
+                Err(error) => {
+                    self.tell(row, &error);
+                    complete = false;
+                }
+            }
+        }
+        Ok((Some(Arc::new(Signatory::new(installation.to_owned(), active, keys)?)), complete))
+    }
+
+    async fn audit_key(&self, installation: &str, row: &KeyVersionRow) -> Result<Arc<AuditKey>, LoadError> {
+        let known = self.before(row).and_then(|before| before.signatory.as_ref()?.key(row.version));
+        if let Some(key) = known {
+            return Ok(Arc::clone(key));
+        }
+        let seed = self.open(KeyKind::Audit, row).await?;
+        AuditKey::from_seed(installation, &seed).map(Arc::new).map_err(|_| LoadError::AuditKey)
+    }
+
+    fn tell(&self, row: &KeyVersionRow, error: &(dyn std::error::Error + 'static)) {
+        let (platform, kind, version) = (self.platform.get(), row.kind.as_str(), row.version);
+        tracing::error!(platform, kind, version, error, "a key version cannot be loaded");
+    }
+
+    /// The context before, where it has the key of this very row.
+    fn before(&self, row: &KeyVersionRow) -> Option<&Context> {
         let same = |known: &KeyVersionRow| {
             known.kind == row.kind && known.version == row.version && known.wrapped == row.wrapped
         };
-        self.previous.filter(|previous| previous.key_rows.iter().any(same)).map(|p| p.keys.as_ref())
+        self.previous.filter(|previous| previous.key_rows.iter().any(same))
+    }
+
+    fn known(&self, row: &KeyVersionRow) -> Option<&Keyring> {
+        self.before(row).map(|before| before.keys.as_ref())
     }
 
     async fn platform_key(&self, row: &KeyVersionRow) -> Result<Arc<Key>, LoadError> {

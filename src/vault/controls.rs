@@ -7,12 +7,12 @@ use super::{
     act::{Asker, Claim},
     deed::{Deed, Deeded, Hand},
     error::VaultError,
+    keys::rotated_key,
     replay::ItemOutcome,
     tokenize::unavailable,
 };
 use crate::{
     audit::entry::Entry,
-    crypto::keyring::KeyKind,
     domain::{
         caller::Caller,
         ids::{OperationId, PlatformId},
@@ -110,7 +110,7 @@ impl Deed for Steer {
             if !hand.plan.claim(Claim::Config) {
                 return Ok(Deeded::Later);
             }
-            drop_pending(hand, found.key_version)?;
+            drop_pending(hand, found)?;
         }
         hand.log(|entry| Entry {
             object_kind: Some("operation".to_owned()),
@@ -137,7 +137,7 @@ fn steered(
         return Err(Denial::OperationEnded);
     }
     match found.kind {
-        OperationKind::RotatePlatformKey | OperationKind::Backup => {}
+        OperationKind::RotatePlatformKey | OperationKind::RotateAuditKey | OperationKind::Backup => {}
         OperationKind::DestroySubject | OperationKind::DestroyKey => {
             return Err(Denial::OperationUncontrolled);
         }
@@ -155,8 +155,9 @@ fn steered(
     })
 }
 
-fn drop_pending(hand: &mut Hand<'_, '_>, version: u32) -> Result<(), VaultError> {
-    let row = hand.scene.context.key(KeyKind::Platform, version);
+fn drop_pending(hand: &mut Hand<'_, '_>, rotation: &Operation) -> Result<(), VaultError> {
+    let Some(kind) = rotated_key(rotation.kind) else { return Ok(()) };
+    let row = hand.scene.context.key(kind, rotation.key_version);
     let Some(row) = row.filter(|row| row.state == KeyState::Pending) else { return Ok(()) };
     let mut gone = KeyVersionRow { state: KeyState::Destroyed, wrapped: None, ..row.clone() };
     gone.mac = hand.scene.keys().row.mac(&gone.image());

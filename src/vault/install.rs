@@ -1,6 +1,11 @@
 //! A new installation, and new platforms in it: keys made and wrapped, the log begun.
 
-use super::{context::LoadError, heads::Signatory};
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    context::LoadError,
+    heads::{NewHead, Signatory, Signers},
+};
 use crate::{
     audit::{
         entry::{Entry, Verdict},
@@ -60,7 +65,7 @@ pub async fn create_installation(
     }
     let seed = Key::random(rng).map_err(KmsError::from)?;
     let key = AuditKey::from_seed(name, &seed).map_err(|_| LoadError::AuditKey)?;
-    let signatory = Signatory::new(name.to_owned(), key)?;
+    let signatory = Signatory::new(name.to_owned(), 1, BTreeMap::from([(1, Arc::new(key))]))?;
     let own = Platform {
         id: PlatformId::VAULT,
         name: VAULT.parse().map_err(|_| LoadError::NotInitialised)?,
@@ -132,6 +137,8 @@ pub(super) async fn new_platform(
         rows.push(EntryRow { entry: bytes, leaf_hash: leaf.0, subject: None });
     }
     let counters = Counters { size: tree.size(), config_epoch: 1, tighten_seq: 0 };
-    let head = signatory.head_row(id, &platform.name, &tree, counters, now, &row_key)?;
+    let new = NewHead { platform: id, name: &platform.name, tree: &tree, counters, updated_at: now };
+    let signers = Signers { newest: signatory.active(), before: None };
+    let head = signatory.head_row(new, signers, &row_key)?;
     Ok(NewPlatform { platform, keys, head, entries: rows })
 }

@@ -25,6 +25,7 @@ use super::{
     context::{Context, LoadError},
     door::Door,
     error::VaultError,
+    heads::Signatory,
     mirroring::Mirrored,
     tip::{Signing, Tip},
 };
@@ -114,7 +115,9 @@ impl Lane {
         let context = if platform == PlatformId::VAULT {
             Arc::clone(&shared.staff)
         } else {
-            let context = Context::load(shared.store.as_ref(), shared.kms.as_ref(), platform, None).await?;
+            let (store, kms, installation) =
+                (shared.store.as_ref(), shared.kms.as_ref(), shared.installation());
+            let context = Context::load(store, kms, &installation, platform, None).await?;
             Arc::new(ArcSwap::from_pointee(context))
         };
         let mirrored = Mirrored::of(&shared, platform, &name);
@@ -215,17 +218,18 @@ impl Core {
             return self.shared.reload_staff(previous).await;
         }
         let shared = &self.shared;
-        let fresh =
-            Context::load(shared.store.as_ref(), shared.kms.as_ref(), self.platform, Some(previous)).await?;
+        let (store, kms, installation) = (shared.store.as_ref(), shared.kms.as_ref(), shared.installation());
+        let fresh = Context::load(store, kms, &installation, self.platform, Some(previous)).await?;
         self.context.store(Arc::new(fresh));
         Ok(())
     }
 
     fn believe(&self, stored: StoredTree) -> Result<Tip, LoadError> {
         let context = self.context.load();
-        let tree = self.shared.signatory.believe(&self.name, &stored, &context.keys.row)?;
+        let (tree, signers) = self.shared.signatory()?.believe(&self.name, &stored, &context.keys.row)?;
         Ok(Tip {
             tree,
+            signers,
             counters: stored.head.counters,
             vault_epoch: stored.vault_epoch,
             last: stored.head.updated_at,
@@ -233,14 +237,23 @@ impl Core {
         })
     }
 
-    fn signing(&self) -> Signing<'_> {
-        Signing { signatory: &self.shared.signatory, platform: self.platform, name: &self.name }
+    /// Who signs the next head, as staff stands that it is decided by: a commit by another's newer key or older one would
+    /// miss the epoch that it states.
+    fn signing<'a>(&'a self, signatory: &'a Signatory) -> Signing<'a> {
+        let rng = self.shared.rng.as_ref();
+        Signing { signatory, platform: self.platform, name: &self.name, rng }
     }
 
     async fn load_tip(&self, door: &mut Door<'_>) -> Result<Tip, LoadError> {
         // Before the head: what is mirrored was in the database before.
         let reached = self.mirrored.reached();
-        let tip = self.believe(door.tree(self.platform).await?)?;
+        let stored = door.tree(self.platform).await?;
+        let staff = self.shared.staff.load_full();
+        if stored.vault_epoch > staff.config_epoch {
+            // The head may be signed by an audit key that is not known here yet.
+            self.shared.reload_staff(&staff).await?;
+        }
+        let tip = self.believe(stored)?;
         self.mirrored.admit(tip.counters.size, reached)?;
         Ok(tip)
     }
@@ -420,7 +433,7 @@ impl Committer {
         tip: Tip,
     ) -> (Vec<Seen>, Vec<Queued>, Attempt) {
         let core = Arc::clone(&self.core);
-        let Some(context) = seen.first().map(|s| Arc::clone(&s.look.context)) else {
+        let Some(look) = seen.first().map(|s| Arc::clone(&s.look)) else {
             self.tip = Some(tip);
             return (Vec::new(), Vec::new(), Attempt::Committed);
         };
@@ -456,26 +469,24 @@ impl Committer {
             return (ready, later, Attempt::Committed);
         }
         let reconfigures = plan.reconfigures;
-        let attempt = self.commit(door, &context, plan, tip, now).await;
+        let attempt = self.commit(door, &look, plan, tip, now).await;
         if reconfigures
             && matches!(attempt, Attempt::Committed)
-            && let Err(error) = core.reload_context(&context).await
+            && let Err(error) = core.reload_context(&look.context).await
         {
             self.report("policy and callers could not be loaded after a change", &error);
         }
         (ready, later, attempt)
     }
 
-    async fn commit(
-        &mut self,
-        door: Door<'_>,
-        context: &Context,
-        plan: Plan,
-        tip: Tip,
-        now: Timestamp,
-    ) -> Attempt {
+    async fn commit(&mut self, door: Door<'_>, look: &Look, plan: Plan, tip: Tip, now: Timestamp) -> Attempt {
         let reconfigures = plan.reconfigures;
-        let (commit, tree) = match tip.extended(&self.core.signing(), context, plan, now) {
+        let core = Arc::clone(&self.core);
+        let extended = look
+            .staff
+            .signatory()
+            .and_then(|signatory| tip.extended(&core.signing(signatory), &look.context, plan, now));
+        let (commit, tree, signers) = match extended {
             Ok(built) => built,
             Err(error) => {
                 self.tip = Some(tip);
@@ -486,6 +497,7 @@ impl Committer {
         let own_platform = self.core.platform == PlatformId::VAULT;
         let next = Tip {
             tree,
+            signers,
             counters: commit.head.counters,
             vault_epoch: tip.vault_epoch + u64::from(own_platform && reconfigures),
             last: now,
@@ -502,7 +514,6 @@ impl Committer {
             Err(error) => {
                 self.report("a commit failed", &error);
                 // Its outcome is unknown until the head is seen: the checkpoint is of this commit alone.
-                let core = Arc::clone(&self.core);
                 match core.load_tip(&mut Door::Open(core.shared.store.as_ref())).await {
                     Ok(tip) if tip.checkpoint == next.checkpoint => {
                         self.tip = Some(next);

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     audit::{
+        chain,
         entry::Entry,
         head::Head,
         segment::{BadSegment, MAX_SEGMENT_BYTES, MAX_SEGMENT_ENTRIES, Segment},
@@ -261,8 +262,9 @@ impl Mirroring {
     /// The newest head that any replica left in the mirror.
     async fn newest(&self, shared: &Shared, log: &MirroredLog) -> Result<(u64, Hash), BlobError> {
         let heads = self.mirror.reader().heads(&log.name).await?.found;
-        let heads = heads.iter().filter_map(|head| shared.signatory.open(&log.name, &head.checkpoint));
-        let newest = heads.max_by_key(|head| head.size);
+        let signatory = shared.signatory().ok();
+        let open = |checkpoint: &str| signatory.as_ref()?.open(&log.name, checkpoint);
+        let newest = heads.iter().filter_map(|head| open(&head.checkpoint)).max_by_key(|head| head.size);
         Ok(newest.map_or_else(|| (0, LogTree::empty().root()), |head| (head.size, head.root)))
     }
 
@@ -276,8 +278,8 @@ impl Mirroring {
         let mirrored = self.newest(shared, log).await?;
         let stored = StoredLog::load(shared.store.as_ref(), log.platform).await?;
         let row = stored.head();
-        let head = shared
-            .signatory
+        let signatory = shared.signatory().map_err(|_| Trouble::Head)?;
+        let head = signatory
             .open(&log.name, &row.checkpoint)
             .filter(|head| head.size == stored.size() && head.root.0 == row.root)
             .ok_or(Trouble::Head)?;
@@ -310,7 +312,7 @@ impl Mirroring {
             if tree.root() != batch.head.root {
                 return Err(Trouble::Entries);
             }
-            let origin = shared.signatory.origin(&log.name);
+            let origin = shared.signatory().map_err(|_| Trouble::Head)?.origin(&log.name);
             let entries = batch.entries.iter().map(Vec::as_slice).collect();
             let segment = Segment { origin: &origin, from, entries, checkpoint: &batch.checkpoint };
             let bytes = segment.encode()?;
@@ -367,13 +369,50 @@ impl Batch {
                 at += 1;
             }
         }
+        let first = entries.first().and_then(|entry| Entry::decode(entry).ok()).ok_or_else(bad_entry)?;
+        // A log that goes over to another audit key is cut where both keys signed: a verifier needs that head.
+        let handover =
+            (from..).zip(&entries).find(|(_, entry)| announces(entry)).map(|(position, _)| position);
+        if let Some(position) = handover
+            && let Some((head, checkpoint)) = first_cut(shared, log, &first, position).await?
+            && head.size <= at
+        {
+            entries.truncate(usize::try_from(head.size - from).unwrap_or(0));
+            return Ok(Self { entries, head, checkpoint });
+        }
         if at == newest.0.size {
             return Ok(Self { entries, head: newest.0.clone(), checkpoint: newest.1.to_owned() });
         }
-        let first = entries.first().and_then(|entry| Entry::decode(entry).ok()).ok_or_else(bad_entry)?;
         let (head, checkpoint) = last_cut(shared, log, &first, from, at).await?.ok_or(Trouble::NoCut)?;
         entries.truncate(usize::try_from(head.size - from).unwrap_or(0));
         Ok(Self { entries, head, checkpoint })
+    }
+}
+
+/// Whether the bytes are of an entry that announces an audit key.
+fn announces(bytes: &[u8]) -> bool {
+    let call = chain::ANNOUNCE.as_bytes();
+    bytes.windows(call.len()).any(|part| part == call)
+        && Entry::decode(bytes).is_ok_and(|entry| chain::announced(&entry).is_some())
+}
+
+/// The first head of a second that covers a position. `first` is an entry before it.
+async fn first_cut(
+    shared: &Shared,
+    log: &MirroredLog,
+    first: &Entry,
+    position: u64,
+) -> Result<Option<(Head, String)>, StoreError> {
+    let mut after = Timestamp::from_micros(first.time).second() - 1;
+    loop {
+        let heads = shared.store.second_heads(log.platform, after, HEADS_AT_ONCE).await?;
+        let Some(newest) = heads.last() else { return Ok(None) };
+        after = newest.second;
+        if let Some(second) = heads.into_iter().find(|second| second.size > position) {
+            let head = shared.signatory().ok().and_then(|known| known.open(&log.name, &second.checkpoint));
+            let head = head.filter(|head| head.size == second.size);
+            return Ok(head.map(|head| (head, second.checkpoint)));
+        }
     }
 }
 
@@ -395,7 +434,7 @@ async fn last_cut(
             if second.size > to {
                 return Ok(last);
             }
-            let head = shared.signatory.open(&log.name, &second.checkpoint);
+            let head = shared.signatory().ok().and_then(|known| known.open(&log.name, &second.checkpoint));
             if let Some(head) = head.filter(|head| head.size == second.size && head.size > from) {
                 last = Some((head, second.checkpoint));
             }

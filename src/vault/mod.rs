@@ -101,7 +101,6 @@ pub(crate) struct Shared {
     pub(crate) kms: Arc<dyn Kms>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) rng: Arc<dyn Rng>,
-    pub(crate) signatory: Signatory,
     pub(crate) options: VaultOptions,
     mirroring: Option<Mirroring>,
     /// Held by the one reconciliation on demand that runs.
@@ -127,9 +126,20 @@ impl Default for VaultOptions {
 }
 
 impl Shared {
+    /// Who signs heads, and whose heads are believed.
+    pub(crate) fn signatory(&self) -> Result<Arc<Signatory>, LoadError> {
+        self.staff.load().signatory().map(Arc::clone)
+    }
+
+    /// Name of the installation.
+    pub(crate) fn installation(&self) -> String {
+        // Staff is never loaded without it.
+        self.signatory().map(|signatory| signatory.installation().to_owned()).unwrap_or_default()
+    }
+
     async fn reload_staff(&self, previous: &Context) -> Result<(), LoadError> {
-        let fresh =
-            Context::load(self.store.as_ref(), self.kms.as_ref(), PlatformId::VAULT, Some(previous)).await?;
+        let (store, kms, name) = (self.store.as_ref(), self.kms.as_ref(), self.installation());
+        let fresh = Context::load(store, kms, &name, PlatformId::VAULT, Some(previous)).await?;
         self.staff.store(Arc::new(fresh));
         Ok(())
     }
@@ -185,10 +195,8 @@ impl Vault {
         mirror: Option<Mirror>,
         options: VaultOptions,
     ) -> Result<Self, LoadError> {
-        let installation = store.installation().await?.ok_or(LoadError::NotInitialised)?;
-        let audit_key = context::audit_key(store.as_ref(), kms.as_ref(), &installation.name).await?;
-        let signatory = Signatory::new(installation.name.clone(), audit_key)?;
-        let staff = Context::load(store.as_ref(), kms.as_ref(), PlatformId::VAULT, None).await?;
+        let name = store.installation().await?.ok_or(LoadError::NotInitialised)?.name;
+        let staff = Context::load(store.as_ref(), kms.as_ref(), &name, PlatformId::VAULT, None).await?;
         let staff = Arc::new(ArcSwap::from_pointee(staff));
         let shared = Arc::new(Shared {
             staff,
@@ -196,7 +204,6 @@ impl Vault {
             kms,
             clock,
             rng,
-            signatory,
             options,
             mirroring: mirror.map(Mirroring::new),
             reconciling: Mutex::default(),
@@ -295,16 +302,22 @@ impl Vault {
         Ok(Some(id))
     }
 
-    /// The audit key's public half, to be kept outside the installation.
+    /// Public half of the audit key that signs now, to be kept outside the installation.
     #[must_use]
     pub fn verifier_key(&self) -> String {
-        self.audit_key().verifier_key()
+        self.audit_key().map(|key| key.verifier_key()).unwrap_or_default()
+    }
+
+    /// Public half of a version of the audit key.
+    #[must_use]
+    pub fn verifier_key_of(&self, version: u32) -> Option<String> {
+        Some(self.shared.signatory().ok()?.key(version)?.verifier_key())
     }
 
     /// Name of the installation.
     #[must_use]
-    pub fn installation(&self) -> &str {
-        self.shared.signatory.installation()
+    pub fn installation(&self) -> String {
+        self.shared.installation()
     }
 
     /// Every platform of the installation, the vault's own among them.
@@ -434,8 +447,8 @@ impl Vault {
         self.platforms.load().get(&platform).cloned().ok_or(VaultError::Unavailable)
     }
 
-    fn audit_key(&self) -> &AuditKey {
-        self.shared.signatory.key()
+    fn audit_key(&self) -> Result<Arc<AuditKey>, LoadError> {
+        self.shared.signatory()?.active_key().map(Arc::clone)
     }
 }
 

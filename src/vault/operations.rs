@@ -78,7 +78,7 @@ impl Vault {
     /// [`VaultError`]; whoever takes the operation next goes on with it.
     pub async fn work_long(&self, operation: &Operation) -> Result<(), VaultError> {
         match operation.kind {
-            OperationKind::RotatePlatformKey => self.rotate(operation).await,
+            OperationKind::RotatePlatformKey | OperationKind::RotateAuditKey => self.rotate(operation).await,
             OperationKind::Backup => self.write_backup(operation).await,
             OperationKind::DestroySubject | OperationKind::DestroyKey => Ok(()),
         }
@@ -96,7 +96,7 @@ impl Vault {
                     None => false,
                 },
                 OperationKind::DestroyKey => self.destroy_key(&operation).await?,
-                OperationKind::RotatePlatformKey | OperationKind::Backup => {
+                OperationKind::RotatePlatformKey | OperationKind::RotateAuditKey | OperationKind::Backup => {
                     worked.long.push(operation);
                     continue;
                 }

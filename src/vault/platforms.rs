@@ -76,7 +76,8 @@ impl Vault {
 
     async fn new_platform(&self, platform: Platform) -> Result<Arc<NewPlatform>, VaultError> {
         let shared = &self.shared;
-        let new = new_platform(&shared.signatory, shared.kms.as_ref(), platform, None, shared.rng.as_ref());
+        let signatory = shared.signatory().map_err(unreadable)?;
+        let new = new_platform(&signatory, shared.kms.as_ref(), platform, None, shared.rng.as_ref());
         new.await.map(Arc::new).map_err(unreadable)
     }
 

@@ -3,11 +3,21 @@
 use super::{
     act::Plan,
     context::{Context, LoadError},
-    heads::Signatory,
+    heads::{NewHead, Signatory, Signers},
 };
 use crate::{
-    audit::tree::{LogTree, leaf_hash},
-    domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
+    audit::{
+        chain::{ANNOUNCE, AUDIT_KEY},
+        entry::{Entry, Verdict},
+        tree::{LogTree, leaf_hash},
+    },
+    crypto::kms::KmsError,
+    domain::{
+        ids::{EntryId, PlatformId},
+        names::PlatformName,
+        rng::Rng,
+        time::Timestamp,
+    },
     store::{
         Commit, Counters, Damage, StoreError,
         rows::log::{EntryRow, TileRow},
@@ -22,6 +32,8 @@ pub(super) struct Tip {
     pub(super) vault_epoch: u64,
     pub(super) last: Timestamp,
     pub(super) checkpoint: String,
+    /// Who signed it.
+    pub(super) signers: Signers,
 }
 
 /// Who signs the next head, and of which log.
@@ -29,19 +41,50 @@ pub(super) struct Signing<'a> {
     pub(super) signatory: &'a Signatory,
     pub(super) platform: PlatformId,
     pub(super) name: &'a PlatformName,
+    pub(super) rng: &'a dyn Rng,
+}
+
+impl Signing<'_> {
+    /// The entry that hands the log over to the key that signs now.
+    fn announcement(&self, now: Timestamp) -> Result<Entry, LoadError> {
+        let id = EntryId::random(self.rng).map_err(KmsError::from)?;
+        let key = self.signatory.active_key()?.verifier_key();
+        Ok(Entry {
+            object_kind: Some(AUDIT_KEY.to_owned()),
+            object: Some(key.into_bytes()),
+            ..Entry::new(id, now, self.platform, ANNOUNCE, Verdict::Done)
+        })
+    }
 }
 
 impl Tip {
-    /// The commit that adds a plan's entries and rows to this log, and the tree after it.
+    /// Who signs the next head. A log goes over to another key with a head that both sign, and so do all others of that
+    /// second: of a second only the last one is kept.
+    fn next_signers(&self, signatory: &Signatory, now: Timestamp) -> Signers {
+        let newest = signatory.active();
+        let before = if self.signers.newest != newest {
+            Some(self.signers.newest)
+        } else if self.last.second() == now.second() {
+            self.signers.before
+        } else {
+            None
+        };
+        Signers { newest, before }
+    }
+
+    /// The commit that adds a plan's entries and rows to this log, with the tree after it and who signed its head.
     pub(super) fn extended(
         &self,
         signing: &Signing<'_>,
         context: &Context,
         plan: Plan,
         now: Timestamp,
-    ) -> Result<(Commit, LogTree), LoadError> {
+    ) -> Result<(Commit, LogTree, Signers), LoadError> {
+        let signers = self.next_signers(signing.signatory, now);
+        let hands_over = signers.newest != self.signers.newest;
+        let announcement = hands_over.then(|| signing.announcement(now)).transpose()?;
         let (mut tree, mut complete, mut entries) = (self.tree.clone(), Vec::new(), Vec::new());
-        for entry in &plan.entries {
+        for entry in announcement.iter().chain(&plan.entries) {
             let bytes = entry
                 .encode()
                 .map_err(|_| StoreError::Damaged(Damage { table: "audit_entries", column: "entry" }))?;
@@ -55,13 +98,15 @@ impl Tip {
             config_epoch: self.counters.config_epoch + u64::from(plan.reconfigures),
             tighten_seq: self.counters.tighten_seq + u64::from(plan.tightens),
         };
-        let (platform, name, row_key) = (signing.platform, signing.name, &context.keys.row);
-        let head = signing.signatory.head_row(platform, name, &tree, counters, now, row_key)?;
+        let (platform, name) = (signing.platform, signing.name);
+        let new = NewHead { platform, name, tree: &tree, counters, updated_at: now };
+        let head = signing.signatory.head_row(new, signers, &context.keys.row)?;
         let tiles = complete
             .into_iter()
             .map(|t| TileRow { level: t.level, index: t.index, hashes: t.hashes, root: t.root.0 })
             .collect();
         let (expected, vault_epoch) = (self.counters, self.vault_epoch);
-        Ok((Commit { expected, vault_epoch, head, entries, tiles, writes: plan.into_writes() }, tree))
+        let commit = Commit { expected, vault_epoch, head, entries, tiles, writes: plan.into_writes() };
+        Ok((commit, tree, signers))
     }
 }

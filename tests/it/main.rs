@@ -13,6 +13,7 @@
 mod common;
 
 mod architecture;
+mod audit_keys;
 mod audit_log;
 mod audit_order;
 mod authentication;

@@ -23,7 +23,7 @@ NUMBER, REPLICA = "(0|[1-9][0-9]{0,19})", "[a-z0-9-]{1,40}"
 SEGMENT = f"([0-9]{{20}})-([0-9]{{20}})-{REPLICA}-[0-9a-f]{{16}}"
 SIGNATURE = "— ([^ +\n]+) ([A-Za-z0-9+/=]+)\n"
 NOTE = f"(.+)\n{NUMBER}\n([A-Za-z0-9+/]{{43}}=)\n\n(?:{SIGNATURE})+"
-Head = namedtuple("Head", "label origin size root")
+Head = namedtuple("Head", "label origin size root signed")
 
 
 class Damage(Exception):
@@ -73,7 +73,7 @@ def sha256(*parts):
 
 
 class Key:
-    """The verifier key `<name>+<id>+<key>`. The base64 may itself hold a `+`; the name may not."""
+    """A verifier key `<name>+<id>+<key>`. The base64 may itself hold a `+`; the name may not."""
     def __init__(self, text):
         match = re.fullmatch(r"([^ +]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", text.strip())
         raw = base64.b64decode(match[3]) if match else b"\0"
@@ -81,34 +81,87 @@ class Key:
             raise Damage("the key is malformed, not of type Ed25519, or its id is not that of name and key")
         self.name, self.id = match[1], bytes.fromhex(match[2])
         self.public = Ed25519PublicKey.from_public_bytes(raw[1:])
+        self.first, self.last = 0, None  # sizes of the heads that it may sign
 
 
-def parse_head(note, key, origin, label):
-    """The checkpoint in a signed note. What the key did not sign, and for this log, may bound nothing."""
+class Chain:
+    """The keys of one log: those from outside, and those that the log is handed over to."""
+    def __init__(self, text):
+        self.keys = [Key(line) for line in text.splitlines() if line.strip()]
+        self.announced = []
+        if not self.keys:
+            raise Damage("no key is given")
+
+    def take(self, position, entry):
+        """An entry may announce the next key. It counts for nothing yet."""
+        if (entry[6], entry[19], entry.get(14)) == ("Audit/AnnounceKey", "done", "audit_key"):
+            with contextlib.suppress(Damage, UnicodeError):
+                key = Key(entry.get(15, b"").decode())
+                if key.name in [known.name for known in self.keys]:
+                    self.announced.append((position, key))
+
+    def admit(self, head):
+        """A head must be signed by a key that may sign heads of its size."""
+        signers = [key for key in self.keys if head.signed(key)]
+        if not signers:
+            raise Damage("has no good signature by a key that is trusted")
+        if not any(key.first <= head.size <= (key.last or head.size) for key in signers):
+            raise Damage("is signed by a key that had been replaced, or was not announced yet")
+
+    def confirm(self, head):
+        """An admitted head with the root of the log: what was announced before it, and signed it too, takes over."""
+        for announcement in list(self.announced):
+            position, new = announcement
+            if position < head.size and head.signed(new):
+                self.announced.remove(announcement)
+                for key in self.keys:
+                    if key.last is None and key.id != new.id and head.signed(key):
+                        key.last = head.size
+                if not any(key.id == new.id and key.last is None for key in self.keys):
+                    new.first = head.size
+                    self.keys.append(new)
+
+
+def parse_head(note, origin, label):
+    """The checkpoint in a signed note, with a function that says whether a key signed it."""
     if not (match := re.fullmatch(NOTE, note.decode(errors="replace"))):
         raise Damage("is no checkpoint in a signed note")
-    signed, end = False, note.index(b"\n\n") + 1
-    for name, signature in re.findall(SIGNATURE, note[end:].decode(errors="replace")):
-        with contextlib.suppress(InvalidSignature, ValueError):  # others (witnesses) may have signed too
-            raw = base64.b64decode(signature, validate=True)
-            if name == key.name and raw[:4] == key.id:
-                key.public.verify(raw[4:], note[:end])
-                signed = True
-    if not signed:
-        raise Damage(f"has no good signature by {key.name}+{key.id.hex()}")
+    end = note.index(b"\n\n") + 1
+    signatures = re.findall(SIGNATURE, note[end:].decode(errors="replace"))
+
+    def signed(key):
+        for name, signature in signatures:
+            with contextlib.suppress(InvalidSignature, ValueError):  # others (witnesses) may have signed too
+                raw = base64.b64decode(signature, validate=True)
+                if name == key.name and raw[:4] == key.id:
+                    key.public.verify(raw[4:], note[:end])
+                    return True
+        return False
     if match[1] != (origin or match[1]):
         raise Damage(f"is of {match[1]}, not of {origin}")
-    return Head(label, match[1], int(match[2]), base64.b64decode(match[3]))
+    return Head(label, match[1], int(match[2]), base64.b64decode(match[3]), signed)
 
 
-def read_heads(paths, key, origin, report):
-    """The heads in these files; what is none is a finding."""
+def read_heads(paths, origin, report):
+    """The heads in these files, whose signatures nobody has checked; what is none is a finding."""
     heads = []
     for path in paths:
         label = f"heads/{path.name}" if path.parent.name == "heads" else path.name
         with report.about(label):
-            heads.append(parse_head(read(path), key, origin, label))
+            heads.append(parse_head(read(path), origin, label))
     return heads
+
+
+def judge_heads(tree, heads, chain, report):
+    """The heads that are believed. In the order of their sizes, since each may vouch for the key of the next."""
+    believed = []
+    for head in sorted(heads, key=lambda head: head.size):
+        with report.about(head.label):
+            chain.admit(head)
+            believed.append(head)
+            if head.size <= len(tree) and tree.root(head.size) == head.root:
+                chain.confirm(head)
+    return believed
 
 
 class Tree:
@@ -201,6 +254,10 @@ def split(bundle, count):
     return entries, bundle[at:]
 
 
+def leaf_at(tree, position):
+    return tree.levels[0][position] if position < len(tree) else None
+
+
 def span(first, end):
     if end < first + 2:
         return f"entry {first}" if end > first else f"before entry {first}"
@@ -239,19 +296,23 @@ def match_entries(start, stored, entries, report):
     return placed
 
 
-def verify_export(root, key, origin, since, report):
+def verify_export(root, keys, origin, since, report):
     """The section `Verifying`. Returns the tree and the heads."""
     files = {Path(where, name).relative_to(root).as_posix()
              for where, _, names in os.walk(root / "tile") for name in names}
     if not files and not (root / "checkpoint").exists():
         raise Damage(f"{root} is no export")
-    signed = read_heads([root / "checkpoint"], key, origin, report)
+    chain = Chain(keys)
+    signed = read_heads([root / "checkpoint"], origin, report)
     origin = origin or signed[0].origin if signed else origin
-    heads = read_heads(listed(root / "heads", ".*", report), key, origin, report)
-    if not signed + heads:
-        return Tree(), []  # nothing means anything without a signature
+    heads = read_heads(listed(root / "heads", ".*", report), origin, report)
+    # Nobody has vouched for the size yet: no log is longer than its files.
+    if not signed + heads or not files:
+        report.add("nothing is signed, or there is nothing that could be")
+        return Tree(), []
     size = (signed or sorted(heads, key=lambda head: head.size))[-1].size
-    heads += signed + read_heads(since, key, origin, report)
+    size = min(size, 256 * len(files))
+    heads += signed + read_heads(since, origin, report)
 
     def tile(level, index, nodes):
         path, raw = tile_name(level, index, nodes), b""
@@ -275,6 +336,13 @@ def verify_export(root, key, origin, since, report):
         if len(tree) == start:  # the tree ends where neither tile nor bundle has a leaf
             for leaf in stored or [sha256(b"\0", raw) for raw in entries[:width]]:
                 tree.append(leaf)
+    for position, raw in placed:
+        with contextlib.suppress(Damage):
+            if sha256(b"\0", raw) == leaf_at(tree, position):
+                chain.take(position, decode(raw))
+    heads = judge_heads(tree, heads, chain, report)
+    if not heads:
+        return Tree(), []  # nothing means anything without a signature
     compare_heads(tree, heads, "the log", report)
     for level in range(1, (size.bit_length() + 7) // 8):
         for index in range(-(-(size >> 8 * level) // 256)):
@@ -291,7 +359,7 @@ def verify_export(root, key, origin, since, report):
     return tree, heads
 
 
-def parse_segment(path, key, origin):
+def parse_segment(path, chain, origin):
     """Position of the first entry, entries and head of a segment; or why it counts as if not there."""
     raw = read(path, SEGMENT_LIMIT)
     match = re.match(f"sandyq-segment 1\n(.{{1,512}})\n{NUMBER}\n{NUMBER}\n".encode(), raw)
@@ -299,14 +367,15 @@ def parse_segment(path, key, origin):
         raise Damage(f"is malformed, or not of {origin}")
     first, count = int(match[2]), int(match[3])
     entries, note = split(raw[match.end():], min(count, 65536))
-    head = parse_head(note, key, origin, f"segments/{path.name}")
+    head = parse_head(note, origin, f"segments/{path.name}")
+    chain.admit(head)
     size, begin = map(int, re.fullmatch(SEGMENT, path.name).groups())
     if not entries or len(entries) != count or (begin, size, size) != (first, first + count, head.size):
         raise Damage("does not hold the entries that its name, its content and its head say")
     return first, entries, head
 
 
-def verify_mirror(root, key, platform, origin, since, report):
+def verify_mirror(root, keys, platform, origin, since, report):
     """The section `The mirror`. Returns the tree and the heads, with those of the segments that count."""
     base = root / platform
     if not ((root / "sandyq-mirror").exists() or base.is_dir()):
@@ -316,11 +385,12 @@ def verify_mirror(root, key, platform, origin, since, report):
             raise Damage("is not the line `sandyq-mirror 1`")
     listed(root, "|".join(["sandyq-mirror", *(re.escape(d.name) for d in root.glob("*/"))]), report)
     listed(base, "segments|heads", report)
-    heads = read_heads(listed(base / "heads", REPLICA, report) + since, key, origin, report)
-    tree, seen, reach = Tree(), {}, 0
+    chain = Chain(keys)
+    signed = read_heads(listed(base / "heads", REPLICA, report) + since, origin, report)
+    tree, seen, reach, heads = Tree(), {}, 0, []
     for path in sorted(listed(base / "segments", SEGMENT, report), key=lambda path: (path.name[21:41], path)):
         with report.about(f"segments/{path.name}"):
-            first, entries, head = parse_segment(path, key, origin)
+            first, entries, head = parse_segment(path, chain, origin)
             if first > reach:
                 report.add(f"{span(reach, first)} missing: no segment that counts has them")
             if other := [at for at, raw in enumerate(entries, first) if seen.get(at, raw) != raw]:
@@ -331,9 +401,14 @@ def verify_mirror(root, key, platform, origin, since, report):
                 if tree.root(head.size) != head.root:
                     tree.cut(before)  # so that another replica's copy may stand in
                     raise Damage(f"has not its head's root: its {span(first, head.size)} do not count")
+                for position, raw in enumerate(entries[before - first:], before):
+                    with contextlib.suppress(Damage):
+                        chain.take(position, decode(raw))
+                chain.confirm(head)
             seen |= dict(enumerate(entries, first))
             reach = max(reach, head.size)
             heads.append(head)
+    heads += judge_heads(tree, signed, chain, report)
     compare_heads(tree, heads, "the mirror", report)
     check_content(sorted(seen.items()), report)
     return tree, heads
@@ -347,19 +422,20 @@ def main():
         parser.add_argument(option, type=Path if option in ("--since", "--against") else str)
     args, report = parser.parse_args(), Report()
     try:
-        key = Key(read(Path(args.key or "")).decode() if os.path.isfile(args.key or "") else args.key or "")
+        keys = read(Path(args.key or "")).decode() if os.path.isfile(args.key or "") else args.key or ""
+        named = Chain(keys).keys[0].name
         since = [args.since] if args.since and os.stat(args.since) else []  # absent: no finding
         if args.what == "export":
-            tree, heads = verify_export(args.dir, key, args.origin, since, report)
+            tree, heads = verify_export(args.dir, keys, args.origin, since, report)
         else:
             if not re.fullmatch("[^/.][^/]*", args.platform or ""):
                 raise Damage("--platform NAME is needed")
-            origin = args.origin or f"{key.name}/{args.platform}"
-            tree, heads = verify_mirror(args.dir, key, args.platform, origin, since, report)
+            origin = args.origin or f"{named}/{args.platform}"
+            tree, heads = verify_mirror(args.dir, keys, args.platform, origin, since, report)
         if args.what == "mirror" and args.against:
             proven = [head for head in heads if head.size <= len(tree) and tree.root(head.size) == head.root]
             report.prefix = "export: "
-            export = verify_export(args.against, key, origin, [], report)[0]
+            export = verify_export(args.against, keys, origin, [], report)[0]
             compare_heads(export, proven, "against the mirror", report)
     except (Damage, OSError, UnicodeError) as why:
         print(f"cannot verify: {why}", file=sys.stderr)

@@ -19,6 +19,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (2, "proposals", include_str!("../../../migrations/sqlite/0002_proposals.sql")),
     (3, "keys", include_str!("../../../migrations/sqlite/0003_keys.sql")),
     (4, "restore", include_str!("../../../migrations/sqlite/0004_restore.sql")),
+    (5, "audit_keys", include_str!("../../../migrations/sqlite/0005_audit_keys.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -27,6 +28,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (2, "proposals", include_str!("../../../migrations/postgres/0002_proposals.sql")),
     (3, "keys", include_str!("../../../migrations/postgres/0003_keys.sql")),
     (4, "restore", include_str!("../../../migrations/postgres/0004_restore.sql")),
+    (5, "audit_keys", include_str!("../../../migrations/postgres/0005_audit_keys.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

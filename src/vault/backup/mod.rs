@@ -22,10 +22,7 @@ use super::{
     tokenize::unavailable,
 };
 use crate::{
-    audit::{
-        entry::Entry,
-        head::{BadHead, HeadVerifier},
-    },
+    audit::{entry::Entry, head::BadHead},
     blobs::{BlobError, backups::Backups},
     crypto::kms::KmsError,
     domain::{
@@ -133,9 +130,9 @@ impl Vault {
     }
 
     async fn manifest(&self, backups: &Backups, id: BackupId) -> Result<Manifest, BackupError> {
-        let trusted = HeadVerifier::new(&self.verifier_key());
-        let trusted = trusted.map_err(|_| BackupError::Manifest("there is no audit key"))?;
-        Manifest::open(&backups.manifest(id).await?, &trusted)
+        let signatory = self.shared.signatory();
+        let signatory = signatory.map_err(|_| BackupError::Manifest("there is no audit key"))?;
+        Manifest::open(&backups.manifest(id).await?, signatory.verifier())
     }
 }
 

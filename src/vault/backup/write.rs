@@ -97,11 +97,7 @@ impl Work<'_> {
             // An earlier worker wrote it, and did not come to say so.
             return Ok(Some(self.vault.manifest(&self.backups, backup).await?.attempt));
         }
-        let name = BackupName {
-            installation: self.vault.installation().to_owned(),
-            backup,
-            attempt: self.taken.fence,
-        };
+        let name = BackupName { installation: self.vault.installation(), backup, attempt: self.taken.fence };
         let (key, wrapped_key) =
             BackupKey::create(name.clone(), shared.kms.as_ref(), shared.rng.as_ref()).await?;
         let root_version =
@@ -154,7 +150,8 @@ impl Work<'_> {
         if !self.tell(&mut progress).await? {
             return Ok(None);
         }
-        let manifest = manifest.sign(self.vault.audit_key())?;
+        let key = self.vault.audit_key().map_err(|_| BackupError::Manifest("there is no audit key"))?;
+        let manifest = manifest.sign(key.as_ref())?;
         self.backups.put_manifest(backup, &manifest).await?;
         Ok(Some(self.taken.fence))
     }

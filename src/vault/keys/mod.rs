@@ -5,13 +5,16 @@
 //! The new version is `pending` until every process has it, then `active`; the old one `retiring`. Then each subject key is
 //! wrapped anew in small commits, and at last every one is opened with the new version. The old version stays intact, and
 //! can be destroyed only when it wraps nothing.
+//!
+//! A rotation of the audit key takes the same way; instead of keys that are wrapped anew, every log is handed over.
 
+mod audit;
 mod rotate;
 mod rotation;
 mod states;
 
 pub use rotate::RotationPlan;
-pub(in crate::vault) use rotation::Working;
+pub(in crate::vault) use rotation::{Working, rotated_key};
 
 use super::{
     Vault,

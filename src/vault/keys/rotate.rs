@@ -42,8 +42,10 @@ const ATTEMPTS: u32 = 3;
 pub struct RotationPlan {
     /// The version that would be made.
     pub version: u32,
-    /// Subject keys that would be wrapped anew.
+    /// Subject keys that would be wrapped anew; none of an audit key.
     pub subject_keys: u64,
+    /// Logs that would be handed over; of an audit key.
+    pub logs: u64,
     /// Seconds that it would take at the given rate; none without one.
     pub seconds: Option<u64>,
     /// What stands in the way now.
@@ -66,7 +68,9 @@ impl Vault {
         let work = Rotation::of(kind)?;
         let platform = self.target(caller, &asker, Call::RotateKey, platform).await?;
         self.run(platform, caller, asker, MayRotate).await?;
-        let subject_keys = self.wraps(platform).await?.iter().map(|(_, count)| count).sum();
+        work.is_kept_by(platform)?;
+        let steps = self.steps(platform, work).await?;
+        let (subject_keys, logs) = if work.key == KeyKind::Audit { (0, steps) } else { (steps, 0) };
         let mut blockers = Vec::new();
         if let Some(open) = self.rotations(platform, work).await?.iter().find(|rotation| rotation.is_open()) {
             blockers.push(format!("{} is not done yet", open.id));
@@ -83,7 +87,7 @@ impl Vault {
             blockers.push("the KMS does not answer".to_owned());
         }
         let seconds = (rate > 0).then(|| u64::div_ceil(subject_keys, u64::from(rate)));
-        Ok(RotationPlan { version, subject_keys, seconds, blockers })
+        Ok(RotationPlan { version, subject_keys, logs, seconds, blockers })
     }
 
     /// Makes a new version of a key, and begins the work that makes the old one needless.
@@ -107,8 +111,9 @@ impl Vault {
             let open = known.iter().any(Operation::is_open);
             // The key is made before the deed, since a lane never waits for the KMS; and only where it may be needed.
             let new = if Call::RotateKey.allows(caller, platform, &staff).is_ok() && !open {
+                work.is_kept_by(platform)?;
                 let version = self.context(platform)?.next_version(kind);
-                let total = self.wraps(platform).await?.iter().map(|(_, count)| count).sum();
+                let total = self.steps(platform, work).await?;
                 Some(New { version, wrapped: self.new_key(platform, kind, version).await?, total, rate })
             } else {
                 None
@@ -125,6 +130,14 @@ impl Vault {
         let key = Key::random(rng).map_err(unavailable)?;
         let place = key_version_place(platform, kind, version);
         kms.wrap(&place, &key, rng).await.map_err(|error| unreadable(LoadError::from(error)))
+    }
+
+    /// What a rotation does once, and verifies once more.
+    async fn steps(&self, platform: PlatformId, work: Rotation) -> Result<u64, VaultError> {
+        if work.key == KeyKind::Audit {
+            return Ok(u64::try_from(self.platforms().len()).unwrap_or(u64::MAX));
+        }
+        Ok(self.wraps(platform).await?.iter().map(|(_, count)| count).sum())
     }
 
     /// The newest rotations of one kind.
@@ -152,11 +165,20 @@ impl Rotation {
     fn of(key: KeyKind) -> Result<Self, VaultError> {
         let (operation, object) = match key {
             KeyKind::Platform => (OperationKind::RotatePlatformKey, *b"platform key    "),
-            KeyKind::Index | KeyKind::Row | KeyKind::Request | KeyKind::Audit => {
+            KeyKind::Audit => (OperationKind::RotateAuditKey, *b"audit key       "),
+            KeyKind::Index | KeyKind::Row | KeyKind::Request => {
                 return Err(VaultError::invalid("kind", "keys of this kind are not rotated"));
             }
         };
         Ok(Self { key, operation, object })
+    }
+
+    /// Refuses a platform that has no key of the kind.
+    fn is_kept_by(self, platform: PlatformId) -> Result<(), VaultError> {
+        if self.key == KeyKind::Audit && platform != PlatformId::VAULT {
+            return Err(VaultError::invalid("platform", "the audit key is one for all logs: name `vault`"));
+        }
+        Ok(())
     }
 }
 
@@ -203,6 +225,11 @@ impl Deed for Begin {
 
     fn changes(&self) -> bool {
         true
+    }
+
+    /// Another audit key is another word for everything that is ever proven.
+    fn needs_two(&self) -> bool {
+        self.work.key == KeyKind::Audit
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Operation>, VaultError> {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::{KeyState, KeyVersionRow, about_key, sealed_row};
+use super::{KeyState, KeyVersionRow, about_key, audit, sealed_row};
 use crate::{
     audit::entry::{Entry, Verdict},
     crypto::keyring::{KeyKind, Keyring, WrapError},
@@ -41,7 +41,7 @@ const SILENT_MICROS: i64 = 30 * 1_000_000;
 
 /// How a piece of work went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Went {
+pub(super) enum Went {
     /// There is more to do.
     On,
     /// Nothing is left for this worker: it ended, waits, or is another's.
@@ -63,9 +63,12 @@ impl Vault {
         let mut rows = *ROWS.start();
         loop {
             let began = Instant::now();
-            let (went, done) = match taken.phase {
-                Phase::None | Phase::Activate => (self.activate(&mut taken).await?, 0),
-                Phase::Rewrap | Phase::Verify => self.slice(platform, &mut taken, rows).await?,
+            let (went, done) = match (taken.phase, taken.kind) {
+                (Phase::None | Phase::Activate, _) => (self.activate(&mut taken).await?, 0),
+                (Phase::Announce, _) | (Phase::Verify, OperationKind::RotateAuditKey) => {
+                    (self.hand_over(&mut taken).await?, 0)
+                }
+                (Phase::Rewrap | Phase::Verify, _) => self.slice(platform, &mut taken, rows).await?,
             };
             if went == Went::Stopped {
                 return Ok(());
@@ -181,7 +184,11 @@ impl Vault {
     }
 
     /// One step on an operation; none where it is not this worker's, or not the time.
-    async fn key_step(&self, operation: Operation, step: Step) -> Result<Option<Operation>, VaultError> {
+    pub(super) async fn key_step(
+        &self,
+        operation: Operation,
+        step: Step,
+    ) -> Result<Option<Operation>, VaultError> {
         let of = operation.clone();
         self.step_of(&of, |reply| StepAct { operation, step, answer: None, reply }).await
     }
@@ -206,18 +213,20 @@ fn rest(rate: u32, rows: usize, took: Duration) -> Option<Duration> {
 
 /// What one commit of a rotation did.
 #[derive(Default)]
-struct Slice {
+pub(super) struct Slice {
     rewrapped: Vec<Rewrapped>,
     /// Subject keys that were looked at.
     rows: usize,
     last: Option<SubjectId>,
 }
 
-enum Step {
+pub(super) enum Step {
     /// Raise the fence and begin.
     Take,
     Activate,
     Slice(Slice),
+    /// So many logs were handed over, or found to be.
+    Logs(u64),
     Fail,
     Destroy {
         wraps: u64,
@@ -252,6 +261,7 @@ impl Act for StepAct {
             }
             Step::Activate => activate(&self.operation, scene, plan)?,
             Step::Slice(slice) => Some(advance(&self.operation, slice, scene, plan)?),
+            Step::Logs(logs) => Some(audit::advance(&self.operation, *logs, scene, plan)?),
             Step::Destroy { wraps } => destroy(&self.operation, *wraps, scene, plan)?,
         };
         if let Some(next) = next {
@@ -297,20 +307,21 @@ fn activate(
     plan: &mut Plan,
 ) -> Result<Option<Operation>, VaultError> {
     let keys = scene.context.key_rows();
-    let of =
-        |state| keys.iter().filter(move |row| row.kind == KeyKind::Platform.as_str() && row.state == state);
-    let rewrap = Operation {
-        phase: Phase::Rewrap,
+    let kind = rotated_key(operation.kind).ok_or(VaultError::Unavailable)?;
+    let of = |state| keys.iter().filter(move |row| row.kind == kind.as_str() && row.state == state);
+    let is_audit = kind == KeyKind::Audit;
+    let next = Operation {
+        phase: if is_audit { Phase::Announce } else { Phase::Rewrap },
         resume_after: None,
         lease_until: Some(scene.now.plus(LEASE)),
         ..operation.clone()
     };
     let Some(pending) = of(KeyState::Pending).find(|row| row.version == operation.key_version) else {
         // Somebody paused the operation as it turned active; or the version is gone.
-        let active = scene.keys().active() == operation.key_version;
+        let active = of(KeyState::Active).any(|row| row.version == operation.key_version);
         log(operation, scene, plan, if active { "Operation/ActivateKey" } else { "Operation/Fail" }, None)?;
         let failed = || operation.clone().ended(OperationState::Failed, scene.now);
-        return Ok(Some(if active { rewrap } else { failed() }));
+        return Ok(Some(if active { next } else { failed() }));
     };
     if !scene.context.has_all_keys() || !plan.claim(Claim::Config) {
         return Ok(None);
@@ -319,7 +330,16 @@ fn activate(
     for (row, state) in retiring.chain([(pending, KeyState::Active)]) {
         put_key(KeyVersionRow { state, ..row.clone() }, row, scene, plan, "Operation/ActivateKey")?;
     }
-    Ok(Some(rewrap))
+    Ok(Some(next))
+}
+
+/// The kind of key that an operation makes a new version of; none of another.
+pub(in crate::vault) const fn rotated_key(operation: OperationKind) -> Option<KeyKind> {
+    match operation {
+        OperationKind::RotatePlatformKey => Some(KeyKind::Platform),
+        OperationKind::RotateAuditKey => Some(KeyKind::Audit),
+        OperationKind::DestroySubject | OperationKind::DestroyKey | OperationKind::Backup => None,
+    }
 }
 
 fn put_key(
@@ -407,7 +427,7 @@ fn destroy(
     Ok(Some(Operation { done: 1, ..operation.clone() }.ended(OperationState::Done, scene.now)))
 }
 
-fn log(
+pub(super) fn log(
     operation: &Operation,
     scene: &Scene<'_>,
     plan: &mut Plan,

@@ -236,7 +236,8 @@ impl Run {
     /// Replays what the log has more by now, and compares roots.
     async fn advance(&self, replay: &mut Replay) -> Result<(), Stop> {
         let log = StoredLog::load(self.shared.store.as_ref(), self.id).await?;
-        let head = self.shared.signatory.open(&self.platform.platform.name, &log.head().checkpoint);
+        let signatory = self.shared.signatory().map_err(|_| bad_entry())?;
+        let head = signatory.open(&self.platform.platform.name, &log.head().checkpoint);
         let head = head.ok_or(Damage { table: "heads", column: "checkpoint" }).map_err(StoreError::from)?;
         while replay.tree.size() < head.size {
             let from = replay.tree.size();

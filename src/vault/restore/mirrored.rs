@@ -5,7 +5,9 @@ use std::vec;
 use super::RestoreError;
 use crate::{
     audit::{
-        head::{HeadVerifier, origin},
+        chain::Chain,
+        entry::Entry,
+        head::{HeadVerifier, SignedHead, origin},
         mirror::{Claim, MirrorVerifier},
         segment::Segment,
         tree::{LogTree, leaf_hash},
@@ -102,7 +104,7 @@ impl Source<'_> {
         Ok(Walk {
             reader: self.reader,
             segments: segments.into_iter(),
-            trusted,
+            chain: Chain::new(trusted),
             tree: LogTree::empty(),
             size,
         })
@@ -121,7 +123,7 @@ pub(super) struct Slice {
 pub(super) struct Walk<'a> {
     reader: Option<&'a MirrorReader>,
     segments: vec::IntoIter<SegmentName>,
-    trusted: HeadVerifier,
+    chain: Chain,
     tree: LogTree,
     size: u64,
 }
@@ -136,7 +138,11 @@ impl Walk<'_> {
             }
             let bytes = reader.read_segment(&name).await?;
             let Ok(segment) = Segment::decode(&bytes) else { continue };
-            let Ok(head) = self.trusted.open(segment.checkpoint) else { continue };
+            let Ok(signed) = SignedHead::parse(segment.checkpoint) else { continue };
+            if self.chain.admit(&signed).is_err() {
+                continue;
+            }
+            let head = signed.head();
             if (segment.from, segment.size()) != (name.from, Some(head.size)) {
                 continue;
             }
@@ -149,6 +155,12 @@ impl Walk<'_> {
             }
             if tree.root() == head.root {
                 self.tree = tree;
+                for (position, bytes) in (from..).zip(&entries) {
+                    if let Ok(entry) = Entry::decode(bytes) {
+                        self.chain.take(position, &entry);
+                    }
+                }
+                self.chain.confirm(&signed);
                 return Ok(Some(Slice { from, entries, checkpoint: segment.checkpoint.to_owned() }));
             }
         }

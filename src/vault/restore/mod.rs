@@ -12,7 +12,7 @@ mod mirrored;
 mod newer;
 mod site;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use mirrored::Looked;
 use mirrored::Source;
@@ -23,8 +23,7 @@ use site::{Site, Step};
 use super::{
     backup::{BackupError, Manifest, OpenBackup, Sink},
     closure::about_closure,
-    context::{self, Context, LoadError},
-    heads::Signatory,
+    context::{Context, LoadError},
 };
 use crate::{
     audit::entry::Entry,
@@ -231,15 +230,15 @@ impl Restore<'_> {
             Filling { store, tables: store.tables().await?, progress, rows, installation: Vec::new() };
         self.backup.read(&mut filling).await?;
         let Filling { installation, progress, .. } = filling;
-        let name = &self.manifest().installation;
-        let audit_key = context::audit_key(store, self.kms, name).await?;
-        let signatory = Signatory::new(name.clone(), audit_key)?;
+        let own = &self.manifest().installation;
+        let staff = Context::load(store, self.kms, own, PlatformId::VAULT, None).await?;
+        let signatory = Arc::clone(staff.signatory()?);
         let mut report = plan.report;
         let count = u64::try_from(plan.platforms.len()).unwrap_or(u64::MAX);
         let told = report.platforms.iter_mut();
         for ((at, (id, name, _, looked)), told) in (0..).zip(&plan.platforms).zip(told) {
             progress("replay", at, count);
-            let context = Context::load(store, self.kms, *id, None).await?;
+            let context = Context::load(store, self.kms, own, *id, None).await?;
             let site = Site::open(store, &signatory, self.rng, context, name.clone(), self.now).await?;
             let (counts, closed) = self.replay(site, looked).await?;
             told.closed = closed.map(|reason| reason.as_str().to_owned());

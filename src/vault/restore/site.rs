@@ -30,7 +30,7 @@ use crate::{
     vault::{
         act::Plan,
         context::Context,
-        heads::Signatory,
+        heads::{NewHead, Signatory, Signers},
         reconcile::LOST,
         replay::KEPT_MICROS,
         tip::{Signing, Tip},
@@ -216,15 +216,19 @@ impl<'a> Site<'a> {
         }
         let counters = Counters { size: tree.size(), ..self.tip.counters };
         let row_key = &self.context.keys.row;
-        let mut head = self.signatory.head_row(self.platform, &self.name, &tree, counters, last, row_key)?;
+        let new =
+            NewHead { platform: self.platform, name: &self.name, tree: &tree, counters, updated_at: last };
+        let mut head = self.signatory.head_row(new, self.tip.signers, row_key)?;
         head.checkpoint = slice.checkpoint;
+        // A key that is not in the backup has signed nothing that this vault could go on from.
+        let signers = self.signatory.signers(&head.checkpoint).unwrap_or(self.tip.signers);
         let tiles = complete
             .into_iter()
             .map(|t| TileRow { level: t.level, index: t.index, hashes: t.hashes, root: t.root.0 })
             .collect();
         let (expected, vault_epoch) = (self.tip.counters, self.tip.vault_epoch);
         let commit = Commit { expected, vault_epoch, head, entries: rows, tiles, writes: Vec::new() };
-        self.write(&commit, tree, last).await
+        self.write(&commit, (tree, signers), last).await
     }
 
     /// Commits a step with its entries; the counters move, so that nobody goes on with what was read before.
@@ -237,9 +241,10 @@ impl<'a> Site<'a> {
         (plan.tightens, plan.reconfigures) = (true, step.reconfigures);
         let applied = step.counts.applied.values().sum();
         plan.entries.push(Entry { count: Some(applied), ..self.entry(REPLAYED)? });
-        let signing = Signing { signatory: self.signatory, platform: self.platform, name: &self.name };
-        let (commit, tree) = self.tip.extended(&signing, &self.context, plan, self.now)?;
-        self.write(&commit, tree, self.now).await?;
+        let signing =
+            Signing { signatory: self.signatory, platform: self.platform, name: &self.name, rng: self.rng };
+        let (commit, tree, signers) = self.tip.extended(&signing, &self.context, plan, self.now)?;
+        self.write(&commit, (tree, signers), self.now).await?;
         for (to, from) in [
             (&mut counts.applied, step.counts.applied),
             (&mut counts.strict, step.counts.strict),
@@ -252,7 +257,12 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    async fn write(&mut self, commit: &Commit, tree: LogTree, last: Timestamp) -> Result<(), RestoreError> {
+    async fn write(
+        &mut self,
+        commit: &Commit,
+        (tree, signers): (LogTree, Signers),
+        last: Timestamp,
+    ) -> Result<(), RestoreError> {
         match self.store.commit(commit).await? {
             CommitOutcome::Committed => {}
             CommitOutcome::HeadMoved => {
@@ -266,6 +276,7 @@ impl<'a> Site<'a> {
         let own = self.platform == PlatformId::VAULT;
         self.tip = Tip {
             tree,
+            signers,
             counters: commit.head.counters,
             vault_epoch: self.tip.vault_epoch + if own { moved } else { 0 },
             last,
@@ -287,7 +298,8 @@ async fn tip(
     name: &PlatformName,
 ) -> Result<Tip, RestoreError> {
     let stored = store.tree(context.platform).await?;
-    let tree = signatory.believe(name, &stored, &context.keys.row)?;
+    let (tree, signers) = signatory.believe(name, &stored, &context.keys.row)?;
     let (counters, last) = (stored.head.counters, stored.head.updated_at);
-    Ok(Tip { tree, counters, vault_epoch: stored.vault_epoch, last, checkpoint: stored.head.checkpoint })
+    let (vault_epoch, checkpoint) = (stored.vault_epoch, stored.head.checkpoint);
+    Ok(Tip { tree, counters, vault_epoch, last, checkpoint, signers })
 }

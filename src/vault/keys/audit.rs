@@ -1,0 +1,109 @@
+//! The audit key's own part of a rotation. From the moment that the new version is active each commit is signed by it, and
+//! the first one of each log hands that log over: it announces the new key, and both keys sign its head. What is left to do
+//! is to see that every log has such a commit, also one that nobody writes to.
+
+use super::rotation::{Step, Went, log};
+use crate::{
+    audit::entry::{Entry, Verdict},
+    domain::{
+        ids::{EntryId, OperationId, PlatformId},
+        operation::{Operation, OperationState, Phase},
+    },
+    vault::{
+        Vault,
+        act::{Act, Flow, Plan, Reply, Scene, reply},
+        error::{VaultError, unreadable},
+        operations::LEASE,
+        tokenize::unavailable,
+    },
+};
+
+impl Vault {
+    /// Hands over, or looks at, every log.
+    pub(super) async fn hand_over(&self, taken: &mut Operation) -> Result<Went, VaultError> {
+        self.find_platforms().await.map_err(unreadable)?;
+        let mut logs = 0;
+        for (platform, _) in self.platforms() {
+            logs += 1;
+            if self.is_handed_over(platform, taken.key_version).await? {
+                continue;
+            }
+            if taken.phase == Phase::Verify {
+                tracing::error!(platform = platform.get(), "a log is not signed by the new audit key");
+                self.key_step(taken.clone(), Step::Fail).await?;
+                return Ok(Went::Stopped);
+            }
+            // The vault's own log goes over with the operation's own commits.
+            if platform != PlatformId::VAULT {
+                let (reply, waiting) = reply();
+                self.platform(platform)?.lane.submit(HandOver { operation: taken.id, reply })?;
+                waiting.answer().await?;
+            }
+        }
+        match self.key_step(taken.clone(), Step::Logs(logs)).await? {
+            Some(next) if next.is_open() => {
+                *taken = next;
+                Ok(Went::On)
+            }
+            _ => Ok(Went::Stopped),
+        }
+    }
+
+    /// Whether this version signed the newest head of a log.
+    async fn is_handed_over(&self, platform: PlatformId, version: u32) -> Result<bool, VaultError> {
+        let head = self.shared.store.tree(platform).await.map_err(unavailable)?.head;
+        let signatory = self.shared.signatory().map_err(unreadable)?;
+        Ok(signatory.signers(&head.checkpoint).is_some_and(|signers| signers.newest == version))
+    }
+}
+
+/// The operation after a walk over so many logs.
+pub(super) fn advance(
+    operation: &Operation,
+    logs: u64,
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+) -> Result<Operation, VaultError> {
+    let next = Operation {
+        lease_until: Some(scene.now.plus(LEASE)),
+        done: (operation.done + logs).min(operation.total),
+        ..operation.clone()
+    };
+    if operation.phase == Phase::Announce {
+        log(operation, scene, plan, "Operation/HandOver", Some(logs))?;
+        return Ok(Operation { phase: Phase::Verify, ..next });
+    }
+    log(operation, scene, plan, "Operation/EndRotation", Some(logs))?;
+    Ok(Operation { done: next.total, ..next }.ended(OperationState::Done, scene.now))
+}
+
+/// A commit in a log that may have none otherwise.
+struct HandOver {
+    operation: OperationId,
+    reply: Reply<()>,
+}
+
+impl Act for HandOver {
+    fn writes(&self) -> bool {
+        true
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
+    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
+        let id = EntryId::random(scene.rng()).map_err(unavailable)?;
+        let platform = scene.context.platform;
+        plan.entries.push(Entry {
+            object_kind: Some("operation".to_owned()),
+            object: Some(self.operation.as_bytes().to_vec()),
+            ..Entry::new(id, scene.now, platform, "Operation/HandOver", Verdict::Done)
+        });
+        Ok(Flow::Ready)
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
+        self.reply.send(outcome);
+    }
+}
