@@ -35,13 +35,17 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     out.data(
         &json!({
             "address": running.address.to_string(), "dir": dir.display().to_string(),
-            "verifier_key": running.verifier_key,
+            "verifier_key": running.verifier_key, "health": running.health.map(|at| at.to_string()),
         }),
         &[
             "==========================================================================".to_owned(),
             "  DEV: throw-away keys and certificates. Synthetic people only. Loopback.".to_owned(),
             "==========================================================================".to_owned(),
             format!("address    {} (gRPC over mutual TLS, reflection on)", running.address),
+            format!(
+                "metrics    {}",
+                running.health.map_or_else(String::new, |at| format!("http://{at}/metrics"))
+            ),
             format!("files      {}", dir.display()),
             format!("audit key  {}", running.verifier_key),
             String::new(),

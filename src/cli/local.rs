@@ -13,7 +13,7 @@ use super::{
     init::init,
     output::{Failure, refused},
     pki::Authority,
-    serve::{open, serve_until, tls},
+    serve::{Listeners, open, serve_until, tls},
 };
 use crate::{
     config::{Config, Connection},
@@ -155,6 +155,9 @@ key = "server.key"
 lame_duck_seconds = 0
 drain_seconds = 5
 
+[health]
+listen = "127.0.0.1:0"
+
 [[client_authority]]
 trust_domain = "{PLATFORM_DOMAIN}"
 certificates = "platform-authority.pem"
@@ -214,6 +217,8 @@ pub struct Running {
     pub installation: LocalInstallation,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it answers health and metrics.
+    pub health: Option<SocketAddr>,
     /// Its audit key, as `init` printed it.
     pub verifier_key: String,
     stop: oneshot::Sender<()>,
@@ -230,8 +235,9 @@ impl LocalInstallation {
         let verifier_key = init(&config).await?.verifier_key;
         let tls = tls(&config)?;
         let vault = open(&config).await?;
-        let listener = TcpListener::bind(config.server.listen).await?;
-        let address = listener.local_addr()?;
+        let listeners = Listeners::bind(&config).await?;
+        let address = listeners.calls.local_addr()?;
+        let health = listeners.health.as_ref().map(TcpListener::local_addr).transpose()?;
         self.write_connections(address)?;
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(async move {
@@ -239,9 +245,9 @@ impl LocalInstallation {
                 // Dropped or sent: either way it is time to stop.
                 let _stopped = stopped.await;
             };
-            serve_until(&config, listener, tls, vault, reflection, shutdown).await
+            serve_until(&config, listeners, tls, vault, reflection, shutdown).await
         });
-        let running = Running { installation: self, address, verifier_key, stop, server };
+        let running = Running { installation: self, address, health, verifier_key, stop, server };
         match running.installation.provision().await {
             Ok(()) => Ok(running),
             Err(failure) => {

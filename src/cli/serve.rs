@@ -1,8 +1,12 @@
 //! `sandyq serve`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, signal};
+use tokio::{
+    net::TcpListener,
+    signal,
+    time::{sleep, timeout},
+};
 
 use super::{
     kms::{open_kms, require},
@@ -10,15 +14,17 @@ use super::{
 };
 use crate::{
     blobs::{backups::Backups, mirror::Mirror},
-    config::{Config, Database},
+    config::{Config, Database, Own},
     crypto::random::SystemRng,
     domain::{caller::Governance, replica::ReplicaName, time::Clock},
     grpc::{
         block_list::BlockList,
+        health::Health,
         server::{ServeOptions, serve},
         tls::{ServerTls, server_tls},
     },
     store::{Store, postgres, sqlite},
+    telemetry::metrics::render,
     vault::{Vault, expiry::expire_forever, operations::work_forever},
 };
 
@@ -27,24 +33,60 @@ pub(super) const MIRROR_LIMIT: Duration = Duration::from_secs(5);
 /// How long the disk of backups may take for one part.
 pub(super) const BACKUP_LIMIT: Duration = Duration::from_secs(20);
 
+/// How often a process says that it lives, where all is well. With the time that the database may take it is known within
+/// ten seconds that it cannot serve.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// Shortest time between two heartbeats.
+const BEAT_AGAIN: Duration = Duration::from_secs(1);
+
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The server's configuration.
     #[arg(long, value_name = "FILE", default_value = "sandyq.toml")]
     pub(super) config: PathBuf,
+    /// Where to answer health and metrics, in the place of the configuration's: a pod's own address.
+    #[arg(long, value_name = "ADDRESS")]
+    health_listen: Option<SocketAddr>,
+    /// Name of this process among those that share the mirror, in the place of the configuration's.
+    #[arg(long, value_name = "NAME")]
+    replica: Option<ReplicaName>,
 }
 
 pub(super) async fn run(args: &Args, _out: &mut Out) -> Result<(), Failure> {
-    let config = Config::load(&args.config)?;
+    let own = Own { health_listen: args.health_listen, replica: args.replica.clone() };
+    let config = Config::load(&args.config)?.with(own)?;
     for risk in config.risks()? {
         tracing::warn!(risk = risk.as_str(), "ACCEPTED RISK: {}", risk.says());
     }
     let tls = tls(&config)?;
     let vault = open(&config).await?;
-    let listener = TcpListener::bind(config.server.listen).await?;
+    let listeners = Listeners::bind(&config).await?;
     let shutdown = terminated()?;
-    tracing::info!(address = %listener.local_addr()?, installation = %config.installation.name, "serving");
-    serve_until(&config, listener, tls, vault, false, shutdown).await
+    if let Some(health) = &listeners.health {
+        tracing::info!(health_address = %health.local_addr()?, "answering health and metrics");
+    }
+    let (address, installation) = (listeners.calls.local_addr()?, &config.installation.name);
+    tracing::info!(%address, %installation, "serving");
+    serve_until(&config, listeners, tls, vault, false, shutdown).await
+}
+
+/// Where a process listens.
+pub(super) struct Listeners {
+    /// For calls.
+    pub(super) calls: TcpListener,
+    /// For health and metrics.
+    pub(super) health: Option<TcpListener>,
+}
+
+impl Listeners {
+    pub(super) async fn bind(config: &Config) -> Result<Self, Failure> {
+        let calls = TcpListener::bind(config.server.listen).await?;
+        let health = match &config.health {
+            Some(health) => Some(TcpListener::bind(health.listen).await?),
+            None => None,
+        };
+        Ok(Self { calls, health })
+    }
 }
 
 /// Opens the database of a configuration; with `migrate`, makes it or brings its schema to this binary's version.
@@ -92,14 +134,19 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     Ok(Arc::new(vault))
 }
 
-/// Says every few seconds that this process lives, and watches its clock.
+/// Says every few seconds that this process lives, at once where a commit failed, and watches its clock.
 async fn beat_forever(vault: Arc<Vault>, name: ReplicaName) {
     let started_at = vault.clock().now();
-    let mut ticks = tokio::time::interval(Duration::from_secs(10));
     loop {
-        ticks.tick().await;
         // What went wrong is in the server's log already.
-        let _told = vault.beat(&name, started_at).await;
+        let beaten = vault.beat(&name, started_at).await;
+        if beaten.is_ok() {
+            let _told = vault.sample().await;
+        }
+        sleep(BEAT_AGAIN).await;
+        if beaten.is_ok() {
+            let _sooner = timeout(BEAT_EVERY, vault.troubled()).await;
+        }
     }
 }
 
@@ -131,7 +178,7 @@ pub(super) fn tls(config: &Config) -> Result<ServerTls, Failure> {
 /// Serves until `shutdown`, then drains and closes the vault.
 pub(super) async fn serve_until(
     config: &Config,
-    listener: TcpListener,
+    listeners: Listeners,
     tls: ServerTls,
     vault: Arc<Vault>,
     reflection: bool,
@@ -150,8 +197,14 @@ pub(super) async fn serve_until(
         tokio::spawn(beat_forever(Arc::clone(&vault), config.replica()?)),
         tokio::spawn(async move { reconciling.reconcile_daily().await }),
     ];
-    let served = serve(listener, tls, Arc::clone(&vault), options, shutdown).await;
+    let health = Health::starting().await;
+    let beside = listeners.health.map(|listener| {
+        let measured = Arc::clone(&vault);
+        tokio::spawn(health.clone().listen(listener, move || render(&measured)))
+    });
+    let served = serve(listeners.calls, tls, Arc::clone(&vault), health, options, shutdown).await;
     summaries.abort();
+    beside.iter().for_each(tokio::task::JoinHandle::abort);
     background.iter().for_each(tokio::task::JoinHandle::abort);
     // What calls sent to the lanes commits before the end, also where the calls themselves were cut off.
     vault.close().await;

@@ -26,7 +26,7 @@ use crate::{
         names::{PersonHandle, SpiffeId},
         replica::ReplicaName,
     },
-    grpc::tls::ClientAuthority,
+    grpc::{health::is_private, tls::ClientAuthority},
     store::postgres::PostgresOptions,
     vault::{
         MAX_COOLING, VaultOptions,
@@ -82,6 +82,9 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// The root key.
     pub root_key: RootKeyConfig,
+    /// Where health and metrics are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthConfig>,
     /// The mirror of the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorConfig>,
@@ -135,6 +138,14 @@ const fn default_lame_duck_seconds() -> u64 {
 
 const fn default_drain_seconds() -> u64 {
     20
+}
+
+/// Where health and metrics are asked for, without TLS.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthConfig {
+    /// Address and port; only loopback or a private address.
+    pub listen: SocketAddr,
 }
 
 /// The authority of one trust domain.
@@ -269,6 +280,15 @@ pub struct OfficerConfig {
     pub roles: Vec<String>,
 }
 
+/// What differs between processes that share one configuration file.
+#[derive(Debug, Clone, Default)]
+pub struct Own {
+    /// Where this process answers health and metrics.
+    pub health_listen: Option<SocketAddr>,
+    /// Its name among those that share the mirror.
+    pub replica: Option<ReplicaName>,
+}
+
 /// What the server's TLS is made of.
 pub struct TlsFiles {
     /// Certificate chain, PEM.
@@ -294,6 +314,7 @@ impl Config {
         config.settings()?;
         config.vault_options()?;
         config.root_key()?;
+        config.check_health()?;
         Ok(config)
     }
 
@@ -353,6 +374,33 @@ impl Config {
         match self.mirror()? {
             Some(mirror) => Ok(mirror.replica),
             None => ONLY_REPLICA.parse().map_err(|_| self.rule("mirror.replica")),
+        }
+    }
+
+    /// Puts what differs from process to process in the place of what the file says.
+    ///
+    /// # Errors
+    /// [`ConfigError::Rule`].
+    pub fn with(mut self, own: Own) -> Result<Self, ConfigError> {
+        if let Some(listen) = own.health_listen {
+            self.health = Some(HealthConfig { listen });
+        }
+        match (own.replica, &mut self.mirror) {
+            (Some(replica), Some(mirror)) => mirror.replica = Some(replica),
+            (Some(_), None) => return Err(self.rule("a replica's name needs a [mirror] that is shared")),
+            (None, _) => {}
+        }
+        self.check_health()?;
+        Ok(self)
+    }
+
+    fn check_health(&self) -> Result<(), ConfigError> {
+        match &self.health {
+            Some(health) if !is_private(health.listen.ip()) => Err(self.rule(
+                "health.listen has no TLS and asks nobody who they are: name loopback, or the private address of this \
+                 machine or pod",
+            )),
+            Some(_) | None => Ok(()),
         }
     }
 

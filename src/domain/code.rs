@@ -22,6 +22,13 @@ macro_rules! coded {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $code,)+ }
             }
+
+            /// Its place in [`Self::ALL`].
+            #[expect(clippy::as_conversions, reason = "the number of a variant without one of its own")]
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
         }
 
         impl ::std::str::FromStr for $name {

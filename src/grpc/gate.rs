@@ -6,9 +6,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
-use tonic::{Status, body::Body, codegen::http};
+use tonic::{Code, Status, body::Body, codegen::http};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
@@ -17,7 +18,7 @@ use super::{
     block_list::BlockList,
     status::{of_transport, status},
 };
-use crate::vault::{Vault, access::Call, error::VaultError, refusals::Refusal};
+use crate::vault::{Vault, access::Call, error::VaultError, meters::OTHER, refusals::Refusal};
 
 /// Puts a gate before a service.
 #[derive(Clone)]
@@ -42,6 +43,21 @@ impl GateLayer {
             tracing::error!(error, "what other replicas changed could not be read");
             VaultError::Unavailable
         })
+    }
+}
+
+impl GateLayer {
+    /// Counts a call whose answer has begun. A unary call has ended then; of a stream only the beginning is known.
+    fn counted(
+        &self,
+        call: Option<Call>,
+        started: Instant,
+        answer: http::Response<Body>,
+    ) -> http::Response<Body> {
+        let code = answer.headers().get(GRPC_STATUS).map(http::HeaderValue::as_bytes);
+        let code = i32::from(code.map_or(Code::Ok, Code::from_bytes));
+        self.vault.meters().count_call(call, usize::try_from(code).unwrap_or(usize::MAX), started.elapsed());
+        answer
     }
 }
 
@@ -80,23 +96,26 @@ where
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let gate = self.gate.clone();
-        let span = span_of(&request);
+        let (call, started) = (call_of(&request), Instant::now());
+        let span = span_of(&request, call);
         let ours = request.uri().path().starts_with(CONTRACT);
         let answered = async move {
             // Without a peer nobody is authenticated, and the services refuse.
             if let Some(peer) = request.extensions().get::<Peer>()
                 && let Err(error) = gate.check(peer).await
             {
-                return Ok(status(&error).into_http());
+                return Ok(gate.counted(call, started, status(&error).into_http()));
             }
             let answer = inner.call(request).await;
             tracing::debug!("the head of the answer is ready");
-            answer.map(|answer| if ours { explained(answer) } else { answer })
+            answer.map(|answer| gate.counted(call, started, if ours { explained(answer) } else { answer }))
         };
         Box::pin(answered.instrument(span))
     }
 }
 
+/// Header of an answer that has failed already.
+const GRPC_STATUS: &str = "grpc-status";
 /// Paths of the contract's calls.
 const CONTRACT: &str = "/sandyq.v1.";
 
@@ -106,13 +125,16 @@ fn explained(answer: http::Response<Body>) -> http::Response<Body> {
     refused.map_or(answer, Status::into_http)
 }
 
+/// The call of the contract that a request is; a path that is none of ours could say anything.
+fn call_of(request: &http::Request<Body>) -> Option<Call> {
+    request.uri().path().strip_prefix(CONTRACT).and_then(|name| name.parse().ok())
+}
+
 /// The span of a call. Authentication records the request id, once it has parsed.
-fn span_of(request: &http::Request<Body>) -> Span {
+fn span_of(request: &http::Request<Body>, call: Option<Call>) -> Span {
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let traceparent = traceparent.filter(|text| is_traceparent(text));
-    // A path that is no call of ours could say anything.
-    let call = request.uri().path().strip_prefix(CONTRACT).and_then(|name| name.parse::<Call>().ok());
-    tracing::info_span!("call", rpc = call.map_or("_OTHER", Call::as_str), traceparent, request_id = Empty)
+    tracing::info_span!("call", rpc = call.map_or(OTHER, Call::as_str), traceparent, request_id = Empty)
 }
 
 /// Whether a text is a traceparent of version 00 (W3C Trace Context, 3.2); anything else is no id, and is not logged.

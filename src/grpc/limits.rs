@@ -18,6 +18,11 @@ pub(super) const MAX_CONNECTION_AGE: Duration = Duration::from_hours(1);
 pub(super) const MAX_CONNECTION_AGE_GRACE: Duration = Duration::from_mins(1);
 pub(super) const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
+/// Streams, and calls at once, of one connection to the listener of health.
+pub(super) const HEALTH_STREAMS: usize = 16;
+pub(super) const HEALTH_CONNECTION_AGE: Duration = Duration::from_mins(10);
+pub(super) const HEALTH_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Ends a call that takes longer than the vault allows. What was sent to the lane still runs to its end there.
 pub(super) async fn within_limit<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     tokio::time::timeout(CALL_LIMIT, call).await.unwrap_or_else(|_| Err(deadline_exceeded()))

@@ -7,6 +7,7 @@ pub mod block_list;
 pub mod consent_service;
 mod convert;
 mod gate;
+pub mod health;
 pub mod key_service;
 mod limits;
 mod log_convert;

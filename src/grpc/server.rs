@@ -2,22 +2,19 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{
-    net::TcpListener,
-    task::JoinSet,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{
+    server::NamedService,
     service::{Routes, RoutesBuilder},
     transport::Server,
 };
-use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
     audit_service::AuditService,
     backup_service::BackupService,
     consent_service::ConsentService,
     gate::GateLayer,
+    health::{Health, watch_kms, watch_readiness},
     key_service::KeyService,
     limits::{
         KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
@@ -39,10 +36,6 @@ use super::{
     vault_service::VaultService,
 };
 use crate::vault::{Vault, refusals::Refusal};
-
-/// Name in the health service under which stands whether the KMS answers.
-const KMS: &str = "sandyq.kms";
-const KMS_CHECK_EVERY: Duration = Duration::from_secs(15);
 
 /// How a server runs.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +59,7 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves until `shutdown` is ready, then drains: health says `NOT_SERVING`, new work stops, running calls end, and
+/// Serves until `shutdown` is ready, then drains: `health` says `NOT_SERVING`, new work stops, running calls end, and
 /// after a hard limit the rest is cut off.
 ///
 /// # Errors
@@ -75,12 +68,11 @@ pub async fn serve(
     listener: TcpListener,
     tls: ServerTls,
     vault: Arc<Vault>,
+    health: Health,
     options: ServeOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    set_serving(&health).await;
-    health.set_service_status(KMS, ServingStatus::Serving).await;
+    health.set_all(true).await;
     let reflection = if options.reflection {
         Some(
             tonic_reflection::server::Builder::configure()
@@ -95,18 +87,19 @@ pub async fn serve(
     let refusing = Arc::clone(&vault);
     let refused = move || refusing.count_stranger(Refusal::Handshake);
     let mut routes = routes(&vault);
-    routes.add_service(health_service);
+    routes.add_service(health.service());
     if let Some(reflection) = reflection {
         routes.add_service(reflection);
     }
 
     let mut watching = JoinSet::new();
-    watching.spawn(watch_kms(vault, health.clone()));
+    watching.spawn(watch_kms(Arc::clone(&vault), health.clone()));
+    watching.spawn(watch_readiness(vault.readiness(), health.clone()));
     let (drain, draining) = tokio::sync::oneshot::channel();
     let signal = async move {
         shutdown.await;
         watching.shutdown().await;
-        set_not_serving(&health).await;
+        health.set_all(false).await;
         tokio::time::sleep(options.lame_duck).await;
         let _server_ended = drain.send(());
     };
@@ -135,32 +128,6 @@ pub async fn serve(
     }
 }
 
-/// Says of the KMS whether it answers, and of nothing else: what is open needs it no more.
-async fn watch_kms(vault: Arc<Vault>, health: HealthReporter) {
-    let mut ticks = interval(KMS_CHECK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut answers = true;
-    loop {
-        ticks.tick().await;
-        match (vault.check_kms().await, answers) {
-            (Ok(()), true) | (Err(_), false) => continue,
-            (Ok(()), false) => tracing::info!(kms = vault.describe_kms(), "the KMS answers again"),
-            (Err(error), true) => {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                let kms = vault.describe_kms();
-                tracing::error!(
-                    kms,
-                    error,
-                    "the KMS is away: what is open is served on, but no platform can be made, and no restart succeeds"
-                );
-            }
-        }
-        answers = !answers;
-        let status = if answers { ServingStatus::Serving } else { ServingStatus::NotServing };
-        health.set_service_status(KMS, status).await;
-    }
-}
-
 /// Every service of the contract, with its limits and its health.
 macro_rules! services {
     ($($server:ident of $service:ident;)+) => {
@@ -174,16 +141,8 @@ macro_rules! services {
             routes
         }
 
-        async fn set_serving(health: &HealthReporter) {
-            $(health.set_serving::<$server<$service>>().await;)+
-        }
-
-        async fn set_not_serving(health: &HealthReporter) {
-            for name in ["", KMS] {
-                health.set_service_status(name, ServingStatus::NotServing).await;
-            }
-            $(health.set_not_serving::<$server<$service>>().await;)+
-        }
+        /// Names of the services, as health knows them.
+        pub(super) const SERVICES: &[&str] = &[$(<$server<$service> as NamedService>::NAME,)+];
     };
 }
 

@@ -19,7 +19,7 @@ use crate::domain::{
         CallerId, ConsentId, OperationId, PlatformId, ProposalId, RecordId, RequestId, SubjectId, TokenRowId,
     },
     names::{FieldName, SpiffeId},
-    operation::BudgetWindow,
+    operation::{BudgetWindow, OperationKind, OperationState},
     platform::Platform,
     secret::Sealed,
     time::Timestamp,
@@ -371,6 +371,19 @@ pub enum WhichOperations {
     Newest(Option<(Timestamp, OperationId)>),
 }
 
+/// Open operations of one kind and state, on all platforms together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenOperations {
+    /// Kind.
+    pub kind: OperationKind,
+    /// State.
+    pub state: OperationState,
+    /// How many.
+    pub count: u64,
+    /// When the first of them is or was due.
+    pub due_at: Timestamp,
+}
+
 /// A caller, by one of the two names that are its own in the whole installation.
 #[derive(Debug, Clone, Copy)]
 pub enum CallerKey<'a> {
@@ -472,6 +485,9 @@ pub trait Store: Send + Sync {
         which: WhichOperations,
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError>;
+
+    /// Open operations, counted by kind and state.
+    async fn open_operations(&self) -> Result<Vec<OpenOperations>, StoreError>;
 
     /// An operation by its id.
     async fn operation(

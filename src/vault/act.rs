@@ -460,6 +460,7 @@ impl Scene<'_> {
 
     /// Reports damage to the operator, who must act on it, and says what the caller is told.
     pub fn damaged(&self, table: &'static str, error: &(dyn std::error::Error + 'static)) -> Denial {
+        self.shared.meters.count_damaged();
         tracing::error!(
             platform = self.context.platform.get(),
             table,

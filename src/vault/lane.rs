@@ -11,7 +11,13 @@
 //! another replica, the batch is decided again on the rows it has. No timer waits for a batch to fill. Acts that tighten
 //! are answered when the mirror has their entries; nothing else waits for it.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
@@ -22,10 +28,12 @@ use tokio::{
 use super::{
     Shared,
     act::{Act, Flow, Plan, Scene},
+    attempt::Attempt,
     context::{Context, LoadError},
     door::Door,
     error::VaultError,
     heads::Signatory,
+    meters::MirrorMeasure,
     mirroring::Mirrored,
     tip::{Signing, Tip},
 };
@@ -62,6 +70,8 @@ struct Core {
     /// The vault's own lane and `Shared` have this one together.
     context: Arc<ArcSwap<Context>>,
     mirrored: Mirrored,
+    /// Entries of the log, as last seen.
+    size: AtomicU64,
 }
 
 struct Queued {
@@ -121,7 +131,8 @@ impl Lane {
             Arc::new(ArcSwap::from_pointee(context))
         };
         let mirrored = Mirrored::of(&shared, platform, &name);
-        let core = Arc::new(Core { shared, platform, name, context, mirrored });
+        let size = AtomicU64::new(0);
+        let core = Arc::new(Core { shared, platform, name, context, mirrored, size });
         let tip = core.believe(core.shared.store.tree(platform).await?)?;
         let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
         let (read, batches) = mpsc::channel(BATCHES_AHEAD);
@@ -141,6 +152,21 @@ impl Lane {
     /// Policy, callers and keys as last loaded.
     pub(crate) fn context(&self) -> Arc<Context> {
         self.core.context.load_full()
+    }
+
+    /// Items that wait or are being worked on.
+    pub(super) fn queued(&self) -> usize {
+        QUEUE_ITEMS.saturating_sub(self.slots.available_permits())
+    }
+
+    /// Entries of the log, as far as this process knows.
+    pub(super) fn log_entries(&self) -> u64 {
+        self.core.size.load(Ordering::Relaxed)
+    }
+
+    /// How far the mirror is, where there is one.
+    pub(super) fn mirror(&self) -> Option<MirrorMeasure> {
+        self.core.mirrored.measure(self.log_entries())
     }
 
     /// Loads policy, callers and staff anew where another replica changed them, and keys that could not be loaded.
@@ -186,7 +212,9 @@ async fn read_batches(core: Arc<Core>, mut waiting: mpsc::Receiver<Queued>, batc
         }
         // A look that failed is taken again by the committer, which knows how to go on without it.
         let mut door = Door::Open(core.shared.store.as_ref());
+        let started = Instant::now();
         let look = core.look(&mut door, &acts).await.ok().map(Arc::new);
+        core.shared.meters.count_read(items, started.elapsed());
         if batches.send(Batch { acts, look }).await.is_err() {
             return;
         }
@@ -227,6 +255,7 @@ impl Core {
     fn believe(&self, stored: StoredTree) -> Result<Tip, LoadError> {
         let context = self.context.load();
         let (tree, signers) = self.shared.signatory()?.believe(&self.name, &stored, &context.keys.row)?;
+        self.size.fetch_max(stored.head.counters.size, Ordering::Relaxed);
         Ok(Tip {
             tree,
             signers,
@@ -263,19 +292,6 @@ struct Committer {
     core: Arc<Core>,
     /// None after a failure: read and checked anew before anything is extended.
     tip: Option<Tip>,
-}
-
-/// How one attempt at a commit ended.
-enum Attempt {
-    Committed,
-    /// Nothing was written, because another writer moved the head.
-    Moved,
-    /// Nothing was written, because a row did not meet what its write stated: read and decide again.
-    Conflict,
-    /// Nothing was written, because the database refused it. It answers: each act may run alone.
-    Refused,
-    /// It is unknown whether anything was written. The acts must not run again.
-    Failed,
 }
 
 /// How a round of batches ended.
@@ -469,7 +485,12 @@ impl Committer {
             return (ready, later, Attempt::Committed);
         }
         let reconfigures = plan.reconfigures;
+        let meters = &core.shared.meters;
+        let (tally, started) = (meters.tally(&plan.entries, &plan.writes), Instant::now());
         let attempt = self.commit(door, &look, plan, tip, now).await;
+        meters.count_commit(&tally, started.elapsed(), attempt);
+        let size = self.tip.as_ref().map_or(0, |tip| tip.counters.size);
+        core.size.fetch_max(size, Ordering::Relaxed);
         if reconfigures
             && matches!(attempt, Attempt::Committed)
             && let Err(error) = core.reload_context(&look.context).await
@@ -513,6 +534,7 @@ impl Committer {
             Ok(CommitOutcome::Conflict) => Attempt::Conflict,
             Err(error) => {
                 self.report("a commit failed", &error);
+                self.core.shared.trouble.notify_one();
                 // Its outcome is unknown until the head is seen: the checkpoint is of this commit alone.
                 match core.load_tip(&mut Door::Open(core.shared.store.as_ref())).await {
                     Ok(tip) if tip.checkpoint == next.checkpoint => {

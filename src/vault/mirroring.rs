@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,7 @@ use super::{
     act::Act,
     context::LoadError,
     error::VaultError,
+    meters::MirrorMeasure,
     stored_log::{StoredLog, bad_entry},
 };
 use crate::{
@@ -88,6 +89,15 @@ impl Mirrored {
         self.0.as_ref().map_or(0, |log| log.reached())
     }
 
+    /// How far the mirror is behind a log of this size.
+    pub(super) fn measure(&self, size: u64) -> Option<MirrorMeasure> {
+        self.0.as_ref().map(|log| MirrorMeasure {
+            behind: size.max(log.stored.load(Ordering::Relaxed)).saturating_sub(log.reached()),
+            complete_at: Timestamp::from_micros(log.complete_at.load(Ordering::Relaxed)),
+            contradicted: lock(&log.refused).is_some(),
+        })
+    }
+
     /// Whether a log of this size, read from the database after `reached` was, may be served.
     pub(super) fn admit(&self, size: u64, reached: u64) -> Result<(), LoadError> {
         self.0.as_ref().map_or(Ok(()), |log| log.admit(size, reached))
@@ -119,6 +129,10 @@ struct MirroredLog {
     refused: Mutex<Option<&'static str>>,
     /// The longest log that database and mirror agreed on.
     known: Mutex<(u64, Hash)>,
+    /// Entries that the database has, as last seen.
+    stored: AtomicU64,
+    /// When the mirror last had all of them, in microseconds.
+    complete_at: AtomicI64,
 }
 
 impl MirroredLog {
@@ -189,6 +203,8 @@ impl Mirroring {
             wake: Arc::clone(&self.wake),
             refused: Mutex::default(),
             known: Mutex::new((0, LogTree::empty().root())),
+            stored: AtomicU64::new(0),
+            complete_at: AtomicI64::new(0),
         });
         logs.push(Arc::clone(&log));
         log
@@ -277,6 +293,7 @@ impl Mirroring {
         // The mirror first: what it holds was in the database before.
         let mirrored = self.newest(shared, log).await?;
         let stored = StoredLog::load(shared.store.as_ref(), log.platform).await?;
+        log.stored.fetch_max(stored.size(), Ordering::Relaxed);
         let row = stored.head();
         let signatory = shared.signatory().map_err(|_| Trouble::Head)?;
         let head = signatory
@@ -321,6 +338,7 @@ impl Mirroring {
             *lock(&log.known) = (batch.head.size, batch.head.root);
             log.reached.send_replace(batch.head.size);
         }
+        log.complete_at.store(shared.clock.now().as_micros(), Ordering::Relaxed);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod act;
 pub mod approval;
+mod attempt;
 pub mod audit_log;
 pub mod backup;
 pub mod budgets;
@@ -30,6 +31,7 @@ pub mod lane;
 pub mod log_entries;
 pub mod log_proofs;
 pub mod lookup;
+pub mod meters;
 mod mirroring;
 pub mod officers;
 pub mod operations;
@@ -65,7 +67,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify, watch};
 
 use crate::{
     blobs::{backups::Backups, mirror::Mirror},
@@ -89,6 +91,7 @@ use deed::{Deed, Deeded, Hand};
 use error::VaultError;
 use heads::Signatory;
 use lane::Lane;
+use meters::Meters;
 use mirroring::Mirroring;
 use refusals::{Refusal, Refusals};
 use settings::Settings;
@@ -102,6 +105,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<Clock>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) options: VaultOptions,
+    pub(crate) meters: Meters,
+    /// Told when a commit failed: this process may not be able to serve.
+    trouble: Notify,
     mirroring: Option<Mirroring>,
     /// Held by the one reconciliation on demand that runs.
     reconciling: Mutex<()>,
@@ -157,6 +163,8 @@ pub struct Vault {
     /// Where backups go.
     backups: Option<Backups>,
     refusals: Refusals,
+    /// Whether this process can serve, as its last heartbeat found.
+    ready: watch::Sender<bool>,
 }
 
 type Platforms = BTreeMap<PlatformId, Arc<Served>>;
@@ -198,6 +206,7 @@ impl Vault {
         let name = store.installation().await?.ok_or(LoadError::NotInitialised)?.name;
         let staff = Context::load(store.as_ref(), kms.as_ref(), &name, PlatformId::VAULT, None).await?;
         let staff = Arc::new(ArcSwap::from_pointee(staff));
+        let meters = Meters::new(clock.now());
         let shared = Arc::new(Shared {
             staff,
             store,
@@ -205,6 +214,8 @@ impl Vault {
             clock,
             rng,
             options,
+            meters,
+            trouble: Notify::new(),
             mirroring: mirror.map(Mirroring::new),
             reconciling: Mutex::default(),
             clock_is_wrong: AtomicBool::new(false),
@@ -217,6 +228,7 @@ impl Vault {
             settings: Settings::default(),
             backups: None,
             refusals: Refusals::default(),
+            ready: watch::Sender::new(true),
         };
         match vault.start().await {
             Ok(()) => Ok(vault),

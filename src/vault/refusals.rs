@@ -65,6 +65,7 @@ impl Vault {
     /// Counts refusals of a caller, for its platform's log.
     pub fn count_refusals(&self, caller: &Caller, refusal: Refusal, count: u64) {
         if count > 0 {
+            self.shared.meters.count_refusals(refusal, count);
             self.refusals.add(caller.platform, Some(caller.id), refusal, count);
         }
     }
@@ -72,6 +73,7 @@ impl Vault {
     /// Counts a refusal of somebody unknown, for the vault's own log. True for the first since the last summary: the
     /// one that is worth a line in the server's log, which strangers must not be able to fill.
     pub fn count_stranger(&self, refusal: Refusal) -> bool {
+        self.shared.meters.count_refusals(refusal, 1);
         self.refusals.add(PlatformId::VAULT, None, refusal, 1) == 1
     }
 

@@ -1,11 +1,13 @@
 //! Processes that serve one database, and the clocks that they go by.
 
-use std::sync::atomic::Ordering;
+use std::{future::Future, sync::atomic::Ordering, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
 
 use super::{Vault, error::VaultError, tokenize::unavailable};
 use crate::{
     domain::{ids::PlatformId, replica::ReplicaName, time::Timestamp},
-    store::{ReadKeys, SCHEMA_VERSION, rows::work::ReplicaRow},
+    store::{ReadKeys, SCHEMA_VERSION, StoreError, rows::work::ReplicaRow},
 };
 
 /// A clock this far from the database's is told to the operator.
@@ -13,7 +15,22 @@ const SUSPECT_MICROS: i64 = 5 * 1_000_000;
 /// A process whose clock is this far from the database's serves nothing: request ids and certificates go by it.
 const WRONG_MICROS: i64 = 60 * 1_000_000;
 
+/// How long the database may take for each question of a heartbeat; one that takes longer does not serve callers either.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
 impl Vault {
+    /// Whether this process can serve, as its last heartbeat found: the database answers and takes what is written, and
+    /// the clock is right.
+    #[must_use]
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Waits until a commit fails, which may mean that this process cannot serve: time for a heartbeat.
+    pub async fn troubled(&self) {
+        self.shared.trouble.notified().await;
+    }
+
     /// Records that this process lives, compares its clock with the database's, and answers the other processes that
     /// live. The server calls it every few seconds.
     ///
@@ -25,14 +42,31 @@ impl Vault {
         name: &ReplicaName,
         started_at: Timestamp,
     ) -> Result<Vec<ReplicaName>, VaultError> {
+        let beaten = self.try_beat(name, started_at).await;
+        let alive = beaten.is_ok();
+        let told = self.ready.send_if_modified(|ready| std::mem::replace(ready, alive) != alive);
+        match alive {
+            true if told => tracing::info!("this process is ready to serve again"),
+            false if told => tracing::error!("this process is not ready to serve"),
+            _ => {}
+        }
+        beaten
+    }
+
+    async fn try_beat(
+        &self,
+        name: &ReplicaName,
+        started_at: Timestamp,
+    ) -> Result<Vec<ReplicaName>, VaultError> {
         let shared = &self.shared;
         let before = shared.clock.now();
         let keys = ReadKeys::default();
-        let snapshot = shared.store.read(PlatformId::VAULT, &keys).await.map_err(unavailable)?;
+        let snapshot = in_time(shared.store.read(PlatformId::VAULT, &keys)).await?;
         let after = shared.clock.now();
         // The database's time was taken somewhere between the two.
         let database = shared.clock.adjust(snapshot.now).as_micros();
         let off = (before.as_micros() - database).max(database - after.as_micros()).max(0);
+        shared.meters.set_clock_off(off);
         shared.clock_is_wrong.store(off > WRONG_MICROS, Ordering::SeqCst);
         if off > WRONG_MICROS {
             tracing::error!(
@@ -56,7 +90,8 @@ impl Vault {
                 Timestamp::from_micros(0)
             },
         };
-        let alive = shared.store.heartbeat(&replica).await.map_err(unavailable)?;
+        let alive = in_time(shared.store.heartbeat(&replica)).await?;
+        shared.meters.set_replicas(alive.len());
         let others = alive.into_iter().filter(|other| other.name != name.as_str());
         Ok(others.filter_map(|other| other.name.parse().ok()).collect())
     }
@@ -73,4 +108,8 @@ impl Vault {
         }
         all
     }
+}
+
+async fn in_time<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, VaultError> {
+    timeout(ANSWERS_WITHIN, question).await.map_err(unavailable)?.map_err(unavailable)
 }

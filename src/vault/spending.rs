@@ -61,6 +61,7 @@ fn state(scene: &Scene<'_>, caller: &Caller, kind: BudgetKind) -> (BudgetWindow,
 
 /// An officer must see it: somebody guesses, or burns.
 fn exhausted(scene: &Scene<'_>, caller: &Caller, kind: BudgetKind) -> Denial {
+    scene.shared.meters.count_exhausted(kind);
     tracing::error!(
         platform = scene.context.platform.get(),
         caller = %caller.name,

@@ -16,7 +16,7 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("blobs", &["domain"]),
     ("vault", &["policy", "audit", "crypto", "store", "blobs", "domain"]),
     ("grpc", &["vault", "policy", "domain"]),
-    ("telemetry", &[]),
+    ("telemetry", &["vault", "domain"]),
     ("config", &["grpc", "vault", "store", "domain"]),
     (
         "cli",

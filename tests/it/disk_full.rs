@@ -41,7 +41,7 @@ async fn a_full_disk_refuses_and_heals() {
 }
 
 /// Sets the soft limit, in bytes; the hard one stays, so that it can be raised again.
-fn limit_file_size(server: &Server, limit: &str) {
+pub fn limit_file_size(server: &Server, limit: &str) {
     let status = Command::new("prlimit")
         .arg(format!("--pid={}", server.pid()))
         .arg(format!("--fsize={limit}:"))

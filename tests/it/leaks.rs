@@ -17,6 +17,7 @@ use sandyq::cli::local::LocalInstallation;
 use crate::common::{
     backend::{Backend, on_both},
     child::Server,
+    metrics::scrape,
     people::iin,
     served::initialised_on,
 };
@@ -98,6 +99,7 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     driver.drove_every_call();
     coverage::every_call_left_its_entries(&mut driver).await;
 
+    let mut metrics = scrape(server.health.unwrap()).await.into_bytes();
     server.write_connections(&files);
     let connection = LocalInstallation::open(&files).connection_path("auditor");
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandyq"));
@@ -123,6 +125,9 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     let control = tonic::Status::with_details(tonic::Code::Unknown, text, planted(Holds::Bytes).into());
     driver.statuses.push(control);
     searcher.look("the statuses", &places::of_statuses(&driver.statuses), &["VALUE_DIFFERS"], Holds::Bytes);
+    metrics.push(b'\n');
+    metrics.extend(planted(Holds::Text));
+    searcher.look("the metrics", &metrics, &["VaultService/Detokenize"], Holds::Text);
     let mut traced = fs::read(&log).unwrap();
     says_what_was_called(&String::from_utf8_lossy(&traced));
     traced.push(b'\n');

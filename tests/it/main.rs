@@ -46,6 +46,7 @@ mod staff;
 mod staff_command;
 mod subjects;
 mod tampering;
+mod telemetry;
 mod tokens;
 mod two_people;
 mod values;

@@ -9,8 +9,8 @@ use crate::{
         time::Timestamp,
     },
     store::{
-        CallerKey, GrantingTable, Installation, MAX_POLICIES, RowMark, StoreError, StoredConfig, StoredTree,
-        WhichOperations,
+        CallerKey, GrantingTable, Installation, MAX_POLICIES, OpenOperations, RowMark, StoreError,
+        StoredConfig, StoredTree, WhichOperations,
         rows::{
             config::PolicyRow,
             log::{EntryRow, SecondHead, TileRow},
@@ -311,6 +311,22 @@ impl<E: Engine> SqlStore<E> {
         };
         let rows = self.list("read operations", statement).await?;
         each(&rows, "operations", |mut c| c.operation())
+    }
+
+    pub(super) async fn count_open_operations(&self) -> Result<Vec<OpenOperations>, StoreError> {
+        let statement = Statement::any(
+            "/* read::open_operations */ SELECT kind, state, count(*) AS number, min(due_at) AS due FROM operations \
+             WHERE state IN ('waiting', 'running', 'paused') GROUP BY kind, state ORDER BY kind, state",
+        );
+        let rows = self.list("count open operations", statement).await?;
+        each(&rows, "operations", |mut c| {
+            Ok(OpenOperations {
+                kind: c.parse("kind")?,
+                state: c.parse("state")?,
+                count: c.number("number")?,
+                due_at: c.time("due")?,
+            })
+        })
     }
 
     pub(super) async fn read_operation(

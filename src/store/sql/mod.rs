@@ -17,8 +17,8 @@ use decode::SqlRow;
 use statement::{Dialect, Statement};
 
 use super::{
-    CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
-    RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+    CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, OpenOperations,
+    ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
     copy::{Copying, Row, Table},
     rows::{
         config::PolicyRow,
@@ -219,6 +219,10 @@ impl<E: Engine> Store for SqlStore<E> {
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError> {
         self.read_operations(platform, which, limit).await
+    }
+
+    async fn open_operations(&self) -> Result<Vec<OpenOperations>, StoreError> {
+        self.count_open_operations().await
     }
 
     async fn operation(

@@ -21,6 +21,7 @@ use super::{
     act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
     audit_log::{Ask, unreadable},
     error::VaultError,
+    meters::Compared,
     stored_log::{StoredLog, bad_entry},
     tokenize::unavailable,
 };
@@ -198,7 +199,8 @@ impl Run {
         let shared = Arc::clone(&self.shared);
         // Each holds a part of a log in memory, so those that are asked for take turns; none waits for the slow daily one.
         let _turn = if self.steps.is_some() { Some(shared.reconciling.lock().await) } else { None };
-        self.compare().await?;
+        let outcome = self.compare().await;
+        self.count(&shared, outcome)?;
         for RowFinding { table, object, problem } in &self.result.findings {
             let (object, problem) = (data_encoding::HEXLOWER.encode(object), problem.as_str());
             tracing::error!(platform = %self.platform.platform.name, table, object, problem, "a row is not as the log told");
@@ -208,6 +210,18 @@ impl Run {
         self.platform.lane.submit(act).map_err(Stop::Refused)?;
         waiting.answer().await.map_err(Stop::Refused)?;
         Ok(self.result)
+    }
+
+    /// Counts how a comparison ended.
+    fn count(&self, shared: &Shared, outcome: Result<(), Stop>) -> Result<(), Stop> {
+        let compared = match &outcome {
+            Ok(()) if self.result.found == 0 => Compared::Clean,
+            Ok(()) => Compared::Differs,
+            Err(Stop::Gone) => return outcome,
+            Err(Stop::Failed(_) | Stop::Refused(_)) => Compared::Failed,
+        };
+        shared.meters.count_comparison(compared, shared.clock.now());
+        outcome
     }
 
     async fn compare(&mut self) -> Result<(), Stop> {

@@ -15,6 +15,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    /// Where it answers health and metrics.
+    pub health: Option<SocketAddr>,
 }
 
 /// `sandyq serve` over the installation in `dir`.
@@ -31,8 +33,17 @@ fn serve(dir: &Path) -> Command {
 
 /// Where a line of the log says that the server listens.
 fn address_in(line: &str) -> Option<SocketAddr> {
+    field_in(line, "address")
+}
+
+/// Where a line of the log says that health and metrics are answered; it comes before the other.
+fn health_in(line: &str) -> Option<SocketAddr> {
+    field_in(line, "health_address")
+}
+
+fn field_in(line: &str, name: &str) -> Option<SocketAddr> {
     let log: serde_json::Value = serde_json::from_str(line).ok()?;
-    log["fields"]["address"].as_str()?.parse().ok()
+    log["fields"][name].as_str()?.parse().ok()
 }
 
 impl Server {
@@ -40,15 +51,17 @@ impl Server {
     pub fn start(dir: &Path) -> Self {
         let mut child = serve(dir).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut health = None;
         let address = loop {
             let line = lines.next().expect("serve ended before it served").unwrap();
+            health = health.or_else(|| health_in(&line));
             if let Some(address) = address_in(&line) {
                 break address;
             }
         };
         // The pipe is read on, so that the child never waits to write a line.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        Self { child, address, health }
     }
 
     /// The same at the most talkative level, with all that it says in a file.
@@ -64,7 +77,8 @@ impl Server {
             let text = fs::read_to_string(log).unwrap();
             let serving = text.lines().filter(|line| line.contains("\"serving\"")).find_map(address_in);
             if let Some(address) = serving {
-                return Self { child, address };
+                let health = text.lines().find_map(health_in);
+                return Self { child, address, health };
             }
             assert!(child.try_wait().unwrap().is_none(), "serve ended before it served");
             tokio::task::yield_now().await;

@@ -13,8 +13,9 @@ use sandyq::{
         time::Timestamp,
     },
     store::{
-        CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
-        RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+        CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform,
+        OpenOperations, ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
+        WhichOperations,
         copy::{Copying, Row, Table},
         rows::{
             config::PolicyRow,
@@ -176,6 +177,10 @@ impl Store for Gate {
         limit: u32,
     ) -> Result<Vec<OperationRow>, StoreError> {
         self.inner.operations(platform, which, limit).await
+    }
+
+    async fn open_operations(&self) -> Result<Vec<OpenOperations>, StoreError> {
+        self.inner.open_operations().await
     }
 
     async fn operation(

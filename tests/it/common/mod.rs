@@ -4,6 +4,7 @@ pub mod backend;
 pub mod child;
 pub mod gate;
 pub mod house;
+pub mod metrics;
 pub mod people;
 pub mod random;
 pub mod raw;

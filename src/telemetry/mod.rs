@@ -1,5 +1,8 @@
-//! Logs on stderr. What may be in them: ids of rows, names that policies declare, codes; never a value, a token, a
+//! Logs on stderr, and metrics. What may be in them: ids of rows, names that policies declare, codes; never a value, a token, a
 //! subject's reference, or a message of a client.
+
+pub mod metrics;
+mod process;
 
 use std::io::IsTerminal as _;
 
