@@ -16,7 +16,7 @@ use crate::{
     vault::{Vault, error::VaultError, install::create_installation},
 };
 
-pub(super) async fn run(args: &serve::Args, out: &mut Out) -> Result<(), Failure> {
+pub(super) async fn run(args: &serve::ConfigArgs, out: &mut Out) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     let done = init(&config).await?;
     let mut lines = Vec::new();

@@ -9,6 +9,7 @@ mod client;
 mod consent;
 mod demo;
 mod dev;
+mod health;
 mod init;
 mod keys;
 mod kms;
@@ -55,13 +56,15 @@ enum Command {
     /// Start a vault for development: loopback, throw-away keys, synthetic people.
     Dev(dev::Args),
     /// Make a new installation, and enrol its first officers.
-    Init(serve::Args),
+    Init(serve::ConfigArgs),
     /// Bring the database's schema to this binary's version.
-    Migrate(serve::Args),
+    Migrate(migrate::Args),
     /// Put a backup into an empty database, and replay the mirror over it.
     Restore(restore::Args),
     /// Serve.
     Serve(serve::Args),
+    /// Ask a process on its health listener how it stands.
+    Health(health::Args),
     /// Say who the vault takes the caller to be.
     Whoami(client::Args),
     /// Store values of a subject, read as JSON from stdin or a file, and print their tokens.
@@ -144,6 +147,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Migrate(args) => migrate::run(&args, out).await,
         Command::Restore(args) => restore::run(&args, out).await,
         Command::Serve(args) => serve::run(&args, out).await,
+        Command::Health(args) => health::run(&args, out).await,
         Command::Whoami(args) => values::whoami(&args, out).await,
         Command::Tokenize(args) => values::tokenize(&args, out).await,
         Command::Detokenize(args) => values::detokenize(&args, out).await,

@@ -39,11 +39,18 @@ const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Shortest time between two heartbeats.
 const BEAT_AGAIN: Duration = Duration::from_secs(1);
 
+/// Where the server's configuration is.
 #[derive(clap::Args, Debug)]
-pub(super) struct Args {
+pub(super) struct ConfigArgs {
     /// The server's configuration.
     #[arg(long, value_name = "FILE", default_value = "sandyq.toml")]
     pub(super) config: PathBuf,
+}
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Where to answer health and metrics, in the place of the configuration's: a pod's own address.
     #[arg(long, value_name = "ADDRESS")]
     health_listen: Option<SocketAddr>,
@@ -54,7 +61,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, _out: &mut Out) -> Result<(), Failure> {
     let own = Own { health_listen: args.health_listen, replica: args.replica.clone() };
-    let config = Config::load(&args.config)?.with(own)?;
+    let config = Config::load(&args.config.config)?.with(own)?;
     for risk in config.risks()? {
         tracing::warn!(risk = risk.as_str(), "ACCEPTED RISK: {}", risk.says());
     }

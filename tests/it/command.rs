@@ -290,6 +290,27 @@ fn development_mode_and_its_three_commands() {
 }
 
 #[test]
+fn waiting_for_the_schema_ends_when_somebody_else_has_made_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let local =
+        LocalInstallation::create(&dir.path().join("v"), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let config = local.config_path();
+    let mut waiting = Command::new(env!("CARGO_BIN_EXE_sandyq"))
+        .args(["migrate", "--wait", "--config", config.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(waiting.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.next().unwrap().starts_with("waiting: "));
+    assert!(!dir.path().join("v/sandyq.db").exists(), "who waits makes nothing");
+    let made = sandyq(&["init", "--config", config.to_str().unwrap()]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let ended = waiting.wait_with_output().unwrap();
+    assert!(ended.status.success() && stdout(&ended).contains("has schema"), "{}", stdout(&ended));
+}
+
+#[test]
 fn wrong_usage_has_its_own_exit_code() {
     assert_eq!(sandyq(&["serve", "--nonsense"]).status.code(), Some(2));
     assert_eq!(sandyq(&["--help"]).status.code(), Some(0));
@@ -308,6 +329,7 @@ fn commands_in_documents_exist() {
         "docs/configuration.md",
         "docs/certificates.md",
         "docs/policies.md",
+        "docs/telemetry.md",
         "docs/runbooks/keys.md",
     ] {
         let text = fs::read_to_string(root.join(file)).unwrap();

@@ -4,7 +4,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::SocketAddr,
     path::Path,
+    process::{Command, Output},
 };
 
 use sandyq::{config::Config, grpc::pb, vault::access::Call};
@@ -63,6 +65,16 @@ fn announced(text: &str) -> Families {
     let unsampled: Vec<_> = families.keys().filter(|name| !sampled.contains(*name)).collect();
     assert!(unsampled.is_empty(), "nothing is measured of {unsampled:?}");
     families
+}
+
+/// `sandyq health`.
+async fn asked(address: SocketAddr, args: &[&'static str]) -> Output {
+    let args = args.to_vec();
+    let run = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandyq"));
+        command.arg("health").arg(format!("http://{address}")).args(args).output().unwrap()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 on_both!(every_metric_is_in_the_table_and_every_row_at_the_endpoint);
@@ -159,6 +171,12 @@ async fn the_listener_answers_health_and_metrics_and_nothing_else() {
     for name in ["", "sandyq.live", "sandyq.ready", "sandyq.kms", "sandyq.v1.VaultService"] {
         assert_eq!(says(&mut client, name).await, ServingStatus::Serving, "{name:?}");
     }
+    for service in ["sandyq.ready", "sandyq.kms"] {
+        let told = asked(address, &["--service", service]).await;
+        assert!(told.status.success(), "{told:?}");
+        assert_eq!(String::from_utf8_lossy(&told.stdout), format!("{service} SERVING\n"));
+    }
+    assert!(!asked(address, &["--service", "sandyq.other"]).await.status.success());
     let unknown = client.check(HealthCheckRequest { service: "sandyq.other".into() }).await.unwrap_err();
     assert_eq!(unknown.code(), tonic::Code::NotFound);
     assert!(ask(address, "POST /metrics").await.starts_with("HTTP/1.1 405"));
@@ -195,6 +213,12 @@ async fn a_full_disk_makes_it_not_ready_and_leaves_it_alive() {
     assert_eq!(says(&mut client, "sandyq.v1.VaultService").await, ServingStatus::NotServing);
     assert_eq!(says(&mut client, "sandyq.live").await, ServingStatus::Serving);
     assert_eq!(samples(&scrape(address).await)["sandyq_ready"], "0");
+
+    let told = asked(address, &[]).await;
+    assert!(
+        !told.status.success() && String::from_utf8_lossy(&told.stderr).contains("NOT_SERVING"),
+        "{told:?}"
+    );
 
     crate::disk_full::limit_file_size(&server, "unlimited");
     assert_eq!(next().await, ServingStatus::Serving);
