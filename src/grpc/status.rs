@@ -96,6 +96,9 @@ pub const fn denial_row(denial: Denial) -> Row {
         }
         Denial::ConsentWithdrawn => row(Code::FailedPrecondition, reason, "the consent was withdrawn"),
         Denial::ConsentExpired => row(Code::FailedPrecondition, reason, "the consent's term has ended"),
+        Denial::RetentionEnded => {
+            row(Code::FailedPrecondition, reason, "the purpose may not keep the value any longer")
+        }
         Denial::ValueDiffers => {
             row(Code::AlreadyExists, reason, "the subject's record of this field holds another value")
         }

@@ -1,6 +1,9 @@
 //! The decision: pure and total. Who asks, for what, on which facts; a permit or a denial with a stable reason.
 
-use super::model::{BanKind, BasisKind, Mark, Policy, Purpose, RecipientRule, View};
+use super::{
+    model::{BanKind, BasisKind, Mark, Policy, Purpose, RecipientRule, View},
+    retention::{Life, ending, is_overruled},
+};
 use crate::domain::{
     authority::ReleaseAuthority,
     caller::{Caller, CallerState, Role},
@@ -115,6 +118,8 @@ coded!(
         ConsentWithdrawn = "CONSENT_WITHDRAWN",
         /// The consent that covered them has ended.
         ConsentExpired = "CONSENT_EXPIRED",
+        /// The purpose may not keep the value any longer.
+        RetentionEnded = "RETENTION_ENDED",
         /// The subject's record of the field holds another value.
         ValueDiffers = "VALUE_DIFFERS",
         /// The platform knows no such subject.
@@ -255,10 +260,24 @@ pub struct Facts<'a> {
     pub quarantined: bool,
     /// The record behind the token.
     pub address: &'a RecordAddress,
+    /// When its value was stored.
+    pub collected_at: Timestamp,
     /// Every consent of the subject.
     pub consents: &'a [Consent],
     /// Every event of the subject.
     pub events: &'a [SubjectEvent],
+}
+
+impl<'a> Facts<'a> {
+    /// What retention counts from.
+    const fn life(&self) -> Life<'a> {
+        Life {
+            field: &self.address.field,
+            collected_at: self.collected_at,
+            consents: self.consents,
+            events: self.events,
+        }
+    }
 }
 
 /// Decides one read. `facts` is `None` where the platform has no such token.
@@ -288,6 +307,9 @@ pub fn decide(
         BasisKind::Consent => Some(live_consent(policy, purpose, ask, facts, needs, now)?),
         BasisKind::Law { .. } => needs.without_consent()?,
     };
+    if ending(policy, ask.purpose, purpose, facts.life(), now).is_past(now) {
+        return Err(Denial::RetentionEnded);
+    }
     Ok(Permit {
         address: facts.address.clone(),
         view: ask.view,
@@ -455,8 +477,7 @@ impl Needs {
 
 /// A consent of this subject that covers purpose and field now and allows what is needed; or why there is none. A
 /// consent's own list of fields binds: one given under an older policy keeps its scope. A withdrawal ends every consent
-/// to the purpose that was given or recorded before it and covers the field, also a twin that a retry recorded, before
-/// or after: the person's last word was no.
+/// to the purpose that was given or recorded before it and covers the field ([`is_overruled`]).
 fn live_consent(
     policy: &Policy,
     purpose: &Purpose,
@@ -475,11 +496,7 @@ fn live_consent(
     for consent in facts.consents.iter().filter(covers) {
         match consent.state {
             ConsentState::Withdrawn => reason = Denial::ConsentWithdrawn,
-            ConsentState::Granted
-                if withdrawn_at.is_some_and(|end| consent.recorded_at.min(consent.terms.given_at) <= end) =>
-            {
-                reason = Denial::ConsentWithdrawn;
-            }
+            ConsentState::Granted if is_overruled(consent, withdrawn_at) => reason = Denial::ConsentWithdrawn,
             ConsentState::Granted if consent.terms.given_at > now => {}
             ConsentState::Granted if consent.terms.expires_at.is_some_and(|end| end <= now) => {
                 if reason == Denial::ConsentMissing {

@@ -75,7 +75,17 @@ impl Clauses {
             let says = format!("the source claims {}, which is no basis: consent", declared.as_str());
             self.add("Law 94-V, Article 9", says);
         }
-        self.add(&purpose.retention, "retention");
+        self.add(&purpose.retention.clause, "retention");
+        for term in policy.terms_of(purpose) {
+            self.add(&term.clause, format!("retention: {term}"));
+        }
+        if let Some(minimum) = &purpose.retention.minimum {
+            let says = format!(
+                "retention: law {} keeps the data for {} after {}, restricted",
+                minimum.article, minimum.length, minimum.from
+            );
+            self.add(&minimum.clause, says);
+        }
     }
 
     /// The clauses that a denial turns on, besides those of the purpose.
@@ -112,6 +122,9 @@ impl Clauses {
             Denial::ConsentWithdrawn => self.add("Law 94-V, Article 8(7)", "a withdrawal stops use"),
             Denial::ConsentExpired => {
                 self.add("Law 94-V, Articles 8(5), 8(6)", "a consent ends with its term");
+            }
+            Denial::RetentionEnded => {
+                self.add("Law 94-V, Articles 12(2), 18", "data are kept no longer than their purpose needs");
             }
             Denial::ConsentIncomplete => {
                 self.add(&policy.consent.clause, "consent");

@@ -83,6 +83,7 @@ pub(super) fn decide_on(
         subject: subject.state,
         quarantined: is_quarantined(record, &consents),
         address: &record.address,
+        collected_at: record.created_at,
         consents: &consents,
         events: &events,
     };

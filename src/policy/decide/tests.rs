@@ -13,6 +13,8 @@ const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 const SUBJECT: SubjectId = SubjectId::from_bytes([2; 16]);
 const CONSENT: ConsentId = ConsentId::from_bytes([4; 16]);
 const RECIPIENT: RecipientId = RecipientId::from_bytes([6; 16]);
+/// From NOW, 15 January 2027, back: one 29 February lies between.
+const THREE_YEARS_MICROS: i64 = (3 * 365 + 1) * 86_400_000_000;
 const LERNA: &str = include_str!("../../../policies/lerna.toml");
 
 fn lerna() -> Policy {
@@ -106,6 +108,7 @@ struct Case {
     token_expires_at: Option<Timestamp>,
     subject: SubjectState,
     quarantined: bool,
+    collected_at: Timestamp,
     consents: Vec<Consent>,
     events: Vec<SubjectEvent>,
 }
@@ -126,6 +129,7 @@ impl Case {
             token_expires_at: Some(NOW.plus_micros(1)),
             subject: SubjectState::Active,
             quarantined: false,
+            collected_at: NOW.plus_micros(-20),
             consents: vec![consent(purpose, &[field, "surname"])],
             events: Vec::new(),
         }
@@ -205,6 +209,10 @@ impl Case {
         self.consents.iter_mut().for_each(|consent| change(&mut consent.terms));
     }
 
+    fn happened(&mut self, event: &str, at: Timestamp) {
+        self.events.push(SubjectEvent { name: event.parse().unwrap(), at });
+    }
+
     fn recipient(&mut self, change: impl Fn(&mut Recipient)) {
         if let Named::Known(recipient) = &mut self.recipient {
             change(recipient);
@@ -226,6 +234,7 @@ impl Case {
             subject: self.subject,
             quarantined: self.quarantined,
             address: &address,
+            collected_at: self.collected_at,
             consents: &self.consents,
             events: &self.events,
         };
@@ -253,6 +262,7 @@ fn common() -> Vec<(Denial, Change)> {
         (Denial::SubjectErased, |c| c.subject = SubjectState::Erased),
         (Denial::Quarantined, |c| c.quarantined = true),
         (Denial::RecipientUnknown, |c| c.recipient = Named::Unknown),
+        (Denial::RetentionEnded, |c| c.happened("cabinet_deleted", NOW)),
     ]
 }
 
@@ -279,6 +289,7 @@ fn of_consent() -> Vec<(Denial, Change)> {
             c.consents.push(Consent { terms: terms.unwrap_or(twin.terms), ..twin });
         }),
         (Denial::ConsentExpired, |c| c.each(|terms| terms.expires_at = Some(NOW))),
+        (Denial::RetentionEnded, |c| c.each(|terms| terms.given_at = NOW.plus_micros(-THREE_YEARS_MICROS))),
     ]
 }
 
@@ -498,4 +509,36 @@ fn a_caller_outside_the_field_learns_nothing() {
         assert_eq!(disclosed(denial, &policy, &support, None), told);
         assert_eq!(disclosed(denial, &policy, &support, Some(&address("phone"))), denial);
     }
+}
+
+/// Until the instant before the purpose's time ends it reads, and from that instant on it does not (rule R8).
+#[test]
+fn r8_the_purpose_ends_at_its_instant() {
+    let mut case = Case::iin();
+    case.collected_at = NOW.plus_micros(-THREE_YEARS_MICROS);
+    assert_eq!(
+        case.decide().err(),
+        Some(Denial::RetentionEnded),
+        "no payment: collection stands in (rule R42)"
+    );
+    case.collected_at = NOW.plus_micros(1 - THREE_YEARS_MICROS);
+    assert!(case.decide().is_ok());
+    case.happened("payment", NOW.plus_micros(-30));
+    case.happened("account_deleted", NOW.plus_micros(-11));
+    assert!(case.decide().is_ok(), "the consent was given after the account was deleted");
+    case.happened("account_deleted", NOW.plus_micros(1));
+    assert!(case.decide().is_ok(), "not yet");
+    case.happened("account_deleted", NOW);
+    assert_eq!(case.decide().err(), Some(Denial::RetentionEnded));
+}
+
+/// A withdrawal is told as one, also where it ended the purpose's time as well.
+#[test]
+fn r7_a_withdrawal_is_told_before_the_end_of_retention() {
+    let mut case = Case::iin();
+    case.happened("account_deleted", NOW);
+    for consent in &mut case.consents {
+        (consent.state, consent.withdrawn_at) = (ConsentState::Withdrawn, Some(NOW));
+    }
+    assert_eq!(case.decide().err(), Some(Denial::ConsentWithdrawn));
 }

@@ -17,6 +17,7 @@ use super::{
     purpose::{self, ReadPurpose},
     rules,
     table::{At, Table},
+    terms::{self, Start, Term},
 };
 use crate::domain::{
     consent::{ConsentAct, Language},
@@ -28,8 +29,10 @@ use crate::domain::{
 };
 
 /// Kazakhstan's time: UTC+5 everywhere since 1 March 2024; dates before it are counted so too.
-const KAZAKHSTAN: Offset = Offset::constant(5);
+pub(super) const KAZAKHSTAN: Offset = Offset::constant(5);
 const MICROS_A_DAY: i64 = 86_400_000_000;
+/// What is withdrawn is destroyed within 15 working days (Law 94-V, Article 8(7)), which are never fewer than 19 days.
+const MAX_WITHDRAWAL_DAYS: u32 = 14;
 
 /// A declared field with the lines that rules need.
 pub(super) struct ReadField {
@@ -37,6 +40,8 @@ pub(super) struct ReadField {
     pub(super) place: String,
     /// The line that makes it what it is: its category, or its type.
     pub(super) kind_line: usize,
+    /// The fields that it is computed from.
+    pub(super) derived_from: Vec<At<FieldName>>,
     /// `None` where its type was refused.
     pub(super) field: Option<Field>,
 }
@@ -53,6 +58,7 @@ pub(super) struct Parts {
     pub(super) consent: ConsentRules,
     pub(super) completed_line: usize,
     pub(super) bans: Vec<ReadBan>,
+    pub(super) caps: Vec<At<Term>>,
     pub(super) events: Vec<(At<EventName>, Event)>,
     pub(super) fields: Vec<ReadField>,
     pub(super) purposes: Vec<ReadPurpose>,
@@ -87,6 +93,7 @@ fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
     let subject = root.table("subject").map(subject);
     let consent = root.table("consent").map(consent);
     let bans = root.tables("ban", "ban").into_iter().filter_map(ban).collect();
+    let caps = root.tables("cap", "cap").into_iter().filter_map(terms::term).collect();
     let events = root.tables("event", "event").into_iter().filter_map(event).collect();
     let fields: Vec<_> = root.tables("field", "field").into_iter().filter_map(field).collect();
     let purposes: Vec<_> = root.tables("purpose", "purpose").into_iter().filter_map(purpose::read).collect();
@@ -97,7 +104,7 @@ fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
     }
     root.finish();
     let (consent, completed_line) = consent?;
-    let parts = Parts { subject: subject?, consent, completed_line, bans, events, fields, purposes };
+    let parts = Parts { subject: subject?, consent, completed_line, bans, caps, events, fields, purposes };
     rules::check(findings, &parts);
     assemble(operator?, version?, agreement, parts)
 }
@@ -123,6 +130,7 @@ fn assemble(
         sites: version.sites,
         languages: version.languages,
         bans: parts.bans.into_iter().map(|read| read.ban).collect(),
+        caps: parts.caps.into_iter().map(|cap| cap.value).collect(),
         events: parts.events.into_iter().map(|(name, event)| (name.value, event)).collect(),
         fields: fields?,
         purposes,
@@ -252,6 +260,8 @@ fn consent(mut table: Table<'_, '_>) -> (ConsentRules, usize) {
     let acts: Option<Vec<At<ConsentAct>>> = table.list("acts");
     let recorded_by: Option<Vec<At<CallerName>>> = table.list("recorded_by");
     let completed = table.optional_table("completed_by");
+    let withdrawal_days = table.optional_number("withdrawal_days", 0..=MAX_WITHDRAWAL_DAYS);
+    let unclaimed_days = table.optional_number("unclaimed_days", 1..=3_650);
     let clause = table.text("clause");
     let completed_line = completed.as_ref().map_or(table.line(), Table::line);
     let completed_by = completed.and_then(|mut table| {
@@ -265,6 +275,8 @@ fn consent(mut table: Table<'_, '_>) -> (ConsentRules, usize) {
         acts: values(acts),
         recorded_by: set(recorded_by),
         completed_by,
+        withdrawal_days: withdrawal_days.map_or(MAX_WITHDRAWAL_DAYS, |days| days.value),
+        unclaimed_days: unclaimed_days.map(|days| days.value),
         clause: text(clause),
     };
     (rules, completed_line)
@@ -279,9 +291,17 @@ fn ban(mut table: Table<'_, '_>) -> Option<ReadBan> {
 }
 
 fn event(mut table: Table<'_, '_>) -> Option<(At<EventName>, Event)> {
-    let name = table.parsed("name");
+    let name = table.parsed::<EventName>("name");
     let clause = table.text("clause");
     let recorded_by: Option<Vec<At<CallerName>>> = table.list("recorded_by");
+    if let Some(name) = &name
+        && !matches!(name.value.as_str().parse(), Ok(Start::Event(_)))
+    {
+        table.problem(
+            name.line,
+            format!("the name `{}` is one that terms count from without an event", name.value),
+        );
+    }
     table.finish();
     Some((name?, Event { clause: text(clause), recorded_by: set(recorded_by) }))
 }
@@ -304,6 +324,7 @@ fn field(mut table: Table<'_, '_>) -> Option<ReadField> {
     let category = table.parsed::<Category>("category");
     let unique = table.flag("unique");
     let sources = table.optional_list::<ValueSource>("sources");
+    let derived_from = table.optional_list::<FieldName>("derived_from").unwrap_or_default();
     let collected_by: Option<Vec<At<CallerName>>> = table.list("collected_by");
     let clause = table.text("clause");
     let place = table.place().to_owned();
@@ -316,8 +337,9 @@ fn field(mut table: Table<'_, '_>) -> Option<ReadField> {
         unique: unique.value,
         sources: sources.map_or_else(|| vec![ValueSource::Subject], |sources| values(Some(sources))),
         collected_by: set(collected_by),
+        derived_from: derived_from.iter().map(|source| source.value.clone()).collect(),
     });
-    Some(ReadField { name: name?, place, kind_line, field })
+    Some(ReadField { name: name?, place, kind_line, derived_from, field })
 }
 
 pub(super) fn text(text: Option<At<String>>) -> String {

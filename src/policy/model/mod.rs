@@ -11,6 +11,7 @@ mod purpose;
 mod rules;
 mod settings;
 mod table;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,7 @@ pub use self::{
         PurposeField, RecipientRule, Represented, SubjectRules, View,
     },
     problem::{PolicyError, Problem},
+    terms::{Fallback, Length, Minimum, Refusal, Retention, Start, Term},
 };
 use crate::domain::{
     caller::Caller,
@@ -52,6 +54,7 @@ pub struct Policy {
     sites: BTreeSet<SiteName>,
     languages: Vec<Language>,
     bans: Vec<Ban>,
+    caps: Vec<Term>,
     events: BTreeMap<EventName, Event>,
     fields: BTreeMap<FieldName, Field>,
     purposes: BTreeMap<PurposeName, Purpose>,
@@ -126,6 +129,18 @@ impl Policy {
     #[must_use]
     pub fn ban(&self, what: BanKind) -> Option<&Ban> {
         self.bans.iter().find(|ban| ban.what == what)
+    }
+
+    /// Terms that end every purpose but those for claims.
+    #[must_use]
+    pub fn caps(&self) -> &[Term] {
+        &self.caps
+    }
+
+    /// The terms that end a purpose: its own, and the caps unless it is for claims.
+    pub fn terms_of<'a>(&'a self, purpose: &'a Purpose) -> impl Iterator<Item = &'a Term> {
+        let caps = if purpose.is(Mark::Claims) { &[] } else { self.caps.as_slice() };
+        purpose.retention.ends().iter().chain(caps)
     }
 
     /// The purposes that name this caller.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::terms::Retention;
 use crate::domain::{
     caller::Caller,
     code::coded,
@@ -194,6 +195,10 @@ pub struct ConsentRules {
     pub(super) recorded_by: BTreeSet<CallerName>,
     /// An event without which a consent is not complete.
     pub completed_by: Option<CompletedBy>,
+    /// Days from a withdrawal to the destruction, in which the operator may record a refusal; use stops at once.
+    pub withdrawal_days: u32,
+    /// Days after which data that no consent ever covered are destroyed; `None` where they wait.
+    pub unclaimed_days: Option<u32>,
     /// Clause.
     pub clause: String,
 }
@@ -227,9 +232,16 @@ pub struct Field {
     pub(super) unique: bool,
     pub(super) sources: Vec<ValueSource>,
     pub(super) collected_by: BTreeSet<CallerName>,
+    pub(super) derived_from: Vec<FieldName>,
 }
 
 impl Field {
+    /// The fields that it is computed from, and whose strictest retention it inherits (rule R52).
+    #[must_use]
+    pub fn sources_of_derived(&self) -> &[FieldName] {
+        &self.derived_from
+    }
+
     /// Whether two subjects of the platform may not hold the same value.
     #[must_use]
     pub const fn is_unique(&self) -> bool {
@@ -352,6 +364,8 @@ coded!(
         Advertising = "advertising",
         /// It publishes.
         Publication = "publication",
+        /// It keeps data for claims after every other purpose has ended, and reads for nothing else (rule R9).
+        Claims = "claims",
     }
 );
 
@@ -362,8 +376,8 @@ pub struct Purpose {
     pub clause: String,
     /// What it stands on.
     pub basis: Basis,
-    /// Clause that says how long its data are kept. Nothing executes it yet.
-    pub retention: String,
+    /// How long its data are kept.
+    pub retention: Retention,
     /// Why nobody reads by it: the source names the purpose and no data.
     pub inert: Option<String>,
     pub(super) callers: BTreeSet<CallerName>,

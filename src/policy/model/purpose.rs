@@ -8,6 +8,7 @@ use super::{
         Basis, BasisKind, DeclaredBasis, Given, Manner, Mark, Purpose, PurposeField, RecipientRule, View,
     },
     table::{At, Table},
+    terms::{self, ReadRetention},
 };
 use crate::domain::{
     code::UnknownCode,
@@ -25,6 +26,7 @@ pub(super) struct ReadPurpose {
     /// The marks that are set.
     pub(super) marks: Vec<At<Mark>>,
     pub(super) basis_line: usize,
+    pub(super) retention: ReadRetention,
     pub(super) purpose: Purpose,
 }
 
@@ -35,7 +37,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<ReadPurpose> {
     let basis_table = table.table("basis");
     let basis_line = basis_table.as_ref().map_or(table.line(), Table::line);
     let basis = basis_table.map_or(UNREAD_BASIS, basis);
-    let retention = table.table("retention").map(clause_alone).unwrap_or_default();
+    let retention = table.table("retention").map(terms::read).unwrap_or_default();
     let flags = Mark::ALL.iter().map(|mark| (*mark, table.flag(mark.as_str())));
     let marks: Vec<At<Mark>> =
         flags.filter(|(_, flag)| flag.value).map(|(value, flag)| At { value, line: flag.line }).collect();
@@ -49,7 +51,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<ReadPurpose> {
         purpose: Purpose {
             clause: text(clause),
             basis,
-            retention,
+            retention: retention.retention.clone(),
             inert: inert.map(|why| why.value),
             callers: reading.callers,
             fields: reading.fields.iter().map(|(name, field)| (name.value.clone(), field.clone())).collect(),
@@ -57,6 +59,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<ReadPurpose> {
             recipients: reading.recipients.iter().map(|rule| rule.value.clone()).collect(),
             marks: marks.iter().map(|mark| mark.value).collect(),
         },
+        retention,
         fields: reading.fields.into_iter().map(|(name, _)| name).collect(),
         recipients: reading.recipients,
         views: reading.views,
@@ -127,7 +130,7 @@ fn basis(mut table: Table<'_, '_>) -> Basis {
     Basis { kind, clause: text(clause), declared: declared.map(|declared| declared.value) }
 }
 
-fn law_article(table: &mut Table<'_, '_>) -> Option<At<String>> {
+pub(super) fn law_article(table: &mut Table<'_, '_>) -> Option<At<String>> {
     let article = table.text("article")?;
     if is_law_article(&article.value) {
         return Some(article);
@@ -150,13 +153,6 @@ fn is_law_article(text: &str) -> bool {
     let known_points =
         points.is_empty() || points.strip_suffix(')').is_some_and(|points| points.split(")(").all(number));
     known_act && number(article) && known_points && !text.ends_with('(')
-}
-
-/// `{ clause = "…" }`: where the source says how long. Rules of retention will stand beside the clause.
-fn clause_alone(mut table: Table<'_, '_>) -> String {
-    let clause = table.text("clause");
-    table.finish();
-    text(clause)
 }
 
 fn purpose_field(mut table: Table<'_, '_>) -> Option<(At<FieldName>, PurposeField)> {

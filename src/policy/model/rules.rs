@@ -8,19 +8,27 @@ use super::{
     problem::Findings,
     purpose::ReadPurpose,
     table::At,
+    terms::Start,
 };
-use crate::domain::{field::FieldType, names::FieldName, recipient::RecipientKind};
+use crate::domain::{
+    field::FieldType,
+    names::{EventName, FieldName},
+    recipient::RecipientKind,
+};
 
 pub(super) fn check(findings: &Findings, parts: &Parts) {
     names(findings, parts);
     completed_by(findings, parts);
     idle_fields(findings, parts);
+    caps(findings, parts);
+    derived_fields(findings, parts);
     for purpose in &parts.purposes {
         let rules = OfPurpose { findings, parts, read: purpose };
         rules.fields();
         rules.basis();
         rules.own_acts();
         rules.views();
+        rules.retention();
         for (i, rule) in purpose.recipients.iter().enumerate() {
             rules.recipient(i, rule);
         }
@@ -49,11 +57,76 @@ fn names(findings: &Findings, parts: &Parts) {
 
 fn completed_by(findings: &Findings, parts: &Parts) {
     if let Some(completed) = &parts.consent.completed_by
-        && !parts.events.iter().any(|(name, _)| name.value == completed.event)
+        && !is_event(parts, &completed.event)
     {
         let rule = format!("completed_by: event {} is not declared", completed.event);
         findings.add(parts.completed_line, "consent", rule);
     }
+}
+
+fn is_event(parts: &Parts, name: &EventName) -> bool {
+    parts.events.iter().any(|(event, _)| event.value == *name)
+}
+
+fn caps(findings: &Findings, parts: &Parts) {
+    for (i, cap) in parts.caps.iter().enumerate() {
+        let place = format!("cap {}", i + 1);
+        match &cap.value.from {
+            Start::Event(event) if !is_event(parts, event) => {
+                findings.add(cap.line, &place, format!("event {event} is not declared"));
+            }
+            Start::Withdrawal => {
+                findings.add(
+                    cap.line,
+                    &place,
+                    "a withdrawal ends purposes that stand on a consent, not every purpose",
+                );
+            }
+            Start::Event(_) | Start::Collection | Start::Consent => {}
+        }
+    }
+}
+
+/// What is derived is of the strictest kind that its sources are (rule R52).
+fn derived_fields(findings: &Findings, parts: &Parts) {
+    for read in &parts.fields {
+        for from in &read.derived_from {
+            let problem = |rule: String| findings.add(from.line, &read.place, rule);
+            match (find(parts, &from.value), &read.field) {
+                (None, _) => problem(format!("derived_from: field {} is not declared", from.value)),
+                (Some(source), _) if !source.derived_from.is_empty() => {
+                    problem(format!(
+                        "derived_from: {} is derived itself: name what it comes from",
+                        from.value
+                    ));
+                }
+                (Some(ReadField { field: Some(source), .. }), Some(field))
+                    if looser(field.category, source.category) =>
+                {
+                    problem(format!(
+                        "derived_from: {} is of the category {}, and what is derived from it is no looser (rule R52)",
+                        from.value,
+                        source.category.as_str()
+                    ));
+                }
+                (Some(_), _) => {}
+            }
+        }
+    }
+}
+
+/// Whether a category guards less than the other.
+const fn looser(category: Category, source: Category) -> bool {
+    const fn rank(category: Category) -> u8 {
+        match category {
+            Category::Public => 0,
+            Category::Ordinary => 1,
+            Category::Telemetry => 2,
+            Category::Correspondence => 3,
+            Category::Special | Category::Biometric | Category::Genetic => 4,
+        }
+    }
+    rank(category) < rank(source)
 }
 
 fn idle_fields(findings: &Findings, parts: &Parts) {
@@ -92,7 +165,8 @@ impl OfPurpose<'_> {
         if purpose.basis.kind == BasisKind::Consent {
             return;
         }
-        for mark in self.read.marks.iter().filter(|mark| mark.value != Mark::LegalReference) {
+        let needs_consent = |mark: &&At<Mark>| !matches!(mark.value, Mark::LegalReference | Mark::Claims);
+        for mark in self.read.marks.iter().filter(needs_consent) {
             let rule = "needs the basis consent (Law 94-V, Articles 7(6), 8, 15)";
             self.problem(mark.line, format!("{} {rule}", mark.value.as_str()));
         }
@@ -120,13 +194,47 @@ impl OfPurpose<'_> {
                 Mark::Written if !acts.iter().any(|act| purpose.accepts_act(*act)) => {
                     "consent.acts takes neither `written` nor `electronic_signature`"
                 }
+                Mark::Claims if purpose.basis.kind == BasisKind::Consent => {
+                    "years after the end stand on a law, never on the consent that ended (rule R9)"
+                }
                 Mark::Separate
+                | Mark::Claims
                 | Mark::Written
                 | Mark::LegalReference
                 | Mark::Advertising
                 | Mark::Publication => continue,
             };
             self.problem(mark.line, format!("{}: {rule}", mark.value.as_str()));
+        }
+    }
+
+    /// Every purpose that is read by ends (rule R8), by events that the policy declares.
+    fn retention(&self) {
+        let (read, purpose) = (&self.read.retention, &self.read.purpose);
+        let capped = !self.parts.caps.is_empty() && !purpose.is(Mark::Claims);
+        if purpose.inert.is_none() && purpose.retention.ends().is_empty() && !capped {
+            self.problem(
+                read.line,
+                "retention: no term ends the purpose: ends = [{ after, clause }], or a [[cap]] (rule R8)",
+            );
+        }
+        for event in read.events.iter().filter(|event| !is_event(self.parts, &event.value)) {
+            self.problem(event.line, format!("retention: event {} is not declared", event.value));
+        }
+        let by_consent = purpose.basis.kind == BasisKind::Consent;
+        if purpose.retention.refusal.is_some() && !purpose.is(Mark::Claims) {
+            self.problem(
+                read.line,
+                "retention: a refused withdrawal leaves claims alone: claims = true (rule R9)",
+            );
+        }
+        if !by_consent && !purpose.is(Mark::Claims) {
+            for line in &read.withdrawals {
+                self.problem(
+                    *line,
+                    "retention: a purpose on the basis of a law does not end by a withdrawal",
+                );
+            }
         }
     }
 

@@ -149,7 +149,9 @@ impl Ask<'_> {
         }
         known(!purpose.needs_reference() || self.referenced, "LEGAL_REFERENCE_MISSING")?;
         if purpose.is_law() {
-            return Ok(());
+            // Claims outlive a withdrawal only where its refusal is recorded, and nobody recorded one here.
+            let ended = purpose.is_for_claims() && self.consent == ConsentCase::Withdrawn;
+            return known(!ended, "RETENTION_ENDED");
         }
         match self.consent {
             ConsentCase::Given => Ok(()),
@@ -177,6 +179,10 @@ impl<'a> PurposeText<'a> {
     pub fn is_law(self) -> bool {
         let basis = self.0.get("basis").and_then(Value::as_table);
         basis.is_some_and(|basis| text(basis, "kind") == "law")
+    }
+
+    pub fn is_for_claims(self) -> bool {
+        self.0.get("claims").and_then(Value::as_bool).unwrap_or(false)
     }
 
     pub fn is_written(self) -> bool {

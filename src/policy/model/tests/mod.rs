@@ -186,6 +186,66 @@ fn a_mistake_is_named_on_its_line() {
             "purpose request_comms",
             "message is correspondence",
         ),
+        (
+            "after = \"account_deleted\"",
+            "after = \"moonrise\"",
+            "purpose payments",
+            "moonrise is not declared",
+        ),
+        ("after = \"cabinet_deleted\"", "after = \"moonrise\"", "cap 2", "moonrise is not declared"),
+        ("after = \"cabinet_deleted\"", "after = \"withdrawal\"", "cap 2", "stand on a consent"),
+        ("years = 3\nafter = \"consent\"", "after = \"consent\"", "cap 1", "says how long"),
+        ("years = 3\nafter", "years = 0\nafter", "cap 1", "from 1 to 100"),
+        ("name = \"cabinet_deleted\"", "name = \"withdrawal\"", "event withdrawal", "without an event"),
+        (
+            "after = \"account_deleted\", clause",
+            "after = \"account_deleted\", missing = \"consent\", clause",
+            "purpose payments, retention, term 1",
+            "beside a span after an event",
+        ),
+        (
+            "callers = [\"payments\"]",
+            "callers = [\"payments\"]\nclaims = true",
+            "purpose payments",
+            "rule R9",
+        ),
+        (
+            "retention = { clause = \"7.3, 8.4(е)\" }\ncallers = [\"rights\"]",
+            "retention = { clause = \"1\", refusal = { event = \"payment\", clause = \"1\" } }\ncallers = [\"rights\"]",
+            "purpose subject_requests",
+            "claims = true",
+        ),
+        (
+            "retention = { clause = \"7.3, 8.4(е)\" }\ncallers = [\"rights\"]",
+            "retention = { clause = \"1\", ends = [{ after = \"withdrawal\", clause = \"1\" }] }\ncallers = [\"rights\"]",
+            "purpose subject_requests",
+            "does not end by a withdrawal",
+        ),
+        (
+            "retention = { clause = \"7.3, 8.4(е)\" }\ncallers = [\"rights\"]",
+            "retention = { clause = \"7.3, 8.4(е)\" }\nclaims = true\ncallers = [\"rights\"]",
+            "purpose subject_requests",
+            "no term ends the purpose",
+        ),
+        (
+            "retention = { clause = \"7.3, 8.4(е)\" }\ncallers = [\"rights\"]",
+            "retention = { clause = \"1\", minimum = { after = \"payment\", article = \"94-V/12(2)\", clause = \"1\" } }\n\
+             callers = [\"rights\"]",
+            "purpose subject_requests, retention, minimum",
+            "says how long",
+        ),
+        (
+            "category = \"ordinary\"\ncollected_by = [\"backend\"]\nclause = \"5.3(а)\"",
+            "category = \"ordinary\"\nderived_from = [\"cookies\"]\ncollected_by = [\"backend\"]\nclause = \"5.3(а)\"",
+            "field surname",
+            "no looser (rule R52)",
+        ),
+        (
+            "category = \"ordinary\"\ncollected_by = [\"backend\"]\nclause = \"5.3(а)\"",
+            "category = \"ordinary\"\nderived_from = [\"shoe\"]\ncollected_by = [\"backend\"]\nclause = \"5.3(а)\"",
+            "field surname",
+            "shoe is not declared",
+        ),
         ("[[event]]", &ban("sale"), "", ""),
         ("[[event]]", &ban("partner_transfer"), "", ""),
     ];
@@ -276,11 +336,11 @@ fn all_problems_are_found_at_once() {
         .replacen("type = \"iin\"", "type = \"password\"", 1)
         .replacen("kind = \"consent\"", "kind = \"legitimate_interest\"", 1)
         .replacen("name = \"ad_stats\"", "name = \"payments\"", 1)
-        .replacen("[[event]]", "[[evnt]]", 1);
+        .replacen("[[ban]]", "[[bna]]", 1);
     let problems = Policy::check(&text).unwrap_err();
     let lines: Vec<_> = problems.iter().map(|p| p.line).collect();
     assert!(lines.is_sorted(), "{lines:?}");
-    for part in ["bin", "act", "`extra`", "R21", "legitimate_interest", "declared twice", "`evnt`"] {
+    for part in ["bin", "act", "`extra`", "R21", "legitimate_interest", "declared twice", "`bna`"] {
         assert!(problems.iter().any(|p| p.rule.contains(part)), "{part}: {problems:#?}");
     }
     assert_eq!(problems.len(), 7, "{problems:#?}");
