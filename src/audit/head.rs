@@ -70,6 +70,13 @@ pub fn sign_text(text: &str, key: &dyn Signer) -> Result<String, BadHead> {
     String::from_utf8(note.to_bytes()).map_err(|_| BadHead::Malformed)
 }
 
+/// The text of a note of which nobody checks the signature: for showing alone.
+#[must_use]
+pub fn unsigned_text(note: &str) -> Option<String> {
+    let note = Note::from_bytes(note.as_bytes()).ok()?;
+    String::from_utf8(note.text().to_vec()).ok()
+}
+
 /// A head as it was read: what it says, and signatures that nobody has checked yet.
 #[derive(Debug)]
 pub struct SignedHead {

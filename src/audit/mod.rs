@@ -5,9 +5,11 @@
 pub mod chain;
 pub mod entry;
 pub mod head;
+pub mod json;
 pub mod layout;
 pub mod mirror;
 pub mod proof;
+pub mod receipt;
 pub mod segment;
 pub mod tree;
 pub mod verify;

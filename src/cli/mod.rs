@@ -22,6 +22,7 @@ pub mod pki;
 mod platform;
 mod policy;
 mod proposal;
+mod receipt;
 mod restore;
 mod serve;
 mod subject;

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{
     client::{self, request_id, subjects},
     output::{Failure, Out, show_time},
+    receipt,
     values::when,
 };
 use crate::grpc::pb;
@@ -14,16 +15,16 @@ use crate::grpc::pb;
 #[derive(clap::Args, Debug, Clone)]
 pub(super) struct Which {
     #[command(flatten)]
-    client: client::Args,
+    pub(super) client: client::Args,
     /// The platform's reference to the subject, or the vault's id `sub_…`.
-    subject: String,
+    pub(super) subject: String,
     /// Platform, for staff; a platform's own callers leave it out.
     #[arg(long, default_value = "")]
-    platform: String,
+    pub(super) platform: String,
 }
 
 impl Which {
-    fn name(&self) -> pb::SubjectName {
+    pub(super) fn name(&self) -> pb::SubjectName {
         use pb::subject_name::Subject;
         let subject = if self.subject.starts_with("sub_") {
             Subject::SubjectId(self.subject.clone())
@@ -86,6 +87,8 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Print the receipts of an erasure: signed, and with the proof that the log has it.
+    Receipt(receipt::ReceiptArgs),
     /// Call an erasure off, as long as the keys are not destroyed.
     CancelErasure {
         #[command(flatten)]
@@ -173,6 +176,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             Ok(out.note("nothing was erased: say --yes to erase this subject")?)
         }
         Command::Erase { which, reference, yes: true } => erase(&which, reference, out).await,
+        Command::Receipt(args) => receipt::run(args, out).await,
         Command::CancelErasure { which, reference } => {
             let request = pb::CancelErasureRequest {
                 request_id: request_id()?,

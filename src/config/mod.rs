@@ -481,7 +481,10 @@ impl Config {
                 self.rule(&format!("erasure.cooling_minutes must be from 1 to {MAX_COOLING_MINUTES}"))
             );
         }
-        Ok(VaultOptions { erasure_cooling: Duration::from_mins(minutes) })
+        Ok(VaultOptions {
+            erasure_cooling: Duration::from_mins(minutes),
+            backup_horizon_days: self.backup.as_ref().and_then(|backup| backup.horizon_days),
+        })
     }
 
     /// The risks that this configuration takes, all of them accepted.

@@ -17,6 +17,7 @@ pub mod names;
 pub mod operation;
 pub mod platform;
 pub mod proposal;
+pub mod receipt;
 pub mod recipient;
 pub mod reference;
 pub mod replica;

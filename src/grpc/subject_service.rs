@@ -19,6 +19,7 @@ use crate::{
     domain::{
         consent::SubjectState,
         event::SubjectEvent,
+        receipt::ReceiptKind,
         subject::{Restriction, RestrictionRequester, RestrictionTrigger, SubjectKind},
     },
     vault::{
@@ -178,6 +179,22 @@ impl SubjectService {
         let outcome = outcome(&self.vault, work, done, Cancelled::Proposal).await?;
         Ok(pb::CancelErasureResponse { outcome: Some(outcome) })
     }
+
+    async fn receipts(
+        &self,
+        call: Call,
+        m: pb::GetErasureReceiptsRequest,
+    ) -> Result<pb::GetErasureReceiptsResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let given = self.vault.erasure_receipts(&call.caller, call.asker, &m.platform, subject).await?;
+        let receipts = given.into_iter().map(|receipt| pb::ErasureReceipt {
+            kind: receipt_kind(receipt.kind).into(),
+            act_time: Some(time(receipt.at)),
+            audit_entry_id: receipt.entry.to_string(),
+            document: receipt.document,
+        });
+        Ok(pb::GetErasureReceiptsResponse { receipts: receipts.collect() })
+    }
 }
 
 /// How a request names a subject.
@@ -212,6 +229,14 @@ fn requester(number: i32) -> Option<RestrictionRequester> {
         pb::RestrictionRequester::Representative => Some(RestrictionRequester::Representative),
         pb::RestrictionRequester::Authority => Some(RestrictionRequester::Authority),
         pb::RestrictionRequester::Operator => Some(RestrictionRequester::Operator),
+    }
+}
+
+const fn receipt_kind(kind: ReceiptKind) -> pb::ErasureReceiptKind {
+    match kind {
+        ReceiptKind::Erased => pb::ErasureReceiptKind::Erased,
+        ReceiptKind::CalledOff => pb::ErasureReceiptKind::CalledOff,
+        ReceiptKind::Destroyed => pb::ErasureReceiptKind::Destroyed,
     }
 }
 
@@ -300,6 +325,7 @@ calls! {
     record_event(RecordEventRequest) -> RecordEventResponse = record, Required, |m| &m.request_id;
     restrict_subject(RestrictSubjectRequest) -> RestrictSubjectResponse = restrict, Required, |m| &m.request_id;
     unrestrict_subject(UnrestrictSubjectRequest) -> UnrestrictSubjectResponse = unrestrict, Required, |m| &m.request_id;
+    get_erasure_receipts(GetErasureReceiptsRequest) -> GetErasureReceiptsResponse = receipts, Optional, |_m| "";
     erase_subject(EraseSubjectRequest) -> EraseSubjectResponse = erase, Plan, |m| &m.request_id;
     cancel_erasure(CancelErasureRequest) -> CancelErasureResponse = cancel, Plan, |m| &m.request_id;
 }

@@ -32,12 +32,12 @@ use rows::{
         BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
         RoleGrantRow,
     },
-    log::{EntryRow, HeadRow, SecondHead, TileRow},
+    log::{EntryRow, HeadRow, ReceiptRow, SecondHead, TileRow},
     work::{OperationRow, ProposalRow, ReplicaRow, RequestRow},
 };
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 5;
+pub const SCHEMA_VERSION: i64 = 6;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -175,6 +175,8 @@ pub enum Write {
     UpdateConsent(ConsentRow, Mac),
     /// Something that happened to a subject.
     InsertEvent(EventRow),
+    /// What is stated of an erasure.
+    InsertReceipt(ReceiptRow),
     /// A value's place in the blind index; where it claims uniqueness, nobody else may.
     InsertIndex(IndexRow),
     /// Ends a record's claims to unique values.
@@ -457,6 +459,14 @@ pub trait Store: Send + Sync {
         from: u64,
         limit: u32,
     ) -> Result<Vec<(u64, EntryRow)>, StoreError>;
+
+    /// Up to `limit` receipts of a subject's erasures, newest first.
+    async fn receipts(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<ReceiptRow>, StoreError>;
 
     /// How many tokens a subject's current records have, of all states.
     async fn token_count(&self, platform: PlatformId, subject: SubjectId) -> Result<u64, StoreError>;

@@ -54,6 +54,8 @@ coded!(
         EraseSubject = "SubjectService/EraseSubject",
         /// Calls an erasure off before the destruction.
         CancelErasure = "SubjectService/CancelErasure",
+        /// Receipts of a subject's last erasure.
+        GetErasureReceipts = "SubjectService/GetErasureReceipts",
         /// Checks a policy's text.
         ValidatePolicy = "PolicyService/ValidatePolicy",
         /// Applies a policy version.
@@ -178,6 +180,7 @@ impl Call {
             Self::WithdrawConsent
             | Self::ListConsents
             | Self::GetSubject
+            | Self::GetErasureReceipts
             | Self::RestrictSubject
             | Self::UnrestrictSubject
             | Self::EraseSubject => &[Service, DataProtection],

@@ -22,7 +22,7 @@ use crate::{
         caller::{Caller, KeyPin},
         consent::{Consent, SubjectState},
         ids::{CallerId, ConsentId, EntryId, ProposalId, RecordId, RequestId, SubjectId},
-        names::SpiffeId,
+        names::{PlatformName, SpiffeId},
         operation::BudgetWindow,
         rng::Rng,
         time::Timestamp,
@@ -216,6 +216,8 @@ pub struct Found<'a> {
 /// What an act decides on.
 pub struct Scene<'a> {
     pub(crate) shared: &'a Shared,
+    /// Name of the platform.
+    pub name: &'a PlatformName,
     /// Policy, callers and keys.
     pub context: &'a Context,
     /// The vault's own platform: staff.

@@ -18,6 +18,7 @@ use crate::{
         consent::SubjectState,
         ids::{CallerId, OperationId},
         operation::{BudgetKind, Operation, OperationKind, OperationState},
+        receipt::ReceiptKind,
         reference::Reference,
         time::Timestamp,
     },
@@ -147,7 +148,8 @@ impl Deed for Erase {
             ..row.clone()
         };
         let next = changed(scene, next);
-        hand.log(|entry| about(next.id, next.mac, self.reference.as_ref(), entry))?;
+        let entry = hand.log(|entry| about(next.id, next.mac, self.reference.as_ref(), entry))?;
+        hand.plan.writes.push(scene.receipt(ReceiptKind::Erased, entry, &next)?);
         hand.plan.tightens = true;
         for record in scene.records_of(row.id)? {
             hand.plan.writes.push(Write::EndClaims(record.address.record));
@@ -212,7 +214,8 @@ impl Deed for Cancel {
         };
         let next = SubjectRow { state, erased_at: None, destroy_at: None, ..row.clone() };
         let next = changed(scene, next);
-        hand.log(|entry| about(next.id, next.mac, self.reference.as_ref(), entry))?;
+        let entry = hand.log(|entry| about(next.id, next.mac, self.reference.as_ref(), entry))?;
+        hand.plan.writes.push(scene.receipt(ReceiptKind::CalledOff, entry, row)?);
         let policy = scene.policy()?;
         for record in scene.records_of(row.id)? {
             if policy.field(&record.address.field).is_some_and(crate::policy::model::Field::is_unique) {

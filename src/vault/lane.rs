@@ -462,6 +462,7 @@ impl Committer {
         for Seen { mut queued, look } in reading.into_iter().chain(writing) {
             let scene = Scene {
                 shared: &core.shared,
+                name: &core.name,
                 context: &look.context,
                 staff: &look.staff,
                 snapshot: &look.snapshot,

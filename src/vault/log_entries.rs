@@ -128,7 +128,7 @@ impl Vault {
     }
 
     /// Position of the first entry of this time or later; the log is in the order of time.
-    async fn first_since(
+    pub(super) async fn first_since(
         &self,
         platform: PlatformId,
         since: Option<Timestamp>,

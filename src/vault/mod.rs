@@ -40,6 +40,7 @@ pub mod persons;
 pub mod platforms;
 pub mod policies;
 pub mod proposals;
+pub mod receipts;
 pub mod recipients;
 pub mod reconcile;
 pub mod refusals;
@@ -123,11 +124,13 @@ pub const MAX_COOLING: Duration = Duration::from_hours(8);
 pub struct VaultOptions {
     /// Time between an erasure and the destruction of the subject's keys; always inside one working day.
     pub erasure_cooling: Duration,
+    /// Days after which no backup is restored any more, where there are: receipts of erasures say so.
+    pub backup_horizon_days: Option<u32>,
 }
 
 impl Default for VaultOptions {
     fn default() -> Self {
-        Self { erasure_cooling: Duration::from_hours(4) }
+        Self { erasure_cooling: Duration::from_hours(4), backup_horizon_days: None }
     }
 }
 

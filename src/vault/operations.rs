@@ -22,6 +22,7 @@ use crate::{
         consent::SubjectState,
         ids::{EntryId, OperationId, PlatformId, SubjectId},
         operation::{Operation, OperationKind, OperationState},
+        receipt::ReceiptKind,
         time::Timestamp,
     },
     store::{
@@ -333,8 +334,9 @@ impl StepAct {
             self.put(plan, ended(OperationState::Failed, 0), fence);
             return Ok(Flow::Ready);
         }
-        self.log(scene, plan, DESTROY, Some(subject))?;
+        let entry = self.log(scene, plan, DESTROY, Some(subject))?;
         plan.tightens = true;
+        plan.writes.push(scene.receipt(ReceiptKind::Destroyed, entry, subject)?);
         plan.writes.push(Write::DestroySubject(subject.clone()));
         self.put(plan, ended(OperationState::Done, 1), fence);
         Ok(Flow::Ready)
@@ -351,7 +353,7 @@ impl StepAct {
         plan: &mut Plan,
         call: &str,
         destroyed: Option<&SubjectRow>,
-    ) -> Result<(), VaultError> {
+    ) -> Result<EntryId, VaultError> {
         let id = EntryId::random(scene.rng()).map_err(unavailable)?;
         plan.entries.push(Entry {
             object_kind: Some("operation".to_owned()),
@@ -360,7 +362,7 @@ impl StepAct {
             row_mac: destroyed.map(|subject| subject.mac.into()),
             ..Entry::new(id, scene.now, scene.context.platform, call, Verdict::Done)
         });
-        Ok(())
+        Ok(id)
     }
 }
 

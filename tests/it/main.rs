@@ -38,6 +38,7 @@ mod policy_walk;
 mod pooler;
 mod proposals;
 mod readme;
+mod receipts;
 mod reconciled;
 mod restored;
 mod runbook;

@@ -1,4 +1,4 @@
-"""Verify an export or a mirror of an audit log, from what audit-log.md says of them and nothing else.
+"""Verify an export or a mirror of an audit log, or receipts of erasures, from what audit-log.md says of them and nothing else.
 
 Exit 0: nothing found; 3: findings; 1: the input cannot be read at all. Of an entry nothing is printed but its
 position, id and call: who may run a verifier may not thereby read the log.
@@ -7,10 +7,12 @@ import argparse
 import base64
 import contextlib
 import hashlib
+import json
 import os
 import re
 import sys
 from collections import namedtuple
+from datetime import datetime
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -122,10 +124,10 @@ class Chain:
                     self.keys.append(new)
 
 
-def parse_head(note, origin, label):
-    """The checkpoint in a signed note, with a function that says whether a key signed it."""
-    if not (match := re.fullmatch(NOTE, note.decode(errors="replace"))):
-        raise Damage("is no checkpoint in a signed note")
+def parse_note(note):
+    """The text of a signed note, with a function that says whether a key signed it."""
+    if b"\n\n" not in note:
+        raise Damage("is no signed note")
     end = note.index(b"\n\n") + 1
     signatures = re.findall(SIGNATURE, note[end:].decode(errors="replace"))
 
@@ -137,6 +139,14 @@ def parse_head(note, origin, label):
                     key.public.verify(raw[4:], note[:end])
                     return True
         return False
+    return note[:end], signed
+
+
+def parse_head(note, origin, label):
+    """The checkpoint in a signed note, with a function that says whether a key signed it."""
+    if not (match := re.fullmatch(NOTE, note.decode(errors="replace"))):
+        raise Damage("is no checkpoint in a signed note")
+    signed = parse_note(note)[1]
     if match[1] != (origin or match[1]):
         raise Damage(f"is of {match[1]}, not of {origin}")
     return Head(label, match[1], int(match[2]), base64.b64decode(match[3]), signed)
@@ -414,9 +424,92 @@ def verify_mirror(root, keys, platform, origin, since, report):
     return tree, heads
 
 
+def proven_root(position, size, leaf, proof):
+    """The root that an inclusion proof leads to (RFC 9162, section 2.1.3.2)."""
+    at, last, root = position, size - 1, leaf
+    for node in proof:
+        if not last:
+            raise Damage("has a proof that is too long")
+        if at & 1 or at == last:
+            root = sha256(b"\x01", node, root)
+            while at and not at & 1:
+                at, last = at >> 1, last >> 1
+        else:
+            root = sha256(b"\x01", root, node)
+        at, last = at >> 1, last >> 1
+    if position >= size or last:
+        raise Damage("has a proof that is too short, or a position beyond the log")
+    return root
+
+
+def micros(text):
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text):
+        raise Damage("has a time that is none")
+    delta = datetime.fromisoformat(text[:-1]) - datetime(1970, 1, 1)
+    return (delta.days * 86400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def raw_id(text, prefix):
+    if not re.fullmatch(prefix + "_[a-z2-7]{26}", text):
+        raise Damage(f"names no {prefix}_")
+    return base64.b32decode(text[4:].upper() + "======")
+
+
+ACTS = {"erased": "SubjectService/EraseSubject", "called_off": "SubjectService/CancelErasure",
+        "destroyed": "Operation/DestroySubject"}
+TIMES = {"time", "erased_at", "destroy_at"}
+
+
+def verify_receipt(receipt, keys):
+    """The section `Receipts of erasures`: one receipt, and what it states."""
+    if receipt.get("format") != "sandyq-receipt 1" or receipt.keys() != {
+            "format", "statement", "entry", "position", "proof", "checkpoint"}:
+        raise Damage("is no receipt of format 1")
+    text, signed = parse_note(receipt["statement"].encode())
+    if not any(signed(key) for key in keys):
+        raise Damage("has a statement that no key signed")
+    first, _, body = text.decode().partition("\n")
+    if first != "sandyq-erasure 1":
+        raise Damage("has a statement of something else")
+    says = json.loads(body)
+    if says.keys() != {"origin", "kind", "subject", "entry", "backups", "says"} | TIMES or says["kind"] not in ACTS:
+        raise Damage("has a statement that says something else")
+    times = {name: micros(says[name]) for name in TIMES}
+    if says["backups"] is not None:
+        gone = times["time" if says["kind"] == "destroyed" else "destroy_at"]
+        if micros(says["backups"]["until"]) != gone + says["backups"]["horizon_days"] * 86_400_000_000:
+            raise Damage("counts the horizon of backups from another date")
+    head = parse_head(receipt["checkpoint"].encode(), says["origin"], "checkpoint")
+    if not any(head.signed(key) for key in keys):
+        raise Damage("has a checkpoint that no key signed")
+    raw, proof = base64.b64decode(receipt["entry"]), [base64.b64decode(node) for node in receipt["proof"]]
+    if proven_root(receipt["position"], head.size, sha256(b"\0", raw), proof) != head.root:
+        raise Damage("is of an entry that the log does not have there")
+    entry = decode(raw)
+    told = {1: raw_id(says["entry"], "ent"), 2: times["time"], 6: ACTS[says["kind"]],
+            10: raw_id(says["subject"], "sub"), 19: "done"}
+    if differ := [key for key, value in told.items() if entry.get(key) != value]:
+        raise Damage(f"states something else than its entry, at key {differ[0]}")
+    if says["kind"] == "erased" and times["time"] != times["erased_at"]:
+        raise Damage("states another time of erasure than its entry")
+    return says
+
+
+def verify_receipts(path, keys, report):
+    """A file with one receipt, or with a list of them under `receipts`."""
+    kept = json.loads(read(path))
+    for number, receipt in enumerate(kept.get("receipts", [kept])):
+        with report.about(f"receipt {number}"):
+            try:
+                says = verify_receipt(receipt, keys)
+            except (KeyError, TypeError, ValueError, AttributeError) as why:
+                raise Damage(f"is malformed: {type(why).__name__}") from None
+            print(f"{says['kind']} {says['time']} {says['subject']}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("export", "mirror"))
+    parser.add_argument("what", choices=("export", "mirror", "receipt"))
     parser.add_argument("dir", type=Path)
     for option in ("--key", "--platform", "--origin", "--since", "--against"):
         parser.add_argument(option, type=Path if option in ("--since", "--against") else str)
@@ -424,6 +517,9 @@ def main():
     try:
         keys = read(Path(args.key or "")).decode() if os.path.isfile(args.key or "") else args.key or ""
         named = Chain(keys).keys[0].name
+        if args.what == "receipt":
+            verify_receipts(args.dir, Chain(keys).keys, report)
+            return 3 if report.findings else 0
         since = [args.since] if args.since and os.stat(args.since) else []  # absent: no finding
         if args.what == "export":
             tree, heads = verify_export(args.dir, keys, args.origin, since, report)

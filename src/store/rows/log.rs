@@ -2,7 +2,12 @@
 
 use super::{Mac, platform_row};
 use crate::{
-    domain::{canonical::Canonical, ids::PlatformId, time::Timestamp},
+    domain::{
+        canonical::Canonical,
+        ids::{EntryId, PlatformId, SubjectId},
+        receipt::ReceiptKind,
+        time::Timestamp,
+    },
     store::Counters,
 };
 
@@ -48,6 +53,23 @@ pub struct EntryRow {
     pub leaf_hash: [u8; 32],
     /// The subject that it is about; none where it was not asked for.
     pub subject: Option<[u8; 16]>,
+}
+
+/// What the vault states of an erasure. It grants nothing, and is signed: it needs no MAC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptRow {
+    /// Platform.
+    pub platform: PlatformId,
+    /// The entry that it is about.
+    pub entry: EntryId,
+    /// Whose erasure.
+    pub subject: SubjectId,
+    /// What happened.
+    pub kind: ReceiptKind,
+    /// The signed statement.
+    pub statement: String,
+    /// When it happened.
+    pub created_at: Timestamp,
 }
 
 /// A complete tile.

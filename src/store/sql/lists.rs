@@ -3,7 +3,7 @@
 use super::{Engine, Purpose, SqlStore, database, decode::Columns, statement::Statement};
 use crate::{
     domain::{
-        ids::{OperationId, PlatformId, ProposalId, SubjectId},
+        ids::{EntryId, OperationId, PlatformId, ProposalId, SubjectId},
         platform::Platform,
         secret::Sealed,
         time::Timestamp,
@@ -13,7 +13,7 @@ use crate::{
         StoredConfig, StoredTree, WhichOperations,
         rows::{
             config::PolicyRow,
-            log::{EntryRow, SecondHead, TileRow},
+            log::{EntryRow, ReceiptRow, SecondHead, TileRow},
             work::{OperationRow, ProposalRow, ReplicaRow},
         },
     },
@@ -231,6 +231,31 @@ impl<E: Engine> SqlStore<E> {
             let position = c.number("position")?;
             let (entry, leaf_hash) = (c.bytes("entry")?.to_vec(), c.array("leaf_hash")?);
             Ok((position, EntryRow { entry, leaf_hash, subject: Some(c.array("subject_id")?) }))
+        })
+    }
+
+    pub(super) async fn read_receipts(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<ReceiptRow>, StoreError> {
+        // Of one moment there is one receipt: an erasure ends what came before it.
+        let statement = Statement::any(
+            "/* read::receipts */ SELECT entry_id, kind, statement, created_at FROM erasure_receipts \
+             WHERE platform_id = $1 AND subject_id = $2 ORDER BY created_at DESC LIMIT $3",
+        );
+        let statement = statement.int(platform.get()).bytes(subject.as_bytes()).int(limit);
+        let rows = self.list("read receipts", statement).await?;
+        each(&rows, "erasure_receipts", |mut c| {
+            Ok(ReceiptRow {
+                platform,
+                entry: EntryId::from_bytes(c.array("entry_id")?),
+                subject,
+                kind: c.parse("kind")?,
+                statement: c.text("statement")?.to_owned(),
+                created_at: c.time("created_at")?,
+            })
         })
     }
 

@@ -22,7 +22,7 @@ use super::{
     copy::{Copying, Row, Table},
     rows::{
         config::PolicyRow,
-        log::{EntryRow, SecondHead, TileRow},
+        log::{EntryRow, ReceiptRow, SecondHead, TileRow},
         work::{OperationRow, ProposalRow, ReplicaRow},
     },
 };
@@ -187,6 +187,15 @@ impl<E: Engine> Store for SqlStore<E> {
         limit: u32,
     ) -> Result<Vec<(u64, EntryRow)>, StoreError> {
         self.read_entries_of(platform, subject, from, limit).await
+    }
+
+    async fn receipts(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<ReceiptRow>, StoreError> {
+        self.read_receipts(platform, subject, limit).await
     }
 
     async fn token_count(&self, platform: PlatformId, subject: SubjectId) -> Result<u64, StoreError> {

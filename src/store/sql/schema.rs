@@ -20,6 +20,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (3, "keys", include_str!("../../../migrations/sqlite/0003_keys.sql")),
     (4, "restore", include_str!("../../../migrations/sqlite/0004_restore.sql")),
     (5, "audit_keys", include_str!("../../../migrations/sqlite/0005_audit_keys.sql")),
+    (6, "receipts", include_str!("../../../migrations/sqlite/0006_receipts.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -29,6 +30,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (3, "keys", include_str!("../../../migrations/postgres/0003_keys.sql")),
     (4, "restore", include_str!("../../../migrations/postgres/0004_restore.sql")),
     (5, "audit_keys", include_str!("../../../migrations/postgres/0005_audit_keys.sql")),
+    (6, "receipts", include_str!("../../../migrations/postgres/0006_receipts.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -13,7 +13,7 @@ use crate::{
         Write,
         rows::{
             ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
-            log::TileRow,
+            log::{ReceiptRow, TileRow},
             work::{ProposalRow, RequestRow},
         },
     },
@@ -65,6 +65,7 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .bytes(was),
         ],
         Write::InsertEvent(row) => vec![insert_event(row)],
+        Write::InsertReceipt(row) => vec![insert_receipt(row)],
         Write::InsertIndex(row) => vec![insert_index(platform, row)],
         Write::EndClaims(record) => vec![
             of(Statement::any(
@@ -298,6 +299,19 @@ fn insert_event(row: &EventRow) -> Statement<'_> {
     .int(row.event.at.as_micros())
     .int(row.recorded_at.as_micros())
     .bytes(&row.mac)
+}
+
+fn insert_receipt(row: &ReceiptRow) -> Statement<'_> {
+    Statement::new(
+        "/* write::insert_receipt */ INSERT INTO erasure_receipts (platform_id, entry_id, subject_id, kind, statement, \
+         created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .int(row.platform.get())
+    .bytes(row.entry.as_bytes())
+    .bytes(row.subject.as_bytes())
+    .text(row.kind.as_str())
+    .text(&row.statement)
+    .int(row.created_at.as_micros())
 }
 
 fn insert_index(platform: PlatformId, row: &IndexRow) -> Statement<'_> {

@@ -9,7 +9,10 @@ use signed_note::Signer;
 
 use super::BackupError;
 use crate::{
-    audit::head::{HeadVerifier, sign_text},
+    audit::{
+        head::{HeadVerifier, sign_text},
+        json::{instant, text},
+    },
     crypto::backup::{BackupName, PartsHash},
     domain::{ids::BackupId, names::PlatformName, secret::Sealed, time::Timestamp},
 };
@@ -130,40 +133,6 @@ impl Manifest {
         let json = text.strip_prefix(FORMAT).and_then(|rest| rest.strip_prefix('\n'));
         let json = json.ok_or(BackupError::Manifest("it does not begin as a manifest of format 1"))?;
         serde_json::from_str(json).map_err(|_| BackupError::Manifest("it does not say what a manifest says"))
-    }
-}
-
-mod text {
-    use std::{fmt::Display, str::FromStr};
-
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<T: Display, S: Serializer>(of: &T, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(of)
-    }
-
-    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
-    where
-        T: FromStr<Err: Display>,
-        D: Deserializer<'de>,
-    {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
-}
-
-mod instant {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    use crate::domain::time::Timestamp;
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
-    pub(super) fn serialize<S: Serializer>(of: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(of)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
-        let time: jiff::Timestamp = String::deserialize(from)?.parse().map_err(D::Error::custom)?;
-        Ok(Timestamp::from_micros(time.as_microsecond()))
     }
 }
 

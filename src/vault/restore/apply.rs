@@ -14,6 +14,7 @@ use crate::{
         ids::{ConsentId, OperationId, ProposalId, SubjectId, TokenRowId},
         operation::{Operation, OperationKind, OperationState},
         proposal::ProposalState,
+        receipt::ReceiptKind,
         subject::{Restriction, RestrictionRequester, RestrictionTrigger},
         time::Timestamp,
         token::TokenState,
@@ -73,7 +74,7 @@ impl Site<'_> {
         counts: &mut Counts,
     ) -> Result<(), RestoreError> {
         let mut all: BTreeMap<SubjectId, Option<&Last>> = blocked.iter().map(|id| (*id, None)).collect();
-        all.extend(newer.destroyed.iter().map(|id| (*id, None)));
+        all.extend(newer.destroyed.keys().map(|id| (*id, None)));
         let told = newer.of(GrantingTable::Subjects);
         all.extend(told.map(|(id, last)| (SubjectId::from_bytes(id), Some(last))));
         let all: Vec<_> = all.into_iter().collect();
@@ -108,20 +109,40 @@ impl Site<'_> {
                         }
                     }
                 }
-                let destroyed = newer.destroyed.contains(id) && next.state == SubjectState::Erased;
+                let destroyed = newer.destroyed.contains_key(id) && next.state == SubjectState::Erased;
                 let open = snapshot.operations_on.get(id.as_bytes()).map(|row| &row.operation);
                 step.writes.extend(self.work_of(&next, open, destroyed)?);
                 if next.mac != row.mac {
+                    step.writes.extend(self.receipt(row, &next, *last)?);
                     step.writes.push(Write::UpdateSubject(next.clone(), row.mac));
                 }
-                if destroyed && next.wrapped_key.is_some() {
+                if let Some(told) =
+                    newer.destroyed.get(id).filter(|_| destroyed && next.wrapped_key.is_some())
+                {
                     step.applied(crate::vault::reconcile::DESTROYED);
+                    step.writes.push(self.stating()?.receipt(ReceiptKind::Destroyed, *told, &next)?);
                     step.writes.push(Write::DestroySubject(next));
                 }
             }
             self.commit(step, counts).await?;
         }
         Ok(())
+    }
+
+    /// The receipt of an erasure that the backup does not have, or of its being called off.
+    fn receipt(
+        &self,
+        row: &SubjectRow,
+        next: &SubjectRow,
+        last: Option<&Last>,
+    ) -> Result<Option<Write>, RestoreError> {
+        let Some(last) = last else { return Ok(None) };
+        let (kind, erased) = match (row.state, next.state) {
+            (_, SubjectState::Erased) => (ReceiptKind::Erased, next),
+            (SubjectState::Erased, _) => (ReceiptKind::CalledOff, row),
+            _ => return Ok(None),
+        };
+        Ok(Some(self.stating()?.receipt(kind, (last.entry, last.at), erased)?))
     }
 
     /// The operation that destroys an erased subject, made or ended as the subject now stands.
@@ -214,7 +235,7 @@ impl Site<'_> {
     }
 
     async fn apply_tokens(&mut self, newer: &Newer, counts: &mut Counts) -> Result<(), RestoreError> {
-        let gone = |last: &Last| last.subject.is_some_and(|subject| newer.destroyed.contains(&subject));
+        let gone = |last: &Last| last.subject.is_some_and(|subject| newer.destroyed.contains_key(&subject));
         let all: Vec<_> = newer.of(GrantingTable::Tokens).filter(|(_, last)| !gone(last)).collect();
         for some in all.chunks(AT_ONCE) {
             let token_rows = some.iter().map(|(id, _)| TokenRowId::from_bytes(*id)).collect();
@@ -334,7 +355,7 @@ impl Site<'_> {
             let snapshot = self.read(&ReadKeys { subjects, ..ReadKeys::default() }).await?;
             let mut step = Step::default();
             for (id, corrected) in some {
-                if newer.destroyed.contains(&corrected.subject) {
+                if newer.destroyed.contains_key(&corrected.subject) {
                     continue;
                 }
                 let record = snapshot.records.iter().find(|(known, _)| known.as_bytes() == *id);

@@ -26,7 +26,7 @@ use super::{
     context::{Context, LoadError},
 };
 use crate::{
-    audit::entry::Entry,
+    audit::{entry::Entry, receipt::BadReceipt},
     blobs::{BlobError, mirror::MirrorReader},
     crypto::{aead::wrap_version, keyring::KeyKind, kms::Kms},
     domain::{
@@ -73,6 +73,9 @@ pub enum RestoreError {
     /// The audit key is none.
     #[error("not a verifier key; expected name+id+base64")]
     Key,
+    /// A receipt cannot be stated.
+    #[error("a receipt of an erasure cannot be signed: {0}")]
+    Receipt(#[from] BadReceipt),
     /// It must not be restored, or not here.
     #[error("{0}")]
     Refused(String),
@@ -234,12 +237,14 @@ impl Restore<'_> {
         let staff = Context::load(store, self.kms, own, PlatformId::VAULT, None).await?;
         let signatory = Arc::clone(staff.signatory()?);
         let mut report = plan.report;
+        let days = self.horizon.and_then(|horizon| u32::try_from(horizon.as_secs() / 86_400).ok());
         let count = u64::try_from(plan.platforms.len()).unwrap_or(u64::MAX);
         let told = report.platforms.iter_mut();
         for ((at, (id, name, _, looked)), told) in (0..).zip(&plan.platforms).zip(told) {
             progress("replay", at, count);
             let context = Context::load(store, self.kms, own, *id, None).await?;
-            let site = Site::open(store, &signatory, self.rng, context, name.clone(), self.now).await?;
+            let site =
+                Site::open(store, &signatory, self.rng, context, name.clone(), (days, self.now)).await?;
             let (counts, closed) = self.replay(site, looked).await?;
             told.closed = closed.map(|reason| reason.as_str().to_owned());
             (told.applied, told.strict, told.lost) = (counts.applied, counts.strict, counts.lost);

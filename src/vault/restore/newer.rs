@@ -1,11 +1,11 @@
 //! What a log tells after a backup: of each row the last word, what was destroyed, corrected, made and asked. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
-        ids::{CallerId, PersonId, RequestId, SubjectId},
+        ids::{CallerId, EntryId, PersonId, RequestId, SubjectId},
         time::Timestamp,
     },
     store::{GrantingTable, rows::Mac},
@@ -17,6 +17,8 @@ type Id = [u8; 16];
 /// The last word on a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Last {
+    /// The entry.
+    pub(super) entry: EntryId,
     /// The call.
     pub(super) call: String,
     /// When; a row that was changed has this time in it.
@@ -45,7 +47,8 @@ pub(super) struct Newer {
     pub(super) entries: u64,
     pub(super) rows: BTreeMap<(GrantingTable, Id), Last>,
     pub(super) config: BTreeMap<(&'static str, Vec<u8>), Last>,
-    pub(super) destroyed: BTreeSet<SubjectId>,
+    /// What was destroyed, by which entry and when.
+    pub(super) destroyed: BTreeMap<SubjectId, (EntryId, Timestamp)>,
     pub(super) corrected: BTreeMap<Id, Corrected>,
     /// Names of platforms that were made.
     pub(super) platforms: Vec<String>,
@@ -78,7 +81,7 @@ impl Newer {
             && let Some(subject) = subject
         {
             // Its row stays as it was erased, so the word before is the last on it.
-            self.destroyed.insert(subject);
+            self.destroyed.insert(subject, (entry.entry_id(), at));
             return;
         }
         match entry.object_kind.as_deref() {
@@ -100,6 +103,7 @@ impl Newer {
             return;
         };
         let last = Last {
+            entry: entry.entry_id(),
             call: entry.call.clone(),
             at,
             mac,
@@ -136,7 +140,7 @@ impl Newer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{EntryId, PlatformId};
+    use crate::domain::ids::PlatformId;
 
     fn entry(call: &str, kind: &str, at: i64) -> Entry {
         let id = EntryId::from_bytes([1; 16]);
@@ -156,7 +160,7 @@ mod tests {
         newer.take(&Entry { object_kind: Some("operation".into()), ..entry(DESTROYED, "", 3) });
         let (id, last) = newer.of(GrantingTable::Subjects).next().unwrap();
         assert_eq!((id, last.call.as_str(), last.mac), ([9; 16], "SubjectService/EraseSubject", [2; 32]));
-        assert_eq!(newer.destroyed.iter().collect::<Vec<_>>(), [&SubjectId::from_bytes([9; 16])]);
+        assert_eq!(newer.destroyed.keys().collect::<Vec<_>>(), [&SubjectId::from_bytes([9; 16])]);
         assert_eq!(newer.entries, 3);
     }
 

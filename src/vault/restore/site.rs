@@ -31,6 +31,7 @@ use crate::{
         act::Plan,
         context::Context,
         heads::{NewHead, Signatory, Signers},
+        receipts::Stating,
         reconcile::LOST,
         replay::KEPT_MICROS,
         tip::{Signing, Tip},
@@ -121,6 +122,8 @@ pub(super) struct Site<'a> {
     pub(super) platform: PlatformId,
     pub(super) name: PlatformName,
     pub(super) context: Context,
+    /// Days after which no backup is restored.
+    horizon_days: Option<u32>,
     /// None while a commit is on its way.
     tip: Tip,
     now: Timestamp,
@@ -133,16 +136,23 @@ impl<'a> Site<'a> {
         rng: &'a dyn Rng,
         context: Context,
         name: PlatformName,
-        now: Timestamp,
+        (horizon_days, now): (Option<u32>, Timestamp),
     ) -> Result<Self, RestoreError> {
         let platform = context.platform;
         let tip = tip(store, signatory, &context, &name).await?;
         let now = now.max(tip.last);
-        Ok(Self { store, signatory, rng, platform, name, context, tip, now })
+        Ok(Self { store, signatory, rng, platform, name, context, horizon_days, tip, now })
     }
 
     pub(super) fn rng(&self) -> &dyn Rng {
         self.rng
+    }
+
+    /// States what entries did.
+    pub(super) fn stating(&self) -> Result<Stating<'_>, RestoreError> {
+        let key = self.signatory.active_key()?;
+        let (signatory, name) = (self.signatory, &self.name);
+        Ok(Stating { signatory, key, name, horizon_days: self.horizon_days })
     }
 
     /// The time of what the restore does: no earlier than anything that was mirrored.

@@ -19,7 +19,7 @@ use sandyq::{
         copy::{Copying, Row, Table},
         rows::{
             config::PolicyRow,
-            log::{EntryRow, SecondHead, TileRow},
+            log::{EntryRow, ReceiptRow, SecondHead, TileRow},
             work::{OperationRow, ProposalRow, ReplicaRow},
         },
     },
@@ -294,6 +294,15 @@ impl Store for Gate {
         limit: u32,
     ) -> Result<Vec<(u64, EntryRow)>, StoreError> {
         self.inner.entries_of(platform, subject, from, limit).await
+    }
+
+    async fn receipts(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<ReceiptRow>, StoreError> {
+        self.inner.receipts(platform, subject, limit).await
     }
 
     async fn token_count(&self, platform: PlatformId, subject: SubjectId) -> Result<u64, StoreError> {

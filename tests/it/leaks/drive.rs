@@ -393,6 +393,8 @@ impl Marked {
         driver.succeed("admin", Call::CancelErasure, cancel.clone()).await;
         let cancel = pb::CancelErasureRequest { request_id: request_id(), ..cancel };
         driver.refuse("admin", Call::CancelErasure, cancel, "SUBJECT_NOT_ERASED").await;
+        let receipts = pb::GetErasureReceiptsRequest { subject: Some(by_reference(2)), ..Default::default() };
+        driver.succeed("backend", Call::GetErasureReceipts, receipts).await;
         let erase = pb::EraseSubjectRequest { request_id: request_id(), ..erase };
         driver.succeed("backend", Call::EraseSubject, erase).await;
     }

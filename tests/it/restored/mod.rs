@@ -233,6 +233,8 @@ async fn nothing_that_was_taken_away_comes_back(backend: Backend) {
     // Made since: lost, and listed.
     let late = served.store(20).await;
     let before = verify(&served);
+    let receipts = [statements(&served, 0).await, statements(&served, 5).await];
+    assert_eq!(receipts.each_ref().map(Vec::len), [1, 2]);
 
     let stopped = Stopped::of(served).await;
     let dry = stopped.restore(&backup, &["--dry-run"]);
@@ -260,6 +262,7 @@ async fn nothing_that_was_taken_away_comes_back(backend: Backend) {
     let served = stopped.start().await;
 
     assert_eq!(read(&served, &people[0]).await, Err("SUBJECT_ERASED".into()));
+    assert_eq!(statements(&served, 0).await, receipts[0], "stated again, word for word");
     assert_eq!(read(&served, &people[1]).await, Err("CONSENT_WITHDRAWN".into()));
     assert_eq!(read(&served, &people[2]).await, Err("TOKEN_REVOKED".into()));
     assert_eq!(read(&served, &people[3]).await, Err("SUBJECT_RESTRICTED".into()));
@@ -288,6 +291,20 @@ async fn nothing_that_was_taken_away_comes_back(backend: Backend) {
             sandyq(&files, &["audit", "verify-mirror", "mirror", "--key", &key, "--platform", platform]);
         assert_eq!(mirrored.status.code(), Some(0), "{}", text(&mirrored.stdout));
     }
+}
+
+/// What the receipts of a subject's last erasure state, signatures left out.
+async fn statements(served: &Served, number: u32) -> Vec<String> {
+    let mut subjects = SubjectServiceClient::new(served.channel("backend").await);
+    let subject = Some(by_reference(number));
+    let ask = pb::GetErasureReceiptsRequest { subject, ..pb::GetErasureReceiptsRequest::default() };
+    let given = subjects.get_erasure_receipts(ask).await.unwrap().into_inner().receipts;
+    let stated = given.into_iter().map(|receipt| {
+        let receipt = sandyq::audit::receipt::Receipt::parse(&receipt.document).unwrap();
+        let key = sandyq::audit::head::HeadVerifier::new(&served.running.verifier_key).unwrap();
+        serde_json::to_string(&receipt.verify(&key).unwrap().statement).unwrap()
+    });
+    stated.collect()
 }
 
 async fn persons(served: &Served) -> Vec<pb::Person> {
