@@ -155,9 +155,11 @@ pub(super) fn unverified(error: BackupError) -> Failure {
         | BackupError::Part { .. }
         | BackupError::Content(_)
         | BackupError::Log(_) => exit::NOT_VERIFIED,
-        BackupError::Place(_) | BackupError::Store(_) | BackupError::Kms(_) | BackupError::Lost => {
-            exit::FAILED
-        }
+        BackupError::Place(_)
+        | BackupError::Store(_)
+        | BackupError::Kms(_)
+        | BackupError::RootGone(_)
+        | BackupError::Lost => exit::FAILED,
     };
     Failure::new(code, Failure::from(error).message())
 }

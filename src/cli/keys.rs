@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Platform,
     /// The audit key.
     Audit,
+    /// The root key.
+    Root,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
         match self {
             Self::Platform => pb::KeyKind::Platform,
             Self::Audit => pb::KeyKind::Audit,
+            Self::Root => pb::KeyKind::Root,
         }
     }
 }
@@ -65,8 +68,8 @@ pub(super) enum Command {
     Rotate {
         #[command(flatten)]
         place: Place,
-        /// The platform's key, under which every subject key is wrapped anew; or the audit key (of `--platform vault`), to
-        /// which every log is handed over.
+        /// The platform's key, under which every subject key is wrapped anew; of `--platform vault` also the audit key, to
+        /// which every log is handed over, and the root key, under which the keys of all platforms are wrapped anew.
         #[arg(long, value_enum, default_value_t = Kind::Platform)]
         kind: Kind,
         /// At most so many subject keys a second; 0 for as many as go.
@@ -95,6 +98,10 @@ pub(super) enum Command {
     Destroy {
         #[command(flatten)]
         version: Version,
+        /// Of a platform's key; or of the root key (of `--platform vault`), with which all root versions before it go, and
+        /// backups that they sealed never open again.
+        #[arg(long, value_enum, default_value_t = Kind::Platform)]
+        kind: Kind,
         /// When, RFC 3339; at least 24 hours ahead.
         #[arg(long)]
         at: String,
@@ -145,12 +152,17 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 None => print(None, out),
             }
         }
-        Command::Destroy { version, at, yes } => {
+        Command::Destroy { version, kind, at, yes } => {
+            if !yes && kind == Kind::Root {
+                let also = "nothing was changed; with --yes the root versions up to this one are destroyed at that time, and \
+                            backups that they sealed never open again";
+                return Ok(out.note(also)?);
+            }
             if !yes {
                 usage(&version.place, out).await?;
                 return Ok(out.note("nothing was changed; with --yes the version is destroyed at that time")?);
             }
-            destroy(&version, &at, out).await
+            destroy(&version, kind, &at, out).await
         }
         Command::Keep(version) => {
             let request = pb::CancelKeyDestructionRequest {
@@ -179,13 +191,14 @@ async fn disable(version: &Version, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
-async fn destroy(version: &Version, at: &str, out: &mut Out) -> Result<(), Failure> {
+async fn destroy(version: &Version, kind: Kind, at: &str, out: &mut Out) -> Result<(), Failure> {
     use pb::schedule_key_destruction_response::Outcome;
     let request = pb::ScheduleKeyDestructionRequest {
         request_id: request_id()?,
         platform: version.place.platform.clone(),
         version: version.version,
         destroy_time: Some(when(Some(at))?),
+        kind: kind.message().into(),
     };
     let answer = keys(version.place.client.connect().await?).schedule_key_destruction(request).await;
     match answer.map_err(refused)?.into_inner().outcome {
@@ -222,11 +235,14 @@ async fn rotate(
 fn print_plan(kind: pb::KeyKind, plan: &pb::RotationPlan, out: &mut Out) -> Result<(), Failure> {
     let json = json!({
         "version": plan.version, "subject_keys": plan.subject_keys, "logs": plan.logs,
+        "platform_keys": plan.platform_keys,
         "estimated_seconds": plan.estimated_seconds, "blockers": plan.blockers,
     });
     let mut lines = vec![format!("would make    version {} of the {} key", plan.version, kind_name(kind))];
     lines.push(if kind == pb::KeyKind::Audit {
         format!("would hand    {} logs over, and look at the head of each to verify", plan.logs)
+    } else if kind == pb::KeyKind::Root {
+        format!("would wrap    {} keys of platforms anew, and open each to verify", plan.platform_keys)
     } else {
         format!("would wrap    {} subject keys anew, and open each to verify", plan.subject_keys)
     });

@@ -31,6 +31,8 @@ coded!(
         Row = "row",
         /// HMACs of requests' bodies.
         Request = "request",
+        /// Wraps all others. Kept in the KMS, and never stored.
+        Root = "root",
         /// Signs heads of every log; one series for the installation, kept with platform 0.
         Audit = "audit",
     }

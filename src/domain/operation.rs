@@ -15,6 +15,10 @@ coded!(
         RotatePlatformKey = "rotate_platform_key",
         /// Makes a new audit key version the active one, and hands every log over to it.
         RotateAuditKey = "rotate_audit_key",
+        /// Makes a new root version, and wraps the keys of every platform under it.
+        RotateRootKey = "rotate_root_key",
+        /// Destroys a root version, and those before it, after the delay.
+        DestroyRootKey = "destroy_root_key",
         /// Destroys a key version that wraps nothing any more, after the delay.
         DestroyKey = "destroy_key",
         /// Copies every table into a sealed backup.
@@ -47,11 +51,11 @@ coded!(
         None = "",
         /// Waits until every process has the new version, which then becomes the active one.
         Activate = "activate",
-        /// Wraps subject keys under it.
+        /// Wraps subject keys, or the keys of platforms, under it.
         Rewrap = "rewrap",
         /// Hands every log over to it.
         Announce = "announce",
-        /// Opens every subject key with it, or looks at the head of every log.
+        /// Opens every key that it wraps, or looks at the head of every log.
         Verify = "verify",
     }
 );

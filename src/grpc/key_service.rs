@@ -129,9 +129,17 @@ impl KeyService {
         let mut check = Checker::new("");
         let at = check.required_time("destroy_time", m.destroy_time);
         let at = check.finish(at)?;
-        let vault = &self.vault;
-        let row =
-            vault.schedule_key_destruction(&call.caller, call.asker, &m.platform, m.version, at).await?;
+        let (vault, kind) = (&self.vault, m.kind());
+        let (caller, asker, platform) = (&call.caller, call.asker, &m.platform);
+        let row = match key_kind(kind) {
+            None | Some(KeyKind::Platform) => {
+                vault.schedule_key_destruction(caller, asker, platform, m.version, at).await?
+            }
+            Some(KeyKind::Root) => {
+                vault.schedule_root_destruction(caller, asker, platform, m.version, at).await?
+            }
+            Some(_) => return Err(VaultError::invalid("kind", "keys of this kind are not destroyed")),
+        };
         Ok(self.key(&row))
     }
 }
@@ -151,6 +159,7 @@ fn plan(plan: RotationPlan) -> pb::RotationPlan {
         estimated_seconds: plan.seconds.map_or(0, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
         blockers: plan.blockers,
         logs: i64::try_from(plan.logs).unwrap_or(i64::MAX),
+        platform_keys: i64::try_from(plan.platform_keys).unwrap_or(i64::MAX),
     }
 }
 
@@ -161,6 +170,7 @@ fn kind(code: &str) -> pb::KeyKind {
         Ok(KeyKind::Row) => pb::KeyKind::Row,
         Ok(KeyKind::Request) => pb::KeyKind::Request,
         Ok(KeyKind::Audit) => pb::KeyKind::Audit,
+        Ok(KeyKind::Root) => pb::KeyKind::Root,
         Err(_) => pb::KeyKind::Unspecified,
     }
 }
@@ -173,6 +183,7 @@ const fn key_kind(kind: pb::KeyKind) -> Option<KeyKind> {
         pb::KeyKind::Row => Some(KeyKind::Row),
         pb::KeyKind::Request => Some(KeyKind::Request),
         pb::KeyKind::Audit => Some(KeyKind::Audit),
+        pb::KeyKind::Root => Some(KeyKind::Root),
     }
 }
 

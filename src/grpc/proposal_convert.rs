@@ -93,10 +93,14 @@ pub(super) const fn summary(call: Call) -> &'static str {
         Call::SetBudget => "set what a caller may spend",
         Call::EraseSubject => "erase a subject beyond the caller's budget",
         Call::CancelErasure => "call a subject's erasure off",
-        Call::RotateKey => "make a new audit key, and hand every log over to it",
+        Call::RotateKey => {
+            "make a new audit or root key, and take every log or every platform's keys over to it"
+        }
         Call::DisableKey => "refuse a key version: what it wraps cannot be read until it is enabled again",
         Call::EnableKey => "let a disabled key version open again what it wraps",
-        Call::ScheduleKeyDestruction => "destroy a key version that wraps nothing, at a date",
+        Call::ScheduleKeyDestruction => {
+            "destroy a key version that wraps nothing, at a date; of the root key also what it sealed in backups"
+        }
         Call::OpenPlatform => "open a platform that a restore closed",
         _ => "a call",
     }

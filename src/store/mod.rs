@@ -37,7 +37,7 @@ use rows::{
 };
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 6;
+pub const SCHEMA_VERSION: i64 = 7;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -221,6 +221,18 @@ pub enum Write {
     InsertKey(KeyVersionRow),
     /// A key version's state; its key goes where it is destroyed.
     UpdateKey(KeyVersionRow, Mac),
+    /// A root version that wraps from now on, and the one before it no more.
+    ActivateRoot {
+        /// Version.
+        version: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// Root versions that are gone.
+    DestroyRoots {
+        /// The newest of them.
+        up_to: u32,
+    },
     /// Subject keys under another wrap. A row that changed meanwhile keeps what it has.
     Rewrap(Vec<Rewrapped>),
     /// New work.

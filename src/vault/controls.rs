@@ -137,7 +137,11 @@ fn steered(
         return Err(Denial::OperationEnded);
     }
     match found.kind {
-        OperationKind::RotatePlatformKey | OperationKind::RotateAuditKey | OperationKind::Backup => {}
+        OperationKind::RotatePlatformKey
+        | OperationKind::RotateAuditKey
+        | OperationKind::RotateRootKey
+        | OperationKind::DestroyRootKey
+        | OperationKind::Backup => {}
         OperationKind::DestroySubject | OperationKind::DestroyKey => {
             return Err(Denial::OperationUncontrolled);
         }

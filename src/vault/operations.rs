@@ -79,9 +79,13 @@ impl Vault {
     /// [`VaultError`]; whoever takes the operation next goes on with it.
     pub async fn work_long(&self, operation: &Operation) -> Result<(), VaultError> {
         match operation.kind {
-            OperationKind::RotatePlatformKey | OperationKind::RotateAuditKey => self.rotate(operation).await,
+            OperationKind::RotatePlatformKey
+            | OperationKind::RotateAuditKey
+            | OperationKind::RotateRootKey => self.rotate(operation).await,
             OperationKind::Backup => self.write_backup(operation).await,
-            OperationKind::DestroySubject | OperationKind::DestroyKey => Ok(()),
+            OperationKind::DestroySubject | OperationKind::DestroyKey | OperationKind::DestroyRootKey => {
+                Ok(())
+            }
         }
     }
 
@@ -97,7 +101,11 @@ impl Vault {
                     None => false,
                 },
                 OperationKind::DestroyKey => self.destroy_key(&operation).await?,
-                OperationKind::RotatePlatformKey | OperationKind::RotateAuditKey | OperationKind::Backup => {
+                OperationKind::DestroyRootKey => self.destroy_root(&operation).await?,
+                OperationKind::RotatePlatformKey
+                | OperationKind::RotateAuditKey
+                | OperationKind::RotateRootKey
+                | OperationKind::Backup => {
                     worked.long.push(operation);
                     continue;
                 }

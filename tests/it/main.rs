@@ -41,6 +41,7 @@ mod readme;
 mod receipts;
 mod reconciled;
 mod restored;
+mod root_keys;
 mod runbook;
 mod same_cost;
 mod staff;

@@ -150,6 +150,19 @@ pub trait Kms: Send + Sync {
     /// [`KmsError`].
     async fn unwrap(&self, place: &Canonical, wrapped: &Sealed) -> Result<Key, KmsError>;
 
+    /// Wraps what a wrap holds under the active root version. It is opened again before it is handed out: it replaces the
+    /// other wrap.
+    ///
+    /// # Errors
+    /// [`KmsError`].
+    async fn rewrap(&self, place: &Canonical, wrapped: &Sealed, rng: &dyn Rng) -> Result<Sealed, KmsError> {
+        let key = self.unwrap(place, wrapped).await?;
+        let again = self.wrap(place, &key, rng).await?;
+        let same = self.unwrap(place, &again).await?;
+        let equal = subtle::ConstantTimeEq::ct_eq(same.expose().as_slice(), key.expose().as_slice());
+        if bool::from(equal) { Ok(again) } else { Err(KmsError::DoesNotOpen(OpenError::Forged)) }
+    }
+
     /// Whether it answers, wraps and unwraps.
     ///
     /// # Errors

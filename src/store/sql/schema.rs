@@ -21,6 +21,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (4, "restore", include_str!("../../../migrations/sqlite/0004_restore.sql")),
     (5, "audit_keys", include_str!("../../../migrations/sqlite/0005_audit_keys.sql")),
     (6, "receipts", include_str!("../../../migrations/sqlite/0006_receipts.sql")),
+    (7, "root_keys", include_str!("../../../migrations/sqlite/0007_root_keys.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -31,6 +32,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (4, "restore", include_str!("../../../migrations/postgres/0004_restore.sql")),
     (5, "audit_keys", include_str!("../../../migrations/postgres/0005_audit_keys.sql")),
     (6, "receipts", include_str!("../../../migrations/postgres/0006_receipts.sql")),
+    (7, "root_keys", include_str!("../../../migrations/postgres/0007_root_keys.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

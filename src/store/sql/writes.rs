@@ -2,8 +2,8 @@
 
 use super::{
     config_writes::{
-        insert_key, insert_policy, put_caller, put_closure, put_limit, put_person, put_recipient, put_role,
-        update_key,
+        activate_root, destroy_roots, insert_key, insert_policy, put_caller, put_closure, put_limit,
+        put_person, put_recipient, put_role, update_key,
     },
     statement::Statement,
 };
@@ -136,6 +136,8 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::PutClosure(row, was) => vec![put_closure(row, was.as_ref())],
         Write::InsertKey(row) => vec![insert_key(row)],
         Write::UpdateKey(row, was) => vec![update_key(row, was)],
+        Write::ActivateRoot { version, at } => activate_root(*version, *at),
+        Write::DestroyRoots { up_to } => vec![destroy_roots(*up_to)],
         Write::InsertOperation(row) => vec![insert_operation(&row.operation)],
         Write::UpdateOperation(row, fence) => vec![update_operation(&row.operation, *fence)],
         Write::InsertProposal(row) => vec![insert_proposal(row)],

@@ -49,6 +49,11 @@ pub enum BackupError {
     /// The KMS failed, or the root version that wraps its key is gone.
     #[error("the backup's key is not to be had")]
     Kms(#[from] KmsError),
+    /// It is sealed under a root version that was destroyed.
+    #[error(
+        "the backup is sealed under version {0} of the root key, which was destroyed: it never opens again"
+    )]
+    RootGone(u32),
     /// A manifest or a head that the audit key did not sign.
     #[error("the backup is not one that the trusted audit key signed")]
     Unsigned(#[from] BadHead),

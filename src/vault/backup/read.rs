@@ -86,6 +86,9 @@ impl OpenBackup {
             }
             roots.insert(log.platform, head.root);
         }
+        if !kms.versions().await?.present.contains(&manifest.root_version) {
+            return Err(BackupError::RootGone(manifest.root_version));
+        }
         let key = BackupKey::open(manifest.name(), &manifest.wrapped_key()?, kms).await?;
         Ok(Self { backups, key, manifest, roots })
     }

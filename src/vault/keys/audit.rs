@@ -2,18 +2,17 @@
 //! the first one of each log hands that log over: it announces the new key, and both keys sign its head. What is left to do
 //! is to see that every log has such a commit, also one that nobody writes to.
 
-use super::rotation::{Step, Went, log};
+use super::rotation::{Step, Went};
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
         ids::{EntryId, OperationId, PlatformId},
-        operation::{Operation, OperationState, Phase},
+        operation::{Operation, Phase},
     },
     vault::{
         Vault,
         act::{Act, Flow, Plan, Reply, Scene, reply},
         error::{VaultError, unreadable},
-        operations::LEASE,
         tokenize::unavailable,
     },
 };
@@ -40,7 +39,7 @@ impl Vault {
                 waiting.answer().await?;
             }
         }
-        match self.key_step(taken.clone(), Step::Logs(logs)).await? {
+        match self.key_step(taken.clone(), Step::Walked { steps: logs, last: true }).await? {
             Some(next) if next.is_open() => {
                 *taken = next;
                 Ok(Went::On)
@@ -55,26 +54,6 @@ impl Vault {
         let signatory = self.shared.signatory().map_err(unreadable)?;
         Ok(signatory.signers(&head.checkpoint).is_some_and(|signers| signers.newest == version))
     }
-}
-
-/// The operation after a walk over so many logs.
-pub(super) fn advance(
-    operation: &Operation,
-    logs: u64,
-    scene: &Scene<'_>,
-    plan: &mut Plan,
-) -> Result<Operation, VaultError> {
-    let next = Operation {
-        lease_until: Some(scene.now.plus(LEASE)),
-        done: (operation.done + logs).min(operation.total),
-        ..operation.clone()
-    };
-    if operation.phase == Phase::Announce {
-        log(operation, scene, plan, "Operation/HandOver", Some(logs))?;
-        return Ok(Operation { phase: Phase::Verify, ..next });
-    }
-    log(operation, scene, plan, "Operation/EndRotation", Some(logs))?;
-    Ok(Operation { done: next.total, ..next }.ended(OperationState::Done, scene.now))
 }
 
 /// A commit in a log that may have none otherwise.

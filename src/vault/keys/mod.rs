@@ -6,9 +6,11 @@
 //! wrapped anew in small commits, and at last every one is opened with the new version. The old version stays intact, and
 //! can be destroyed only when it wraps nothing.
 //!
-//! A rotation of the audit key takes the same way; instead of keys that are wrapped anew, every log is handed over.
+//! A rotation of the audit key takes the same way; instead of keys that are wrapped anew, every log is handed over. One of the
+//! root key makes its version in the KMS, and wraps the keys of all platforms anew.
 
 mod audit;
+mod root;
 mod rotate;
 mod rotation;
 mod states;

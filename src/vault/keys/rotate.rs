@@ -2,6 +2,7 @@
 
 use super::{about_key, name_of, sealed_row};
 use crate::{
+    audit::entry::Entry,
     crypto::{
         aead::Key,
         keyring::{KeyKind, key_version_place},
@@ -46,6 +47,8 @@ pub struct RotationPlan {
     pub subject_keys: u64,
     /// Logs that would be handed over; of an audit key.
     pub logs: u64,
+    /// Keys of platforms that would be wrapped anew; of the root key.
+    pub platform_keys: u64,
     /// Seconds that it would take at the given rate; none without one.
     pub seconds: Option<u64>,
     /// What stands in the way now.
@@ -70,7 +73,7 @@ impl Vault {
         self.run(platform, caller, asker, MayRotate).await?;
         work.is_kept_by(platform)?;
         let steps = self.steps(platform, work).await?;
-        let (subject_keys, logs) = if work.key == KeyKind::Audit { (0, steps) } else { (steps, 0) };
+        let of = |kind| if work.key == kind { steps } else { 0 };
         let mut blockers = Vec::new();
         if let Some(open) = self.rotations(platform, work).await?.iter().find(|rotation| rotation.is_open()) {
             blockers.push(format!("{} is not done yet", open.id));
@@ -79,15 +82,22 @@ impl Vault {
         if !behind.is_empty() {
             blockers.push(format!("processes that lack a key version: {}", behind.join(", ")));
         }
-        let version = self.context(platform)?.next_version(kind);
+        let version = if kind == KeyKind::Root {
+            // Where the KMS does not answer, the probe says so.
+            self.root_versions().await.map_or(0, |versions| Self::next_root(&versions))
+        } else {
+            self.context(platform)?.next_version(kind)
+        };
         let place = key_version_place(platform, kind, version);
         let probe = Key::random(self.shared.rng.as_ref()).map_err(unavailable)?;
         if let Err(error) = self.shared.kms.wrap(&place, &probe, self.shared.rng.as_ref()).await {
             tracing::warn!(%error, "the KMS did not wrap a probe");
             blockers.push("the KMS does not answer".to_owned());
         }
+        let subject_keys = of(KeyKind::Platform);
         let seconds = (rate > 0).then(|| u64::div_ceil(subject_keys, u64::from(rate)));
-        Ok(RotationPlan { version, subject_keys, logs, seconds, blockers })
+        let (logs, platform_keys) = (of(KeyKind::Audit), of(KeyKind::Root));
+        Ok(RotationPlan { version, subject_keys, logs, platform_keys, seconds, blockers })
     }
 
     /// Makes a new version of a key, and begins the work that makes the old one needless.
@@ -112,9 +122,16 @@ impl Vault {
             // The key is made before the deed, since a lane never waits for the KMS; and only where it may be needed.
             let new = if Call::RotateKey.allows(caller, platform, &staff).is_ok() && !open {
                 work.is_kept_by(platform)?;
-                let version = self.context(platform)?.next_version(kind);
                 let total = self.steps(platform, work).await?;
-                Some(New { version, wrapped: self.new_key(platform, kind, version).await?, total, rate })
+                Some(if kind == KeyKind::Root {
+                    // Its version is made in the KMS when the work begins, and not for a proposal.
+                    self.root_versions().await?;
+                    New { version: 0, wrapped: None, total, rate }
+                } else {
+                    let version = self.context(platform)?.next_version(kind);
+                    let wrapped = Some(self.new_key(platform, kind, version).await?);
+                    New { version, wrapped, total, rate }
+                })
             } else {
                 None
             };
@@ -136,6 +153,9 @@ impl Vault {
     async fn steps(&self, platform: PlatformId, work: Rotation) -> Result<u64, VaultError> {
         if work.key == KeyKind::Audit {
             return Ok(u64::try_from(self.platforms().len()).unwrap_or(u64::MAX));
+        }
+        if work.key == KeyKind::Root {
+            return Ok(self.root_wraps().await?.values().sum());
         }
         Ok(self.wraps(platform).await?.iter().map(|(_, count)| count).sum())
     }
@@ -166,6 +186,7 @@ impl Rotation {
         let (operation, object) = match key {
             KeyKind::Platform => (OperationKind::RotatePlatformKey, *b"platform key    "),
             KeyKind::Audit => (OperationKind::RotateAuditKey, *b"audit key       "),
+            KeyKind::Root => (OperationKind::RotateRootKey, *b"root key        "),
             KeyKind::Index | KeyKind::Row | KeyKind::Request => {
                 return Err(VaultError::invalid("kind", "keys of this kind are not rotated"));
             }
@@ -173,10 +194,15 @@ impl Rotation {
         Ok(Self { key, operation, object })
     }
 
+    /// Whether there is one key of the kind for the whole installation.
+    const fn is_for_all(self) -> bool {
+        matches!(self.key, KeyKind::Audit | KeyKind::Root)
+    }
+
     /// Refuses a platform that has no key of the kind.
     fn is_kept_by(self, platform: PlatformId) -> Result<(), VaultError> {
-        if self.key == KeyKind::Audit && platform != PlatformId::VAULT {
-            return Err(VaultError::invalid("platform", "the audit key is one for all logs: name `vault`"));
+        if self.is_for_all() && platform != PlatformId::VAULT {
+            return Err(VaultError::invalid("platform", "this key is one for all platforms: name `vault`"));
         }
         Ok(())
     }
@@ -196,14 +222,15 @@ impl Deed for MayRotate {
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
-        hand.log(|entry| crate::audit::entry::Entry { object_kind: Some("key".to_owned()), ..entry })?;
+        hand.log(|entry| Entry { object_kind: Some("key".to_owned()), ..entry })?;
         Ok(Deeded::answer(()))
     }
 }
 
 struct New {
     version: u32,
-    wrapped: Sealed,
+    /// None of the root key.
+    wrapped: Option<Sealed>,
     total: u64,
     rate: u32,
 }
@@ -227,15 +254,15 @@ impl Deed for Begin {
         true
     }
 
-    /// Another audit key is another word for everything that is ever proven.
+    /// Another audit key is another word for everything that is ever proven, another root opens everything.
     fn needs_two(&self) -> bool {
-        self.work.key == KeyKind::Audit
+        self.work.is_for_all()
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Operation>, VaultError> {
         let (scene, work) = (hand.scene, self.work);
         let new = self.new.as_ref().ok_or(Denial::RotationRunning)?;
-        if scene.context.next_version(work.key) != new.version {
+        if new.wrapped.is_some() && scene.context.next_version(work.key) != new.version {
             return Err(VaultError::Contended);
         }
         if !hand.plan.claim(Claim::Config) {
@@ -248,7 +275,7 @@ impl Deed for Begin {
                 kind: work.key.as_str().to_owned(),
                 version: new.version,
                 state: KeyState::Pending,
-                wrapped: Some(new.wrapped.clone()),
+                wrapped: new.wrapped.clone(),
                 created_at: scene.now,
                 destroy_at: None,
                 mac: [0; 32],
@@ -262,9 +289,15 @@ impl Deed for Begin {
             ..Operation::new(id, row.platform, work.operation, work.object, scene.now, 2 * new.total)
         };
         tracing::info!(platform = row.platform.get(), key = name_of(&row), operation = %id, "a rotation begins");
-        hand.log(|entry| about_key(&row, entry))?;
-        hand.plan.reconfigures = true;
-        hand.plan.writes.push(Write::InsertKey(row));
+        let stored = row.wrapped.is_some();
+        hand.log(|entry| {
+            let entry = about_key(&row, entry);
+            Entry { row_mac: entry.row_mac.filter(|_| stored), ..entry }
+        })?;
+        if stored {
+            hand.plan.reconfigures = true;
+            hand.plan.writes.push(Write::InsertKey(row));
+        }
         hand.plan.writes.push(Write::InsertOperation(OperationRow { operation: operation.clone() }));
         let outcome = ItemOutcome { ids: vec![(*id.as_bytes()).into()], ..ItemOutcome::default() };
         Ok(Deeded::changed(operation, outcome))

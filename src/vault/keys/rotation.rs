@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::{KeyState, KeyVersionRow, about_key, audit, sealed_row};
+use super::{KeyState, KeyVersionRow, about_key, root, sealed_row};
 use crate::{
     audit::entry::{Entry, Verdict},
     crypto::keyring::{KeyKind, Keyring, WrapError},
@@ -56,7 +56,8 @@ impl Vault {
     pub async fn rotate(&self, operation: &Operation) -> Result<(), VaultError> {
         let platform = operation.platform;
         // Nobody takes it before every process has the new version.
-        if operation.phase == Phase::Activate && !self.all_have_keys(platform).await? {
+        let is_root = operation.kind == OperationKind::RotateRootKey;
+        if operation.phase == Phase::Activate && !is_root && !self.all_have_keys(platform).await? {
             return Ok(());
         }
         let Some(mut taken) = self.key_step(operation.clone(), Step::Take).await? else { return Ok(()) };
@@ -64,6 +65,10 @@ impl Vault {
         loop {
             let began = Instant::now();
             let (went, done) = match (taken.phase, taken.kind) {
+                (Phase::None | Phase::Activate, OperationKind::RotateRootKey) => {
+                    (self.activate_root(&mut taken).await?, 0)
+                }
+                (_, OperationKind::RotateRootKey) => (self.walk_roots(&mut taken).await?, 0),
                 (Phase::None | Phase::Activate, _) => (self.activate(&mut taken).await?, 0),
                 (Phase::Announce, _) | (Phase::Verify, OperationKind::RotateAuditKey) => {
                     (self.hand_over(&mut taken).await?, 0)
@@ -225,8 +230,12 @@ pub(super) enum Step {
     Take,
     Activate,
     Slice(Slice),
-    /// So many logs were handed over, or found to be.
-    Logs(u64),
+    /// So many logs or keys were done, of the last platform or not.
+    Walked {
+        steps: u64,
+        last: bool,
+    },
+    Root(root::Step),
     Fail,
     Destroy {
         wraps: u64,
@@ -261,7 +270,8 @@ impl Act for StepAct {
             }
             Step::Activate => activate(&self.operation, scene, plan)?,
             Step::Slice(slice) => Some(advance(&self.operation, slice, scene, plan)?),
-            Step::Logs(logs) => Some(audit::advance(&self.operation, *logs, scene, plan)?),
+            Step::Walked { steps, last } => Some(walked(&self.operation, (*steps, *last), scene, plan)?),
+            Step::Root(step) => Some(root::decide(&self.operation, step, scene, plan)?),
             Step::Destroy { wraps } => destroy(&self.operation, *wraps, scene, plan)?,
         };
         if let Some(next) = next {
@@ -284,7 +294,8 @@ fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Opt
     if operation.due_at > scene.now || leased || !open {
         return Ok(None);
     }
-    if operation.kind == OperationKind::DestroyKey && scene.time_jumped() {
+    let destroys = matches!(operation.kind, OperationKind::DestroyKey | OperationKind::DestroyRootKey);
+    if destroys && scene.time_jumped() {
         tracing::error!(
             platform = scene.context.platform.get(),
             operation = %operation.id,
@@ -338,7 +349,11 @@ pub(in crate::vault) const fn rotated_key(operation: OperationKind) -> Option<Ke
     match operation {
         OperationKind::RotatePlatformKey => Some(KeyKind::Platform),
         OperationKind::RotateAuditKey => Some(KeyKind::Audit),
-        OperationKind::DestroySubject | OperationKind::DestroyKey | OperationKind::Backup => None,
+        OperationKind::RotateRootKey => Some(KeyKind::Root),
+        OperationKind::DestroySubject
+        | OperationKind::DestroyKey
+        | OperationKind::DestroyRootKey
+        | OperationKind::Backup => None,
     }
 }
 
@@ -396,6 +411,35 @@ fn advance(
         plan.writes.push(Write::Rewrap(slice.rewrapped.iter().map(again).collect()));
     }
     Ok(next)
+}
+
+/// The operation after a walk over one platform, or over all.
+fn walked(
+    operation: &Operation,
+    (steps, last): (u64, bool),
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+) -> Result<Operation, VaultError> {
+    let half = operation.total / 2;
+    let most = if operation.phase == Phase::Verify { operation.total } else { half };
+    let next = Operation {
+        lease_until: Some(scene.now.plus(LEASE)),
+        // A walk that is begun again counts again.
+        done: (operation.done + steps).min(most),
+        ..operation.clone()
+    };
+    let call = match operation.phase {
+        Phase::Verify if last => "Operation/EndRotation",
+        Phase::Verify => "Operation/VerifyKeys",
+        Phase::Announce => "Operation/HandOver",
+        Phase::None | Phase::Activate | Phase::Rewrap => "Operation/RewrapKeys",
+    };
+    log(operation, scene, plan, call, Some(steps))?;
+    Ok(match (last, operation.phase == Phase::Verify) {
+        (true, true) => Operation { done: next.total, ..next }.ended(OperationState::Done, scene.now),
+        (true, false) => Operation { phase: Phase::Verify, done: half, ..next },
+        (false, _) => next,
+    })
 }
 
 fn destroy(

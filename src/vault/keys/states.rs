@@ -101,6 +101,14 @@ impl Vault {
     }
 }
 
+/// Refuses a destruction that nobody has the time to notice.
+pub(super) fn check_time(at: Timestamp, now: Timestamp) -> Result<(), VaultError> {
+    if (now.plus(LEAST_DELAY)..=now.plus(MOST_DELAY)).contains(&at) {
+        return Ok(());
+    }
+    Err(VaultError::invalid("destroy_time", "must be between 24 hours and 366 days ahead"))
+}
+
 #[derive(Debug, Clone, Copy)]
 enum To {
     Disabled,
@@ -138,11 +146,8 @@ impl Deed for Change {
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<KeyVersionRow>, VaultError> {
         let (now, to, wraps) = (hand.scene.now, self.to, self.wraps);
-        if let To::Destroyed(at) = to
-            && !(now.plus(LEAST_DELAY)..=now.plus(MOST_DELAY)).contains(&at)
-        {
-            let rule = "must be between 24 hours and 366 days ahead";
-            return Err(VaultError::invalid("destroy_time", rule));
+        if let To::Destroyed(at) = to {
+            check_time(at, now)?;
         }
         let changed = change(hand, self.version, |row| next(row, to, wraps))?;
         let Some(row) = changed else { return Ok(Deeded::Later) };

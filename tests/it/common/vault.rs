@@ -4,7 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use sandyq::{
     blobs::mirror::Mirror,
-    crypto::{kms::local::LocalKms, random::SystemRng},
+    crypto::{
+        kms::{Kms, local::LocalKms},
+        random::SystemRng,
+    },
     domain::{
         caller::{Caller, Role},
         consent::ConsentTerms,
@@ -61,9 +64,21 @@ impl OpenVault {
         mirror: Option<Mirror>,
         front: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
     ) -> Self {
+        let (root, unseal) = (dir.join("root"), dir.join("unseal"));
+        let kms = Arc::new(LocalKms::create(&root, &unseal, &SystemRng::new()).unwrap());
+        Self::create_under(backend, dir, kms, mirror, front).await
+    }
+
+    /// The same with its root in this KMS.
+    pub async fn create_under(
+        backend: &Backend,
+        dir: &Path,
+        kms: Arc<dyn Kms>,
+        mirror: Option<Mirror>,
+        front: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Self {
         sandyq::telemetry::start(sandyq::telemetry::LogFormat::Text, "error");
         let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
-        let kms = Arc::new(LocalKms::create(&dir.join("root"), &dir.join("unseal"), rng.as_ref()).unwrap());
         let store = backend.store(dir).await;
         let now = clock.now();
         create_installation(store.as_ref(), kms.as_ref(), "vault.example.kz", now, rng.as_ref())
@@ -77,8 +92,18 @@ impl OpenVault {
 
     /// One more vault over the same database and keys.
     pub async fn open(backend: &Backend, dir: &Path, mirror: Option<Mirror>) -> Result<Self, LoadError> {
-        let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
         let kms = Arc::new(LocalKms::open(&dir.join("root"), &dir.join("unseal")).unwrap());
+        Self::open_under(backend, dir, kms, mirror).await
+    }
+
+    /// The same with its root in this KMS.
+    pub async fn open_under(
+        backend: &Backend,
+        dir: &Path,
+        kms: Arc<dyn Kms>,
+        mirror: Option<Mirror>,
+    ) -> Result<Self, LoadError> {
+        let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
         let vault = Vault::open(backend.store(dir).await, kms, Arc::clone(&clock), rng, mirror).await?;
         Ok(Self { vault, clock })
     }

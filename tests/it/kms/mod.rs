@@ -22,6 +22,7 @@ use sandyq::{
 };
 
 use crate::common::{
+    backend::Backend,
     token::{LABEL, MODULE, PIN, Tokens},
     transit::{Double, JWT, ROLE},
 };
@@ -77,6 +78,17 @@ fn private_file(dir: &Path, name: &str, text: &str) -> SecretPlace {
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     SecretPlace::File(path)
+}
+
+/// A root in a token, rotated under a vault on each store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_in_a_token_is_rotated() {
+    let Some(_tokens) = Tokens::own_process("kms::a_root_in_a_token_is_rotated") else { return };
+    for (label, backend) in [("first", Backend::Sqlite), ("second", Backend::postgres().await)] {
+        let kms: Arc<dyn Kms> = Arc::new(in_token(label, SecretPlace::Variable(PIN.to_owned())));
+        kms.make_first(&SystemRng::new()).await.unwrap();
+        crate::root_keys::is_rotated_and_destroyed(&backend, &kms).await;
+    }
 }
 
 /// The token is taken out while sessions are open, and comes back.

@@ -123,6 +123,7 @@ pub async fn drive_keys(driver: &mut Driver) {
         platform: platform(),
         version: 1,
         destroy_time: Some(super::drive::seconds(7 * 86_400)),
+        ..pb::ScheduleKeyDestructionRequest::default()
     };
     driver.succeed("admin", Call::ScheduleKeyDestruction, destroy).await;
     let keep = pb::CancelKeyDestructionRequest { request_id: request_id(), platform: platform(), version: 1 };

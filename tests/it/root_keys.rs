@@ -1,0 +1,273 @@
+//! The root key rotated: every key of every platform goes under the new version, whatever stops the work; backups of before open
+//! as long as the old version is there, and a start needs it no more.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use sandyq::{
+    audit::head::HeadVerifier,
+    crypto::{
+        aead::wrap_version,
+        kms::{Kms, RootVersions, local::LocalKms},
+        random::SystemRng,
+    },
+    domain::{
+        ids::OperationId,
+        operation::{Operation, OperationState, Phase},
+    },
+    grpc::pb::{self, key_service_client::KeyServiceClient},
+    policy::decide::Denial,
+    store::Store,
+    vault::{
+        access::Call,
+        backup::{BackupError, Only, OpenBackup},
+        controls::Control,
+        error::VaultError,
+        keys::{KeyKind, KeyState},
+    },
+};
+
+use crate::{
+    backups::{back_up, place, with_place},
+    common::{
+        backend::{Backend, on_both},
+        gate::{PASS, gated},
+        house::{House, proposed, state},
+        people::{bin, iin},
+        served::request_id,
+        vault::{OpenVault, PLATFORM, as_admin},
+    },
+    reconciled::{found, reconcile},
+};
+
+const HOUR: i64 = 60 * 60 * 1_000_000;
+
+async fn begin(open: &OpenVault) -> Result<Operation, VaultError> {
+    open.vault.rotate_key(&open.admin(), as_admin(), "vault", KeyKind::Root, 0).await
+}
+
+async fn operation(open: &OpenVault, id: OperationId) -> Operation {
+    open.vault.operation(&open.admin(), as_admin(), Call::GetOperation, id).await.unwrap().unwrap()
+}
+
+/// Takes up what is due once, as the server does every few seconds.
+async fn work(open: &OpenVault) -> Result<(), VaultError> {
+    for rotation in open.vault.work().await?.long {
+        open.vault.work_long(&rotation).await?;
+    }
+    Ok(())
+}
+
+/// Root versions that keys of all platforms are wrapped under, and how many keys.
+async fn wraps(store: &Arc<dyn Store>) -> (BTreeSet<u32>, usize) {
+    let (mut versions, mut keys) = (BTreeSet::new(), 0);
+    for platform in store.installation().await.unwrap().unwrap().platforms {
+        for row in store.config(platform.id).await.unwrap().keys {
+            keys += usize::from(row.wrapped.is_some());
+            versions.extend(row.wrapped.map(|wrapped| wrap_version(&wrapped).unwrap()));
+        }
+    }
+    (versions, keys)
+}
+
+async fn other_platform(open: &OpenVault, name: &str, number: u32) {
+    let (name, bin) = (name.parse().unwrap(), bin(number));
+    let made = open.vault.create_platform(&open.admin(), as_admin(), name, "ТОО «Басқа»".into(), bin).await;
+    made.unwrap();
+}
+
+fn present(active: u32, versions: impl IntoIterator<Item = u32>) -> RootVersions {
+    RootVersions { active, present: versions.into_iter().collect() }
+}
+
+async fn destroy(open: &OpenVault, version: u32) -> Result<KeyState, VaultError> {
+    let at = open.clock.now().plus(Duration::from_hours(25));
+    let row = open.vault.schedule_root_destruction(&open.admin(), as_admin(), "vault", version, at).await;
+    row.map(|row| row.state)
+}
+
+/// The whole life of a root version, in any KMS that has a first one.
+pub async fn is_rotated_and_destroyed(backend: &Backend, kms: &Arc<dyn Kms>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kept = None;
+    let front = |store: Arc<dyn Store>| Arc::clone(kept.insert(store));
+    let open = OpenVault::create_under(backend, dir.path(), Arc::clone(kms), None, front).await;
+    let (open, store) = (with_place(open, dir.path()), kept.unwrap());
+    open.enrol_auditor().await;
+    other_platform(&open, "quiet", 1).await;
+    let stored = open.store_iin(1).await;
+    let old = back_up(&open).await;
+    let (_, keys) = wraps(&store).await;
+
+    let refused = open.vault.rotate_key(&open.admin(), as_admin(), "lerna", KeyKind::Root, 0).await;
+    assert!(matches!(refused, Err(VaultError::Invalid(_))), "it is the vault's own: {refused:?}");
+    let plan = open.vault.plan_rotation(&open.admin(), as_admin(), "vault", KeyKind::Root, 0).await.unwrap();
+    let planned = usize::try_from(plan.platform_keys).unwrap();
+    assert_eq!((plan.version, planned, plan.blockers.len()), (2, keys, 0));
+    assert_eq!(kms.versions().await.unwrap(), present(1, [1]), "a plan changes nothing");
+    let begun = begin(&open).await.unwrap();
+    assert_eq!(begin(&open).await.err(), Some(Denial::RotationRunning.into()));
+    assert_eq!(begun.phase, Phase::Activate);
+    work(&open).await.unwrap();
+    let done = operation(&open, begun.id).await;
+    assert_eq!((done.state, done.key_version, done.done), (OperationState::Done, 2, done.total));
+    assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]));
+    assert_eq!(wraps(&store).await, ([2].into(), keys));
+    let reads = async |open: &OpenVault| {
+        assert_eq!(open.detokenize(&stored.tokens[0].token).await.unwrap().value.expose(), iin(1));
+    };
+    reads(&open).await;
+    other_platform(&open, "younger", 2).await;
+    assert_eq!(wraps(&store).await.0, [2].into(), "what is new is under the new version");
+    for platform in ["lerna", "vault"] {
+        assert_eq!(found(&reconcile(&open, platform).await), [], "{platform}");
+    }
+
+    let key = open.vault.verifier_key();
+    let backup = async |dir: &Path| {
+        OpenBackup::open(place(dir), old, &HeadVerifier::new(&key).unwrap(), kms.as_ref()).await
+    };
+    backup(dir.path()).await.unwrap().read(&mut Only(|_| ())).await.unwrap();
+    assert_eq!(destroy(&open, 2).await.err(), Some(Denial::KeyActive.into()));
+    assert_eq!(destroy(&open, 7).await.err(), Some(Denial::KeyNotFound.into()));
+    assert_eq!(destroy(&open, 1).await, Ok(KeyState::DestructionScheduled));
+    // Called off, and scheduled again.
+    let operations = open.vault.operations(&open.admin(), as_admin(), "vault", page()).await.unwrap().rows;
+    let scheduled = operations.iter().find(|found| found.is_open()).unwrap();
+    open.vault.control(&open.admin(), as_admin(), scheduled.id, Control::Cancel).await.unwrap();
+    two_days(&open).await;
+    assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]), "it was called off");
+    destroy(&open, 1).await.unwrap();
+    two_days(&open).await;
+    assert_eq!(kms.versions().await.unwrap(), present(2, [2]));
+    let gone = backup(dir.path()).await.err().unwrap();
+    assert!(matches!(gone, BackupError::RootGone(1)), "{gone}");
+
+    // A start needs the old version no more; a second rotation goes on from here.
+    open.vault.close().await;
+    drop((open, store));
+    let open = OpenVault::open_under(backend, dir.path(), Arc::clone(kms), None).await.unwrap();
+    reads(&open).await;
+    begin(&open).await.unwrap();
+    work(&open).await.unwrap();
+    assert_eq!(kms.versions().await.unwrap(), present(3, [2, 3]));
+    reads(&open).await;
+    open.vault.close().await;
+}
+
+/// Time passes, with somebody at work in the vault's log, and what is due is done.
+async fn two_days(open: &OpenVault) {
+    for _ in 0..4 {
+        open.clock.advance(12 * HOUR);
+        open.vault.list_keys(&open.admin(), as_admin(), "vault", page()).await.unwrap();
+    }
+    work(open).await.unwrap();
+}
+
+fn page() -> sandyq::vault::page::PageAsk {
+    sandyq::vault::page::PageAsk { size: 100, after: None }
+}
+
+on_both!(a_root_in_a_file_is_rotated);
+async fn a_root_in_a_file_is_rotated(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let kms = LocalKms::create(&dir.path().join("r"), &dir.path().join("u"), &SystemRng::new()).unwrap();
+    let kms: Arc<dyn Kms> = Arc::new(kms);
+    is_rotated_and_destroyed(&backend, &kms).await;
+}
+
+/// A rotation whose worker stops before its n-th commit; another takes it up.
+async fn killed_at(backend: &Backend, commit: u64) -> bool {
+    let (dir, open, gate) = gated(&backend.fresh().await).await;
+    let stored = open.store_iin(1).await;
+    let begun = begin(&open).await.unwrap();
+    gate.fail_after(commit);
+    let survived = work(&open).await.is_ok();
+    gate.set(PASS);
+    let reads = async || {
+        assert_eq!(open.detokenize(&stored.tokens[0].token).await.unwrap().value.expose(), iin(1));
+    };
+    reads().await;
+    let store = Arc::clone(&gate.inner);
+    // A platform that is made in the middle is not forgotten.
+    other_platform(&open, "younger", 1).await;
+    open.clock.advance(HOUR / 30);
+    work(&open).await.unwrap();
+    assert_eq!(operation(&open, begun.id).await.state, OperationState::Done, "commit {commit}");
+    let kms = LocalKms::open(&dir.path().join("root"), &dir.path().join("unseal")).unwrap();
+    assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]), "one version was made, commit {commit}");
+    assert_eq!(wraps(&store).await.0, [2].into(), "commit {commit}");
+    reads().await;
+    survived
+}
+
+on_both!(whatever_stops_it_every_key_goes_under_the_new_root);
+async fn whatever_stops_it_every_key_goes_under_the_new_root(backend: Backend) {
+    let mut commit = 0;
+    while !killed_at(&backend, commit).await {
+        commit += 1;
+    }
+    println!("stopped before each of {commit} commits");
+    assert!(commit >= 8, "take, make, activate, two platforms with a step each, verify, end");
+}
+
+on_both!(a_root_that_wraps_is_not_destroyed);
+async fn a_root_that_wraps_is_not_destroyed(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kept = None;
+    let front = |store: Arc<dyn Store>| Arc::clone(kept.insert(store));
+    let open = OpenVault::create(&backend, dir.path(), front).await;
+    let store = kept.unwrap();
+    let kms = LocalKms::open(&dir.path().join("root"), &dir.path().join("unseal")).unwrap();
+    let stored = open.store_iin(1).await;
+    let before = store.config(PLATFORM).await.unwrap().keys;
+    // Another hand activates a version: nothing is under it.
+    let made = kms.add_version(&SystemRng::new()).await.unwrap();
+    kms.activate(made).await.unwrap();
+    assert_eq!(destroy(&open, 1).await.err(), Some(Denial::KeyInUse.into()));
+    begin(&open).await.unwrap();
+    work(&open).await.unwrap();
+    let active = kms.versions().await.unwrap().active;
+    destroy(&open, 1).await.unwrap();
+    // An old row is put back meanwhile: its MAC is the same, and it needs the old version.
+    let row = before.iter().find(|row| row.kind == "platform").unwrap();
+    let hex = data_encoding::HEXLOWER.encode(row.wrapped.as_ref().unwrap().as_bytes());
+    let bytes = match backend {
+        Backend::Sqlite => format!("x'{hex}'"),
+        Backend::Postgres(_) => format!("'\\x{hex}'::bytea"),
+    };
+    let back =
+        format!("UPDATE key_versions SET wrapped = {bytes} WHERE platform_id = 1 AND kind = 'platform'");
+    assert_eq!(backend.sql(dir.path(), &back).await, 1);
+    two_days(&open).await;
+    assert_eq!(kms.versions().await.unwrap(), present(active, 1..=active), "a key needs it");
+    assert_eq!(open.detokenize(&stored.tokens[0].token).await.unwrap().value.expose(), iin(1));
+}
+
+on_both!(two_people_rotate_and_destroy_a_root);
+async fn two_people_rotate_and_destroy_a_root(backend: Backend) {
+    let house = House::new(&backend).await;
+    let mut keys = KeyServiceClient::new(house.served.channel("admin").await);
+    let request = pb::RotateKeyRequest {
+        request_id: request_id(),
+        platform: "vault".into(),
+        kind: pb::KeyKind::Root.into(),
+        ..pb::RotateKeyRequest::default()
+    };
+    let kms = LocalKms::open(&house.served.file("root.json"), &house.served.file("unseal.key")).unwrap();
+    let proposal = proposed!(keys, rotate_key(request) in rotate_key_response);
+    assert_eq!(house.approve("admin2", &proposal).await.unwrap_err(), "OWN_PROPOSAL");
+    assert_eq!(house.approve("local", &proposal).await.unwrap_err(), "CALLER_NOT_ALLOWED");
+    assert_eq!(kms.versions().await.unwrap(), present(1, [1]), "a proposal makes no version");
+    let record = house.approve("second", &proposal).await.unwrap();
+    assert_eq!(state(&record), pb::ProposalState::Approved);
+    let destroy = pb::ScheduleKeyDestructionRequest {
+        request_id: request_id(),
+        platform: "vault".into(),
+        version: 1,
+        kind: pb::KeyKind::Root.into(),
+        destroy_time: Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 0 }),
+    };
+    let refused = keys.schedule_key_destruction(destroy).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "no more than a year ahead: {refused}");
+    house.served.running.stop().await.unwrap();
+}
