@@ -9,11 +9,12 @@ const PACKAGE: &str = "sandyq.v1";
 const PUBLIC: i32 = 1;
 const PERSONAL: i32 = 3;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "proto/sandyq/v1/options.proto",
     "proto/sandyq/v1/vault.proto",
     "proto/sandyq/v1/consent.proto",
     "proto/sandyq/v1/subject.proto",
+    "proto/sandyq/v1/document.proto",
     "proto/sandyq/v1/policy.proto",
     "proto/sandyq/v1/platform.proto",
     "proto/sandyq/v1/proposal.proto",

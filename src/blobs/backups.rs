@@ -21,7 +21,8 @@ pub const MAX_PART_BYTES: u64 = 32 << 20;
 /// Most bytes of a manifest.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
-const BACKUPS: Kind = Kind { what: "backups", marker: "sandyq-backups", text: "sandyq-backups 1\n" };
+const BACKUPS: Kind =
+    Kind { tidy: false, what: "backups", marker: "sandyq-backups", text: "sandyq-backups 1\n" };
 const MANIFEST: &str = "manifest";
 
 /// Which attempts at a backup.

@@ -57,7 +57,7 @@ pub(super) fn open(path: &Path, kind: &Kind) -> Result<LocalFileSystem, BlobErro
         path: path.to_owned(),
         source: e.into(),
     })?;
-    Ok(store.with_fsync(true))
+    Ok(store.with_fsync(true).with_automatic_cleanup(kind.tidy))
 }
 
 /// Nothing but what a file system or another replica's start leaves there.

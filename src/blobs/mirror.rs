@@ -30,7 +30,7 @@ pub const MAX_SEGMENT_BYTES: u64 = 64 << 20;
 /// Most bytes of a head.
 const MAX_HEAD_BYTES: u64 = 16 << 10;
 
-const MIRROR: Kind = Kind { what: "mirror", marker: "sandyq-mirror", text: "sandyq-mirror 1\n" };
+const MIRROR: Kind = Kind { tidy: false, what: "mirror", marker: "sandyq-mirror", text: "sandyq-mirror 1\n" };
 
 /// Name of a segment: what its writer says it holds. Ordered by size.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

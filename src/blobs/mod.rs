@@ -1,4 +1,4 @@
-//! Bytes outside the database, behind one small door: the mirror of the log, and backups. The only room that knows `object_store`.
+//! Bytes outside the database, behind one small door: the mirror of the log, backups, and parts of documents. The only room that knows `object_store`.
 //!
 //! It stores bytes under names and understands neither: what a segment holds is [`crate::audit`]'s matter, and the
 //! vault brings the two together. Names are unique by construction, since not every object store honours a conditional
@@ -8,6 +8,7 @@ pub mod backups;
 mod error;
 mod fs;
 pub mod mirror;
+pub mod parts;
 mod place;
 
 pub use error::{BlobError, Cause};

@@ -5,6 +5,7 @@ use std::{future::Future, path::Path, sync::Arc, time::Duration};
 use object_store::{
     GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path as Location,
 };
+use prost::bytes::Bytes;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_stream::StreamExt as _;
 
@@ -23,6 +24,8 @@ const LISTED_AT_ONCE: usize = 1_024;
 /// What a place is for: its name in messages, and its marker.
 #[derive(Debug)]
 pub(super) struct Kind {
+    /// Whether directories that become empty go: where names have parts that are used once.
+    pub(super) tidy: bool,
     pub(super) what: &'static str,
     pub(super) marker: &'static str,
     pub(super) text: &'static str,
@@ -44,6 +47,13 @@ pub struct Listing<T> {
     pub found: Vec<T>,
     /// Names that do not.
     pub strange: Vec<String>,
+}
+
+/// What a look at one object came to.
+enum Looked {
+    Bytes(Bytes),
+    TooLarge,
+    Missing(object_store::Error),
 }
 
 #[derive(Clone)]
@@ -70,15 +80,36 @@ impl Place {
     }
 
     pub(super) async fn read(&self, object: String, limit: u64) -> Result<Vec<u8>, BlobError> {
-        let (store, location) = (Arc::clone(&self.store), Location::from(object.as_str()));
-        let read = async move {
-            let found = store.get_opts(&location, GetOptions::default()).await?;
-            if found.meta.size > limit { Ok(None) } else { found.bytes().await.map(Some) }
-        };
-        match self.run("read", &object, read).await? {
-            Some(bytes) => Ok(bytes.into()),
-            None => Err(self.too_large(object, limit)),
+        match self.look(&object, limit).await? {
+            Looked::Bytes(bytes) => Ok(bytes.into()),
+            Looked::TooLarge => Err(self.too_large(object, limit)),
+            Looked::Missing(error) => {
+                let (what, source) = (self.kind.what, Cause::new(error));
+                Err(BlobError::Store { what, doing: "read", object, source })
+            }
         }
+    }
+
+    /// An object that may be missing. Where it is, the place must still be the one that was opened.
+    pub(super) async fn find(&self, object: String, limit: u64) -> Result<Option<Vec<u8>>, BlobError> {
+        match self.look(&object, limit).await? {
+            Looked::Bytes(bytes) => Ok(Some(bytes.into())),
+            Looked::TooLarge => Err(self.too_large(object, limit)),
+            Looked::Missing(_) => self.check_marker().await.map(|()| None),
+        }
+    }
+
+    async fn look(&self, object: &str, limit: u64) -> Result<Looked, BlobError> {
+        let (store, location) = (Arc::clone(&self.store), Location::from(object));
+        let read = async move {
+            match store.get_opts(&location, GetOptions::default()).await {
+                Ok(found) if found.meta.size > limit => Ok(Looked::TooLarge),
+                Ok(found) => found.bytes().await.map(Looked::Bytes),
+                Err(missing @ object_store::Error::NotFound { .. }) => Ok(Looked::Missing(missing)),
+                Err(error) => Err(error),
+            }
+        };
+        self.run("read", object, read).await
     }
 
     pub(super) async fn list<T: Ord>(

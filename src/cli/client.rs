@@ -11,10 +11,11 @@ use crate::{
     domain::{ids::RequestId, time::Clock},
     grpc::pb::{
         audit_service_client::AuditServiceClient, backup_service_client::BackupServiceClient,
-        consent_service_client::ConsentServiceClient, key_service_client::KeyServiceClient,
-        operation_service_client::OperationServiceClient, platform_service_client::PlatformServiceClient,
-        policy_service_client::PolicyServiceClient, proposal_service_client::ProposalServiceClient,
-        subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
+        consent_service_client::ConsentServiceClient, document_service_client::DocumentServiceClient,
+        key_service_client::KeyServiceClient, operation_service_client::OperationServiceClient,
+        platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
+        proposal_service_client::ProposalServiceClient, subject_service_client::SubjectServiceClient,
+        vault_service_client::VaultServiceClient,
     },
 };
 
@@ -60,6 +61,10 @@ pub(super) fn consents(channel: Channel) -> ConsentServiceClient<Channel> {
 
 pub(super) fn subjects(channel: Channel) -> SubjectServiceClient<Channel> {
     SubjectServiceClient::new(channel)
+}
+
+pub(super) fn documents(channel: Channel) -> DocumentServiceClient<Channel> {
+    DocumentServiceClient::new(channel)
 }
 
 pub(super) fn audit(channel: Channel) -> AuditServiceClient<Channel> {

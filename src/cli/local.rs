@@ -176,6 +176,9 @@ directory = "mirror"
 [backup]
 directory = "backups"
 
+[documents]
+directory = "documents"
+
 [root_key]
 file = "root.json"
 unseal_key = "unseal.key"

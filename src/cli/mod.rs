@@ -9,6 +9,7 @@ mod client;
 mod consent;
 mod demo;
 mod dev;
+mod document;
 mod health;
 mod init;
 mod keys;
@@ -78,6 +79,9 @@ enum Command {
     /// What is held of a person, who saw it, blocks, events, erasure.
     #[command(subcommand)]
     Subject(subject::Command),
+    /// Images of documents: stored, read for a purpose, described, deleted.
+    #[command(subcommand)]
+    Document(document::Command),
     /// What a token stands for; look-ups by value, corrections, revocation.
     #[command(subcommand)]
     Token(token::Command),
@@ -154,6 +158,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Detokenize(args) => values::detokenize(&args, out).await,
         Command::Consent(command) => consent::run(command, out).await,
         Command::Subject(command) => subject::run(command, out).await,
+        Command::Document(command) => document::run(command, out).await,
         Command::Token(command) => token::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
         Command::Platform(command) => platform::run(command, out).await,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     client::{self, operations, request_id},
-    output::{Failure, Out, exit, instant, refused, show_time},
+    output::{Failure, Out, exit, instant, meter, refused, show_time},
 };
 use crate::grpc::pb;
 
@@ -188,13 +188,10 @@ fn show(operation: &pb::Operation, pace: &mut Pace, out: &mut Out) -> Result<(),
 
 /// `rewrap  [#########...........]  45%  12,000 of 26,000  3,400/s  4 s left`
 fn bar(operation: &pb::Operation, pace: Option<(i64, i64)>) -> String {
-    const WIDTH: usize = 30;
-    let (done, total) = (operation.done.max(0), operation.total.max(1));
-    let percent = done.saturating_mul(100) / total;
-    let full = usize::try_from(percent).unwrap_or(0).min(100) * WIDTH / 100;
-    let bar = format!("{}{}", "#".repeat(full), ".".repeat(WIDTH - full));
+    let number = |number: i64| usize::try_from(number).unwrap_or(0);
+    let bar = meter(number(operation.done), number(operation.total));
     let pace = pace.map(|(rate, left)| format!("  {rate}/s  {left} s left")).unwrap_or_default();
-    format!("{:<8} [{bar}] {percent:>3}%  {done} of {}{pace}", phase(operation), operation.total)
+    format!("{:<8} {bar}{pace}", phase(operation))
 }
 
 fn phase(operation: &pb::Operation) -> String {

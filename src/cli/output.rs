@@ -127,6 +127,15 @@ pub(super) fn show_time(time: Option<prost_types::Timestamp>) -> String {
     time.map(|t| Timestamp::from_micros(micros(t)).to_string()).unwrap_or_default()
 }
 
+/// How far something is: `[#########...........]  45%  12000 of 26000`.
+#[must_use]
+pub(super) fn meter(done: usize, total: usize) -> String {
+    const WIDTH: usize = 30;
+    let percent = done.saturating_mul(100) / total.max(1);
+    let full = percent.min(100) * WIDTH / 100;
+    format!("[{}{}] {percent:>3}%  {done} of {total}", "#".repeat(full), ".".repeat(WIDTH - full))
+}
+
 /// Prints for people or for programs.
 #[derive(Debug)]
 pub(super) struct Out {

@@ -13,7 +13,7 @@ use super::{
     output::{Failure, Out, exit},
 };
 use crate::{
-    blobs::{backups::Backups, mirror::Mirror},
+    blobs::{backups::Backups, mirror::Mirror, parts::Parts},
     config::{Config, Database, Own},
     crypto::random::SystemRng,
     domain::{caller::Governance, replica::ReplicaName, time::Clock},
@@ -25,13 +25,16 @@ use crate::{
     },
     store::{Store, postgres, sqlite},
     telemetry::metrics::render,
-    vault::{Vault, expiry::expire_forever, operations::work_forever},
+    vault::{Vault, documents::Documents, expiry::expire_forever, operations::work_forever},
 };
 
 /// How long the mirror's disk may take for one piece.
 pub(super) const MIRROR_LIMIT: Duration = Duration::from_secs(5);
 /// How long the disk of backups may take for one part.
 pub(super) const BACKUP_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long the document store may take for one part.
+pub(super) const DOCUMENTS_LIMIT: Duration = Duration::from_secs(20);
 
 /// How often a process says that it lives, where all is well. With the time that the database may take it is known within
 /// ten seconds that it cannot serve.
@@ -115,6 +118,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     require(kms.as_ref(), rng.as_ref()).await?;
     let vault = Vault::open_with(store, kms, clock, rng, mirror(config)?, config.vault_options()?).await?;
     let vault = vault.with_settings(config.settings()?).with_backups(backups(config)?);
+    let vault = vault.with_documents(documents(config)?);
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
         return Err(Failure::new(exit::FAILED, message));
@@ -161,6 +165,13 @@ async fn beat_forever(vault: Arc<Vault>, name: ReplicaName) {
 fn backups(config: &Config) -> Result<Option<Backups>, Failure> {
     let place = config.backup.as_ref().map(|backup| config.resolve(&backup.directory));
     Ok(place.map(|path| Backups::create(&path, BACKUP_LIMIT)).transpose()?)
+}
+
+/// Where the documents of a configuration lie.
+fn documents(config: &Config) -> Result<Option<Documents>, Failure> {
+    let Some(documents) = config.documents()? else { return Ok(None) };
+    let parts = Parts::create(&documents.directory, DOCUMENTS_LIMIT)?;
+    Ok(Some(Documents::new(parts, documents.memory_mib)))
 }
 
 /// The mirror of a configuration.

@@ -25,14 +25,19 @@ pub(super) struct Which {
 
 impl Which {
     pub(super) fn name(&self) -> pb::SubjectName {
-        use pb::subject_name::Subject;
-        let subject = if self.subject.starts_with("sub_") {
-            Subject::SubjectId(self.subject.clone())
-        } else {
-            Subject::SubjectReference(self.subject.clone())
-        };
-        pb::SubjectName { subject: Some(subject) }
+        name_of(&self.subject)
     }
+}
+
+/// A subject by the platform's reference, or by the vault's id.
+pub(super) fn name_of(text: &str) -> pb::SubjectName {
+    use pb::subject_name::Subject;
+    let subject = if text.starts_with("sub_") {
+        Subject::SubjectId(text.to_owned())
+    } else {
+        Subject::SubjectReference(text.to_owned())
+    };
+    pb::SubjectName { subject: Some(subject) }
 }
 
 #[derive(Subcommand, Debug)]

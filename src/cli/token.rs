@@ -94,7 +94,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn number(self) -> i32 {
+    pub(super) fn number(self) -> i32 {
         match self {
             Self::Subject => pb::ValueSource::Subject,
             Self::Partner => pb::ValueSource::Partner,

@@ -3,6 +3,7 @@
 //! Unknown keys are refused, paths are relative to the file that names them, and files with secrets must not be
 //! readable by others.
 
+mod documents;
 mod risks;
 mod root_key;
 
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+pub use documents::DocumentsConfig;
 pub use risks::Risk;
 pub use root_key::{
     LocalConfig, Pkcs11Config, RootKey, RootKeyConfig, SecretPlace, TransitConfig, TransitLogin, WrongRootKey,
@@ -91,6 +93,9 @@ pub struct Config {
     /// Where backups go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupConfig>,
+    /// Where documents lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<DocumentsConfig>,
     /// How subjects are erased.
     #[serde(default)]
     pub erasure: ErasureConfig,
@@ -315,6 +320,7 @@ impl Config {
         config.vault_options()?;
         config.root_key()?;
         config.check_health()?;
+        config.documents()?;
         Ok(config)
     }
 

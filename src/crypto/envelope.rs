@@ -35,6 +35,12 @@ impl SubjectKey {
         &self.0
     }
 
+    /// Whether another is the same key, compared in constant time.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.expose().ct_eq(other.0.expose()).into()
+    }
+
     /// Seals a value at its address.
     ///
     /// # Errors
@@ -146,7 +152,7 @@ pub(super) fn subject_key_place(platform: PlatformId, subject: SubjectId) -> Can
     place("subjects.wrapped_key", platform, subject)
 }
 
-fn place(label: &str, platform: PlatformId, subject: SubjectId) -> Canonical {
+pub(super) fn place(label: &str, platform: PlatformId, subject: SubjectId) -> Canonical {
     Canonical::new(label).int(i64::from(platform.get())).bytes(subject.as_bytes())
 }
 
@@ -158,7 +164,7 @@ fn value_place(address: &RecordAddress) -> Canonical {
 }
 
 /// HKDF-SHA256 (RFC 5869) of a 256-bit key; `info` separates the uses. `None` only past 255 blocks of output.
-fn derive(key: &Key, info: &Canonical) -> Option<Key> {
+pub(super) fn derive(key: &Key, info: &Canonical) -> Option<Key> {
     const SALT: &[u8] = b"sandyq/1 subject";
     let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(key.expose());
     let mut out = Zeroizing::new([0_u8; 32]);

@@ -40,7 +40,9 @@ impl BirthDate {
             | FieldType::Email
             | FieldType::DocumentNumber
             | FieldType::Ip
-            | FieldType::Text => None,
+            | FieldType::Text
+            | FieldType::DocumentImage
+            | FieldType::FaceImage => None,
         }
     }
 

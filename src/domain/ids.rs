@@ -112,6 +112,18 @@ random_id!(
     BackupId, "bkp"
 );
 random_id!(
+    /// The images of a document: all its sides.
+    DocumentId, "doc"
+);
+random_id!(
+    /// An upload of one side, and the version of the side that it made.
+    UploadId, "upl"
+);
+random_id!(
+    /// A stored object: one sealed part of a side.
+    ObjectId, "obj"
+);
+random_id!(
     /// An entry of the audit log.
     EntryId, "ent"
 );

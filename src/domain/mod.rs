@@ -9,6 +9,7 @@ pub mod canonical;
 pub mod card;
 pub mod code;
 pub mod consent;
+pub mod document;
 pub mod event;
 pub mod field;
 pub mod ids;

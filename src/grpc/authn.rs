@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use rustls_pki_types::CertificateDer;
-use tonic::Request;
+use tonic::{Extensions, Request};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -94,7 +94,51 @@ pub(super) fn authenticate<T: Message>(
     request_id: &str,
     rule: RequestIdRule,
 ) -> Result<Call, VaultError> {
-    let Peer { spiffe_id, mark } = request.extensions().get::<Peer>().ok_or(VaultError::UnknownCaller)?;
+    let call = caller_of(vault, request.extensions())?;
+    if request_id.is_empty() && rule == RequestIdRule::Optional {
+        return Ok(call);
+    }
+    let id = parse_request_id(vault, request_id)?;
+    with_body(vault, call, id, Zeroizing::new(request.get_ref().encode_to_vec()), rule)
+}
+
+/// The same call with its request, where the message that names it came later than the call.
+pub(super) fn with_request(
+    vault: &Vault,
+    call: Call,
+    request_id: &str,
+    body: Zeroizing<Vec<u8>>,
+    rule: RequestIdRule,
+) -> Result<Call, VaultError> {
+    let id = parse_request_id(vault, request_id)?;
+    with_body(vault, call, id, body, rule)
+}
+
+fn parse_request_id(vault: &Vault, request_id: &str) -> Result<RequestId, VaultError> {
+    let id = RequestId::parse(request_id, vault.clock().now());
+    id.map_err(|e| VaultError::invalid("request_id", e.to_string()))
+}
+
+fn with_body(
+    vault: &Vault,
+    call: Call,
+    id: RequestId,
+    body: Zeroizing<Vec<u8>>,
+    rule: RequestIdRule,
+) -> Result<Call, VaultError> {
+    tracing::Span::current().record("request_id", tracing::field::display(&id));
+    let body_mac = vault.body_mac(&call.caller, &body)?;
+    let part = match rule {
+        RequestIdRule::Plan => Part::Plan(Arc::new(PlanBytes::new(body))),
+        RequestIdRule::Required | RequestIdRule::Optional => Part::Alone,
+    };
+    let asker = Asker { request: Some(Asked { id, body_mac, part }), ..call.asker };
+    Ok(Call { asker, ..call })
+}
+
+/// The enrolled caller of a connection.
+pub(super) fn caller_of(vault: &Vault, extensions: &Extensions) -> Result<Call, VaultError> {
+    let Peer { spiffe_id, mark } = extensions.get::<Peer>().ok_or(VaultError::UnknownCaller)?;
     let caller = vault.caller(spiffe_id).inspect_err(|_| {
         if vault.count_stranger(Refusal::CallerUnknown) {
             tracing::info!(%spiffe_id, "an unknown caller; further ones are counted until the next summary");
@@ -104,19 +148,5 @@ pub(super) fn authenticate<T: Message>(
         vault.count_refusals(&caller, Refusal::KeyNotPinned, 1);
         return Err(VaultError::KeyNotPinned);
     }
-    let request = if request_id.is_empty() && rule == RequestIdRule::Optional {
-        None
-    } else {
-        let id = RequestId::parse(request_id, vault.clock().now())
-            .map_err(|e| VaultError::invalid("request_id", e.to_string()))?;
-        tracing::Span::current().record("request_id", tracing::field::display(&id));
-        let body = Zeroizing::new(request.get_ref().encode_to_vec());
-        let body_mac = vault.body_mac(&caller, &body)?;
-        let part = match rule {
-            RequestIdRule::Plan => Part::Plan(Arc::new(PlanBytes::new(body))),
-            RequestIdRule::Required | RequestIdRule::Optional => Part::Alone,
-        };
-        Some(Asked { id, body_mac, part })
-    };
-    Ok(Call { caller, asker: Asker { spiffe_id: spiffe_id.clone(), key: mark.key, request } })
+    Ok(Call { caller, asker: Asker { spiffe_id: spiffe_id.clone(), key: mark.key, request: None } })
 }

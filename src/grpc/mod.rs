@@ -6,6 +6,7 @@ pub mod backup_service;
 pub mod block_list;
 pub mod consent_service;
 mod convert;
+pub mod document_service;
 mod gate;
 pub mod health;
 pub mod key_service;

@@ -13,6 +13,7 @@ use super::{
     audit_service::AuditService,
     backup_service::BackupService,
     consent_service::ConsentService,
+    document_service::DocumentService,
     gate::GateLayer,
     health::{Health, watch_kms, watch_readiness},
     key_service::KeyService,
@@ -23,10 +24,11 @@ use super::{
     operation_service::OperationService,
     pb::{
         DESCRIPTORS, audit_service_server::AuditServiceServer, backup_service_server::BackupServiceServer,
-        consent_service_server::ConsentServiceServer, key_service_server::KeyServiceServer,
-        operation_service_server::OperationServiceServer, platform_service_server::PlatformServiceServer,
-        policy_service_server::PolicyServiceServer, proposal_service_server::ProposalServiceServer,
-        subject_service_server::SubjectServiceServer, vault_service_server::VaultServiceServer,
+        consent_service_server::ConsentServiceServer, document_service_server::DocumentServiceServer,
+        key_service_server::KeyServiceServer, operation_service_server::OperationServiceServer,
+        platform_service_server::PlatformServiceServer, policy_service_server::PolicyServiceServer,
+        proposal_service_server::ProposalServiceServer, subject_service_server::SubjectServiceServer,
+        vault_service_server::VaultServiceServer,
     },
     platform_service::PlatformService,
     policy_service::PolicyService,
@@ -150,6 +152,7 @@ services! {
     VaultServiceServer of VaultService;
     ConsentServiceServer of ConsentService;
     SubjectServiceServer of SubjectService;
+    DocumentServiceServer of DocumentService;
     PolicyServiceServer of PolicyService;
     PlatformServiceServer of PlatformService;
     KeyServiceServer of KeyService;

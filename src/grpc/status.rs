@@ -222,6 +222,42 @@ pub const fn denial_row(denial: Denial) -> Row {
             "the platform was restored from a backup, and two people must open it first",
         ),
         Denial::PlatformNotClosed => row(Code::FailedPrecondition, reason, "the platform is open"),
+        Denial::DocumentsNotConfigured => {
+            row(Code::FailedPrecondition, reason, "the vault's configuration names no place for documents")
+        }
+        Denial::DocumentNotFound => row(Code::NotFound, reason, "no such document, or no such side of it"),
+        Denial::DocumentExists => row(
+            Code::AlreadyExists,
+            reason,
+            "the side is held in another version than the one that is to be replaced",
+        ),
+        Denial::TooManyDocuments => row(
+            Code::ResourceExhausted,
+            reason,
+            "the side has as many versions, or the subject as many open uploads, as there may be",
+        ),
+        Denial::DocumentTooLarge => row(
+            Code::InvalidArgument,
+            reason,
+            "the content is larger than the policy allows, or than declared",
+        ),
+        Denial::MediaTypeNotAllowed => {
+            row(Code::InvalidArgument, reason, "the content is no JPEG, PNG, WebP, HEIF or PDF")
+        }
+        Denial::ContentDiffers => {
+            row(Code::InvalidArgument, reason, "the content has another SHA-256 than was declared")
+        }
+        Denial::UploadIncomplete => row(
+            Code::FailedPrecondition,
+            reason,
+            "the stream ended before all bytes were there; carry the upload on",
+        ),
+        Denial::UploadNotFound => row(Code::NotFound, reason, "no such upload that is not done"),
+        Denial::UploadMoved => row(
+            Code::Aborted,
+            reason,
+            "the upload does not stand where the stream begins, or another stream carries it on",
+        ),
         Denial::DataDamaged => {
             row(Code::DataLoss, reason, "stored data fails its authentication; the operator has been told")
         }

@@ -198,7 +198,7 @@ impl SubjectService {
 }
 
 /// How a request names a subject.
-fn name(name: Option<pb::SubjectName>) -> Result<SubjectName, VaultError> {
+pub(super) fn name(name: Option<pb::SubjectName>) -> Result<SubjectName, VaultError> {
     let mut check = Checker::new("subject.");
     let named = match name.and_then(|name| name.subject) {
         Some(pb::subject_name::Subject::SubjectReference(reference)) => {

@@ -218,6 +218,26 @@ coded!(
         PlatformClosed = "PLATFORM_CLOSED",
         /// The platform is open.
         PlatformNotClosed = "PLATFORM_NOT_CLOSED",
+        /// The configuration names no place for documents.
+        DocumentsNotConfigured = "DOCUMENTS_NOT_CONFIGURED",
+        /// No such document or side, or none that this caller may see.
+        DocumentNotFound = "DOCUMENT_NOT_FOUND",
+        /// The side is held, in another version than the one that is to be replaced.
+        DocumentExists = "DOCUMENT_EXISTS",
+        /// The side has as many versions, or the subject as many open uploads, as there may be.
+        TooManyDocuments = "TOO_MANY_DOCUMENTS",
+        /// The content is larger than the policy allows, or than was declared.
+        DocumentTooLarge = "DOCUMENT_TOO_LARGE",
+        /// The content is of no type that the vault takes.
+        MediaTypeNotAllowed = "MEDIA_TYPE_NOT_ALLOWED",
+        /// The content has another hash than was declared.
+        ContentDiffers = "CONTENT_DIFFERS",
+        /// The stream ended before all bytes were there.
+        UploadIncomplete = "UPLOAD_INCOMPLETE",
+        /// The caller has no such upload that is not done.
+        UploadNotFound = "UPLOAD_NOT_FOUND",
+        /// The upload does not stand where the stream begins, or another stream carries it on.
+        UploadMoved = "UPLOAD_MOVED",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }

@@ -197,6 +197,16 @@ impl Clauses {
             | Denial::SubjectNotRestricted
             | Denial::SubjectNotErased
             | Denial::SubjectDestroyed
+            | Denial::DocumentsNotConfigured
+            | Denial::DocumentNotFound
+            | Denial::DocumentExists
+            | Denial::TooManyDocuments
+            | Denial::DocumentTooLarge
+            | Denial::MediaTypeNotAllowed
+            | Denial::ContentDiffers
+            | Denial::UploadIncomplete
+            | Denial::UploadNotFound
+            | Denial::UploadMoved
             | Denial::DataDamaged => {}
         }
     }

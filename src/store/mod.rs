@@ -4,6 +4,7 @@
 //! entries, rows and head land together or not at all.
 
 pub mod copy;
+pub mod parts;
 pub mod postgres;
 pub mod rows;
 mod sql;
@@ -16,7 +17,8 @@ use std::{
 
 use crate::domain::{
     ids::{
-        CallerId, ConsentId, OperationId, PlatformId, ProposalId, RecordId, RequestId, SubjectId, TokenRowId,
+        CallerId, ConsentId, DocumentId, OperationId, PlatformId, ProposalId, RecordId, RequestId, SubjectId,
+        TokenRowId,
     },
     names::{FieldName, SpiffeId},
     operation::{BudgetWindow, OperationKind, OperationState},
@@ -26,18 +28,20 @@ use crate::domain::{
     token::TokenHash,
 };
 use copy::{Copying, Row, Table};
+use parts::PartStore;
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
     config::{
         BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
         RoleGrantRow,
     },
+    documents::{DocumentRow, UploadRow},
     log::{EntryRow, HeadRow, ReceiptRow, SecondHead, TileRow},
     work::{OperationRow, ProposalRow, ReplicaRow, RequestRow},
 };
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 7;
+pub const SCHEMA_VERSION: i64 = 8;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -78,6 +82,7 @@ pub type ReferenceKey = (u32, [u8; 32]);
 
 /// What a batch needs to see. Sets, so that each key is looked up once.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says of one kind of rows whether it is wanted")]
 pub struct ReadKeys {
     /// Tokens, with their records, subjects, and those subjects' consents and events.
     pub tokens: BTreeSet<TokenHash>,
@@ -105,6 +110,12 @@ pub struct ReadKeys {
     pub rivals_of_found: bool,
     /// Proposals.
     pub proposals: BTreeSet<ProposalId>,
+    /// Documents, with their subjects and those subjects' consents and events.
+    pub documents: BTreeSet<DocumentId>,
+    /// Uploads that are not done, with their subjects likewise.
+    pub uploads: BTreeSet<(CallerId, RequestId)>,
+    /// Whether to bring the documents and uploads of every subject found.
+    pub documents_of_found: bool,
 }
 
 /// What a batch read brought: rows as stored, their MACs not yet checked. A row that cannot be is the fault of the
@@ -149,6 +160,10 @@ pub struct Snapshot {
     pub operations_on: HashMap<[u8; 16], OperationRow>,
     /// Proposals that were asked for.
     pub proposals: HashMap<ProposalId, Result<ProposalRow, Damage>>,
+    /// Documents of every subject found, where they were asked for: each side in each version.
+    pub documents_of: HashMap<SubjectId, Result<Vec<DocumentRow>, Damage>>,
+    /// Their uploads that are not done.
+    pub uploads_of: HashMap<SubjectId, Result<Vec<UploadRow>, Damage>>,
 }
 
 /// One row written with a commit. Each states what it must meet; where it does not, the whole commit is undone. `was`
@@ -159,7 +174,7 @@ pub enum Write {
     InsertSubject(SubjectRow),
     /// A subject's state.
     UpdateSubject(SubjectRow, Mac),
-    /// An erased subject, whose key, records, index entries and tokens go for good.
+    /// An erased subject, whose key, records, index entries, tokens and documents go for good.
     DestroySubject(SubjectRow),
     /// A new record or version; the subject must have no other current record of the field.
     InsertRecord(RecordRow),
@@ -243,6 +258,20 @@ pub enum Write {
     InsertProposal(ProposalRow),
     /// The end of one.
     EndProposal(ProposalRow, Mac),
+    /// A new version of a side; the subject must have no other current one.
+    InsertDocument(DocumentRow),
+    /// A version's state.
+    UpdateDocument(DocumentRow, Mac),
+    /// Every side and version of a document, and its uploads; their objects are doomed.
+    DeleteDocument(DocumentId),
+    /// A new upload.
+    InsertUpload(UploadRow),
+    /// An upload carried on by a further stream, in the place of this attempt; objects of parts to come again are doomed.
+    TakeUpload(UploadRow, u32),
+    /// An upload that is done at this attempt and part: its objects are the document's.
+    EndUpload(UploadRow),
+    /// An upload that comes to nothing, if it is at this attempt still; its objects are doomed.
+    DropUpload(UploadRow),
     /// A new platform; written from the vault's own log.
     CreatePlatform(Arc<NewPlatform>),
 }
@@ -425,7 +454,7 @@ pub trait LockedHead: Send {
 
 /// The database.
 #[async_trait::async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: PartStore {
     /// Records the installation and its platform 0. Refused where there is one.
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError>;
 

@@ -56,6 +56,18 @@ coded!(
         CancelErasure = "SubjectService/CancelErasure",
         /// Receipts of a subject's last erasure.
         GetErasureReceipts = "SubjectService/GetErasureReceipts",
+        /// Stores a side of a document.
+        UploadDocument = "DocumentService/UploadDocument",
+        /// How far an upload is.
+        QueryUpload = "DocumentService/QueryUpload",
+        /// The content of a side.
+        DownloadDocument = "DocumentService/DownloadDocument",
+        /// What is held of a document.
+        DescribeDocument = "DocumentService/DescribeDocument",
+        /// Documents of a subject.
+        ListDocuments = "DocumentService/ListDocuments",
+        /// Deletes a document.
+        DeleteDocument = "DocumentService/DeleteDocument",
         /// Checks a policy's text.
         ValidatePolicy = "PolicyService/ValidatePolicy",
         /// Applies a policy version.
@@ -176,8 +188,14 @@ impl Call {
             | Self::RevokeToken
             | Self::UpdateRecord
             | Self::GrantConsent
-            | Self::RecordEvent => &[Service],
-            Self::WithdrawConsent
+            | Self::RecordEvent
+            | Self::UploadDocument
+            | Self::QueryUpload
+            | Self::DownloadDocument => &[Service],
+            Self::DescribeDocument
+            | Self::ListDocuments
+            | Self::DeleteDocument
+            | Self::WithdrawConsent
             | Self::ListConsents
             | Self::GetSubject
             | Self::GetErasureReceipts

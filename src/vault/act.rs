@@ -22,7 +22,7 @@ use crate::{
         caller::{Caller, KeyPin},
         consent::{Consent, SubjectState},
         ids::{CallerId, ConsentId, EntryId, ProposalId, RecordId, RequestId, SubjectId},
-        names::{PlatformName, SpiffeId},
+        names::{FieldName, PlatformName, SpiffeId},
         operation::BudgetWindow,
         rng::Rng,
         time::Timestamp,
@@ -108,6 +108,8 @@ pub enum Claim {
     Request(CallerId, RequestId),
     /// A proposal.
     Proposal(ProposalId),
+    /// The documents of a field of a subject.
+    Document(SubjectId, FieldName),
     /// Policy, callers and all other configuration.
     Config,
 }

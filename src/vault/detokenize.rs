@@ -8,7 +8,7 @@ use super::{
     act::{Act, Asker, Claim, Flow, Found, Plan, Reply, Scene, reply},
     context::Context,
     error::VaultError,
-    facts::{TokenFacts, decide_on},
+    facts::{Held, TokenFacts, decide_on},
     refusals::Refusal,
     replay::{self, ItemOutcome, Outcome, Standing},
     spending,
@@ -333,7 +333,7 @@ impl Asking<'_, '_> {
             if again {
                 facts.state = TokenState::Active;
             }
-            (found.record, found.subject, facts)
+            (Held::value(found.record), found.subject, facts)
         });
         let permit = decide_on(scene, policy, ask, known)?;
         let found = found.ok_or(Denial::TokenNotFound)?;

@@ -10,7 +10,7 @@ use super::{
     deed::{Deed, Deeded, Hand},
     detokenize::hash_of,
     error::VaultError,
-    facts::{TokenFacts, decide_on},
+    facts::{Held, TokenFacts, decide_on},
     replay::ItemOutcome,
 };
 use crate::{
@@ -179,7 +179,7 @@ impl Deed for Explain {
                 state: token.state,
                 expires_at: token.expires_at,
             });
-            (b.record, b.subject, token)
+            (Held::value(b.record), b.subject, token)
         });
         let decided = decide_on(scene, policy, ask, known);
         let decision = decided.map(|permit| permit.consent());

@@ -3,7 +3,7 @@
 use super::act::{Found, Scene};
 use crate::{
     domain::{
-        consent::{Consent, ConsentState},
+        consent::{Consent, ConsentState, RecordAddress},
         event::SubjectEvent,
         ids::SubjectId,
         names::RecipientName,
@@ -31,6 +31,20 @@ impl TokenFacts {
 
     pub(super) const fn of(found: &Found<'_>) -> Self {
         Self { state: found.token.state, expires_at: found.token.expires_at }
+    }
+}
+
+/// What a decision is about: the place of the content, and where it came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held<'a> {
+    pub(super) address: &'a RecordAddress,
+    pub(super) source: ValueSource,
+    pub(super) collected_at: Timestamp,
+}
+
+impl<'a> Held<'a> {
+    pub(super) const fn value(record: &'a RecordRow) -> Self {
+        Self { address: &record.address, source: record.source, collected_at: record.created_at }
     }
 }
 
@@ -73,17 +87,17 @@ pub(super) fn decide_on(
     scene: &Scene<'_>,
     policy: &Policy,
     ask: Ask<'_>,
-    found: Option<(&RecordRow, &SubjectRow, TokenFacts)>,
+    found: Option<(Held<'_>, &SubjectRow, TokenFacts)>,
 ) -> Result<Permit, Denial> {
-    let Some((record, subject, token)) = found else { return decide(policy, ask, None, scene.now) };
+    let Some((held, subject, token)) = found else { return decide(policy, ask, None, scene.now) };
     let (consents, events) = (scene.consents_of(subject.id)?, scene.events_of(subject.id)?);
     let facts = Facts {
         token: token.state,
         token_expires_at: token.expires_at,
         subject: subject.state,
-        quarantined: is_quarantined(record, &consents),
-        address: &record.address,
-        collected_at: record.created_at,
+        quarantined: is_quarantined(held.source, &consents),
+        address: held.address,
+        collected_at: held.collected_at,
         consents: &consents,
         events: &events,
     };
@@ -91,6 +105,6 @@ pub(super) fn decide_on(
 }
 
 /// A partner's data waits for the subject's own consent, whatever for (rule R38).
-fn is_quarantined(record: &RecordRow, consents: &[Consent]) -> bool {
-    record.source == ValueSource::Partner && consents.iter().all(|c| c.state != ConsentState::Granted)
+fn is_quarantined(source: ValueSource, consents: &[Consent]) -> bool {
+    source == ValueSource::Partner && consents.iter().all(|c| c.state != ConsentState::Granted)
 }

@@ -10,7 +10,7 @@ use super::{
     deed::{Deed, Deeded, Hand},
     detokenize::{declared, field_type, hash_of},
     error::VaultError,
-    facts::{TokenFacts, decide_on},
+    facts::{Held, TokenFacts, decide_on},
     replay::ItemOutcome,
     spending,
     storing::new_token,
@@ -206,7 +206,7 @@ fn compare(
         recipient: None,
         reference: question.reference.as_ref(),
     };
-    let known = found.map(|found| (found.record, found.subject, TokenFacts::of(&found)));
+    let known = found.map(|found| (Held::value(found.record), found.subject, TokenFacts::of(&found)));
     if found.is_none() {
         spending::spend(scene, hand.plan, caller, BudgetKind::Enumeration)?;
     }
@@ -337,7 +337,7 @@ fn find_one(
         recipient: None,
         reference: search.reference.as_ref(),
     };
-    let permit = match decide_on(scene, policy, ask, Some((row, subject, TokenFacts::NONE))) {
+    let permit = match decide_on(scene, policy, ask, Some((Held::value(row), subject, TokenFacts::NONE))) {
         Ok(permit) => permit,
         Err(reason) => {
             hand.refuse(reason, of_subject)?;

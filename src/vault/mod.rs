@@ -18,6 +18,7 @@ pub mod controls;
 mod deed;
 pub mod describe;
 pub mod detokenize;
+pub mod documents;
 mod door;
 pub mod erasure;
 pub mod error;
@@ -89,6 +90,7 @@ use access::Call;
 use act::Asker;
 use context::{Context, LoadError};
 use deed::{Deed, Deeded, Hand};
+use documents::Documents;
 use error::VaultError;
 use heads::Signatory;
 use lane::Lane;
@@ -165,6 +167,8 @@ pub struct Vault {
     settings: Settings,
     /// Where backups go.
     backups: Option<Backups>,
+    /// Where documents lie.
+    documents: Option<Arc<Documents>>,
     refusals: Refusals,
     /// Whether this process can serve, as its last heartbeat found.
     ready: watch::Sender<bool>,
@@ -230,6 +234,7 @@ impl Vault {
             platforms_epoch: AtomicU64::new(0),
             settings: Settings::default(),
             backups: None,
+            documents: None,
             refusals: Refusals::default(),
             ready: watch::Sender::new(true),
         };

@@ -113,6 +113,7 @@ impl Vault {
             worked.done += usize::from(done);
             worked.left += usize::from(!done);
         }
+        self.sweep_parts(platform).await;
         Ok(worked)
     }
 

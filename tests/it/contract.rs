@@ -71,6 +71,7 @@ fn every_change_names_its_request() {
         "WhoAmI",
         "Detokenize",
         "BatchDetokenize",
+        "Download",
         "Compare",
         "Lookup",
         "Validate",

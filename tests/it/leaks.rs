@@ -5,6 +5,7 @@
 
 mod canaries;
 mod coverage;
+mod documents;
 mod drive;
 mod driver;
 mod places;
@@ -87,6 +88,7 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     // What is no trace id is not logged.
     driver.traceparent = Some(iin(4711));
     marked.drive_subjects(&mut driver).await;
+    documents::drive_documents(&mut driver, &mut marked).await;
     staff::drive_staff(&mut driver).await;
     staff::drive_keys(&mut driver).await;
     staff::drive_backups(&mut driver).await;
@@ -113,12 +115,16 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     let plant = |place: &Path| fs::write(place.join("planted"), planted(Holds::Bytes)).unwrap();
     plant(&export);
     plant(&files.join("mirror"));
+    plant(&files.join("documents"));
     let entries = places::entries_of(&export);
     let shown = [entries.as_slice(), &planted(Holds::Bytes)].concat();
     searcher.look("the entries, decoded", &shown, &["VaultService/Detokenize"], Holds::Bytes);
     searcher.look("the export", &places::below(&export), &["VaultService/Detokenize"], Holds::Bytes);
     let mirror = places::below(&files.join("mirror"));
     searcher.look("the mirror", &mirror, &["sandyq-segment 1"], Holds::Bytes);
+    let stored = places::below(&files.join("documents"));
+    assert!(stored.len() > 1 << 20, "there are parts");
+    searcher.look("the document store", &stored, &["sandyq-documents 1"], Holds::Bytes);
     places::look_into_database(&mut searcher, &backend, &files);
 
     let text = String::from_utf8(planted(Holds::Text)).unwrap();

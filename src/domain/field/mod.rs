@@ -31,6 +31,10 @@ coded!(
         Ip = "ip",
         /// Free text.
         Text = "text",
+        /// The image of an identity document: two sides, uploaded as a document.
+        DocumentImage = "document_image",
+        /// The image of a face, uploaded as a document.
+        FaceImage = "face_image",
     }
 );
 
@@ -65,6 +69,9 @@ impl FieldType {
             Self::Date => standard::normal_date(text)?,
             Self::Ip => standard::normal_ip(text)?,
             Self::Text => writing::normal_text(text)?,
+            Self::DocumentImage | Self::FaceImage => {
+                return Err(InvalidValue("an image is no value: it is uploaded as a document"));
+            }
         };
         Ok(Plaintext::new(normal))
     }
@@ -85,6 +92,8 @@ impl FieldType {
             Self::Date => standard::mask_date(text),
             Self::Ip => standard::mask_ip(text),
             Self::Text => keep_first(text),
+            // No value is ever of these types.
+            Self::DocumentImage | Self::FaceImage => String::new(),
         })
     }
 
@@ -92,7 +101,13 @@ impl FieldType {
     const fn is_free_form(self) -> bool {
         match self {
             Self::PersonName | Self::Email | Self::DocumentNumber | Self::Text => true,
-            Self::Iin | Self::Bin | Self::Phone | Self::Date | Self::Ip => false,
+            Self::Iin
+            | Self::Bin
+            | Self::Phone
+            | Self::Date
+            | Self::Ip
+            | Self::DocumentImage
+            | Self::FaceImage => false,
         }
     }
 }

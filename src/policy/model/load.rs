@@ -11,7 +11,7 @@ use super::{
     cards::is_card_or_password,
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Category, CompletedBy, ConsentRules, Event,
-        Field, InForce, Operator, Represented, SubjectRules,
+        Field, ImageLimits, InForce, Operator, Represented, SubjectRules,
     },
     problem::{Findings, Problem},
     purpose::{self, ReadPurpose},
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::domain::{
     consent::{ConsentAct, Language},
+    document::MAX_DOCUMENT_BYTES,
     field::FieldType,
     iin,
     names::{CallerName, EventName, FieldName, PlatformName, PurposeName, SiteName},
@@ -325,6 +326,7 @@ fn field(mut table: Table<'_, '_>) -> Option<ReadField> {
     let unique = table.flag("unique");
     let sources = table.optional_list::<ValueSource>("sources");
     let derived_from = table.optional_list::<FieldName>("derived_from").unwrap_or_default();
+    let image = image_limits(&mut table, field_type.as_ref().map(|field_type| field_type.value));
     let collected_by: Option<Vec<At<CallerName>>> = table.list("collected_by");
     let clause = table.text("clause");
     let place = table.place().to_owned();
@@ -334,12 +336,31 @@ fn field(mut table: Table<'_, '_>) -> Option<ReadField> {
         field_type: field_type.value,
         category: category.map_or(Category::Ordinary, |category| category.value),
         clause: text(clause),
+        image,
         unique: unique.value,
         sources: sources.map_or_else(|| vec![ValueSource::Subject], |sources| values(Some(sources))),
         collected_by: set(collected_by),
         derived_from: derived_from.iter().map(|source| source.value.clone()).collect(),
     });
     Some(ReadField { name: name?, place, kind_line, derived_from, field })
+}
+
+fn image_limits(table: &mut Table<'_, '_>, field_type: Option<FieldType>) -> Option<ImageLimits> {
+    let max_bytes = table.optional_number("max_bytes", 1..=MAX_DOCUMENT_BYTES);
+    let max_versions = table.optional_number("max_versions", 1..=100);
+    let is_image = field_type.is_some_and(FieldType::is_image);
+    for (key, line) in [
+        ("max_bytes", max_bytes.as_ref().map(|number| number.line)),
+        ("max_versions", max_versions.as_ref().map(|number| number.line)),
+    ] {
+        if let Some(line) = line.filter(|_| field_type.is_some() && !is_image) {
+            table.problem(line, format!("{key} stands only in a field of images"));
+        }
+    }
+    is_image.then(|| ImageLimits {
+        max_bytes: max_bytes.map_or(ImageLimits::DEFAULT.max_bytes, |number| number.value),
+        max_versions: max_versions.map_or(ImageLimits::DEFAULT.max_versions, |number| number.value),
+    })
 }
 
 pub(super) fn text(text: Option<At<String>>) -> String {

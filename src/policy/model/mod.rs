@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::{
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Basis, BasisKind, Category, CompletedBy,
-        ConsentRules, DeclaredBasis, Event, Field, Given, Incapacity, Manner, Mark, Operator, Purpose,
-        PurposeField, RecipientRule, Represented, SubjectRules, View,
+        ConsentRules, DeclaredBasis, Event, Field, Given, ImageLimits, Incapacity, Manner, Mark, Operator,
+        Purpose, PurposeField, RecipientRule, Represented, SubjectRules, View,
     },
     problem::{PolicyError, Problem},
     terms::{Fallback, Length, Minimum, Refusal, Retention, Start, Term},

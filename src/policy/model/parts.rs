@@ -229,10 +229,26 @@ pub struct Field {
     pub category: Category,
     /// Clause.
     pub clause: String,
+    /// Of an image: how much of it may be stored.
+    pub image: Option<ImageLimits>,
     pub(super) unique: bool,
     pub(super) sources: Vec<ValueSource>,
     pub(super) collected_by: BTreeSet<CallerName>,
     pub(super) derived_from: Vec<FieldName>,
+}
+
+/// How much may be stored in a field of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageLimits {
+    /// Bytes of one side.
+    pub max_bytes: u32,
+    /// Versions of one side, those that were replaced among them.
+    pub max_versions: u32,
+}
+
+impl ImageLimits {
+    /// What holds where a policy says nothing: 10 MiB a side, five versions.
+    pub const DEFAULT: Self = Self { max_bytes: 10 << 20, max_versions: 5 };
 }
 
 impl Field {

@@ -22,6 +22,7 @@ pub(super) fn check(findings: &Findings, parts: &Parts) {
     idle_fields(findings, parts);
     caps(findings, parts);
     derived_fields(findings, parts);
+    images(findings, parts);
     for purpose in &parts.purposes {
         let rules = OfPurpose { findings, parts, read: purpose };
         rules.fields();
@@ -137,6 +138,23 @@ fn idle_fields(findings: &Findings, parts: &Parts) {
             &field.place,
             "no purpose uses it; data without a purpose may not be collected (Law 94-V, Articles 7(8), 7(9))",
         );
+    }
+}
+
+/// A face is biometric, whatever its field is said to be; an image is never looked up, so none claims to be unique.
+fn images(findings: &Findings, parts: &Parts) {
+    for read in &parts.fields {
+        let Some(field) = read.field.as_ref().filter(|field| field.field_type.is_image()) else { continue };
+        if field.field_type == FieldType::FaceImage && field.category != Category::Biometric {
+            findings.add(
+                read.kind_line,
+                &read.place,
+                "an image of a face has the category biometric (rule R23)",
+            );
+        }
+        if field.unique {
+            findings.add(read.name.line, &read.place, "unique: images are not compared");
+        }
     }
 }
 
@@ -359,7 +377,9 @@ const fn names_person(field_type: FieldType) -> bool {
         | FieldType::PersonName
         | FieldType::Phone
         | FieldType::Email
-        | FieldType::DocumentNumber => true,
+        | FieldType::DocumentNumber
+        | FieldType::DocumentImage
+        | FieldType::FaceImage => true,
         FieldType::Bin | FieldType::Date | FieldType::Ip | FieldType::Text => false,
     }
 }

@@ -2,6 +2,7 @@
 //! deciding column that their MAC covers.
 
 pub mod config;
+pub mod documents;
 pub mod log;
 pub mod work;
 

@@ -5,6 +5,7 @@ mod commit;
 mod config_writes;
 mod copy;
 pub(super) mod decode;
+mod documents;
 pub(super) mod engine;
 mod lists;
 pub(super) mod read;
@@ -20,14 +21,16 @@ use super::{
     CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, OpenOperations,
     ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
     copy::{Copying, Row, Table},
+    parts::PartStore,
     rows::{
         config::PolicyRow,
+        documents::{PartRow, UploadRow},
         log::{EntryRow, ReceiptRow, SecondHead, TileRow},
         work::{OperationRow, ProposalRow, ReplicaRow},
     },
 };
 use crate::domain::{
-    ids::{OperationId, PlatformId, ProposalId, SubjectId},
+    ids::{ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
     secret::Sealed,
     time::Timestamp,
 };
@@ -118,6 +121,30 @@ impl<E: Engine> LockedHead for Locked<'_, E> {
 
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<CommitOutcome, StoreError> {
         self.store.write_commit_in(self.tx, commit).await
+    }
+}
+
+#[async_trait::async_trait]
+impl<E: Engine> PartStore for SqlStore<E> {
+    async fn count_part(
+        &self,
+        upload: &UploadRow,
+        position: u32,
+        object: ObjectId,
+    ) -> Result<bool, StoreError> {
+        self.add_part(upload, position, object).await
+    }
+
+    async fn parts_of(&self, platform: PlatformId, upload: UploadId) -> Result<Vec<PartRow>, StoreError> {
+        self.read_parts_of(platform, upload).await
+    }
+
+    async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError> {
+        self.read_doomed_parts(platform, limit).await
+    }
+
+    async fn forget_parts(&self, parts: &[PartRow]) -> Result<(), StoreError> {
+        self.delete_doomed(parts).await
     }
 }
 

@@ -50,7 +50,16 @@ rec AS MATERIALIZED (
     FROM named {join} records r {indexed:records_current:indexed}
         ON r.platform_id = $1 AND r.subject_id = named.subject_id AND r.state = 'current'
 ),
-theirs AS MATERIALIZED (SELECT subject_id FROM rec UNION SELECT subject_id FROM named)
+docs AS MATERIALIZED (
+    SELECT d.subject_id FROM {15} {join} documents d {indexed:documents_versions:indexed} ON d.platform_id = $1
+                                             AND d.document_id = {hex:0}
+    UNION
+    SELECT u.subject_id FROM {16} {join} uploads u {indexed:uploads_by_request:indexed} ON u.platform_id = $1
+                                             AND u.caller_id = {hex:0} AND u.request_id = {hex:1}
+),
+theirs AS MATERIALIZED (
+    SELECT subject_id FROM rec UNION SELECT subject_id FROM named UNION SELECT subject_id FROM docs
+)
 ";
 
 const TOKEN: [&[&str]; 3] = [
@@ -103,6 +112,17 @@ const PROPOSAL: [&[&str]; 3] = [
     &["p.created_at", "p.expires_at", "p.ended_at"],
 ];
 
+const DOCUMENT: [&[&str]; 3] = [
+    &["d.upload_id", "d.document_id", "d.subject_id", "d.sealed_manifest", "d.mac"],
+    &["d.field", "d.side", "d.state", "d.source", "d.media_type"],
+    &["d.version", "d.size", "d.created_at"],
+];
+const UPLOAD: [&[&str]; 3] = [
+    &["u.upload_id", "u.caller_id", "u.request_id", "u.body_mac", "u.document_id", "u.subject_id", "u.mac"],
+    &["u.field", "u.side", "u.source"],
+    &["u.version", "u.size", "u.attempt", "u.parts", "u.created_at", "u.expires_at"],
+];
+
 /// Kinds of rows in the answer.
 mod kind {
     pub(super) const HEAD: i64 = 0;
@@ -118,6 +138,8 @@ mod kind {
     pub(super) const OPERATION: i64 = 10;
     pub(super) const RIVALLED: i64 = 11;
     pub(super) const PROPOSAL: i64 = 12;
+    pub(super) const DOCUMENT: i64 = 13;
+    pub(super) const UPLOAD: i64 = 14;
 }
 
 /// The statement in a dialect.
@@ -254,6 +276,18 @@ pub(in crate::store) fn snapshot_sql(dialect: &Dialect) -> String {
             PROPOSAL,
             "{14} {join} proposals p ON p.platform_id = $1 AND p.proposal_id = {hex:0}",
         ),
+        branch(
+            kind::DOCUMENT,
+            DOCUMENT,
+            "theirs {join} documents d {indexed:documents_by_subject:indexed} ON d.platform_id = $1 \
+             AND d.subject_id = theirs.subject_id WHERE $17 = 1",
+        ),
+        branch(
+            kind::UPLOAD,
+            UPLOAD,
+            "theirs {join} uploads u {indexed:uploads_by_subject:indexed} ON u.platform_id = $1 \
+             AND u.subject_id = theirs.subject_id WHERE $17 = 1",
+        ),
     ];
     let wanted = WANTED.replace("{hits}", &(MAX_INDEX_HITS + 1).to_string());
     dialect.render(&(wanted + &branches.join("\nUNION ALL ")))
@@ -297,6 +331,11 @@ pub(super) fn snapshot_statement<'a>(
         .int(i64::from(keys.operations_of_found))
         .int(i64::from(keys.rivals_of_found))
         .own_text(json_list(keys.proposals.iter().map(|id| hex(id.as_bytes()))))
+        .own_text(json_list(keys.documents.iter().map(|id| hex(id.as_bytes()))))
+        .own_text(json_list(
+            keys.uploads.iter().map(|(c, r)| format!("{},{}", hex(c.as_bytes()), hex(r.as_bytes()))),
+        ))
+        .int(i64::from(keys.documents_of_found))
 }
 
 /// A JSON list of lists.
@@ -339,6 +378,8 @@ pub(super) fn assemble<R: SqlRow>(rows: &[R], platform: PlatformId) -> Result<Sn
         operations_on: HashMap::new(),
         rivalled: HashSet::new(),
         proposals: HashMap::new(),
+        documents_of: HashMap::new(),
+        uploads_of: HashMap::new(),
     };
     for row in rows {
         let kind = of_kind(row).ok_or(Damage { table: "snapshot", column: "kind" })?;
@@ -433,9 +474,27 @@ fn add_row<R: SqlRow>(
             let id = ProposalId::from_bytes(key.array("proposal_id")?);
             snapshot.proposals.insert(id, columns.proposal(platform));
         }
+        kind::DOCUMENT => {
+            let mut columns = Columns::grouped(row, "documents");
+            let subject = subject_at(columns, 2)?;
+            push(&mut snapshot.documents_of, subject, columns.document(platform));
+        }
+        kind::UPLOAD => {
+            let mut columns = Columns::grouped(row, "uploads");
+            let subject = subject_at(columns, 5)?;
+            push(&mut snapshot.uploads_of, subject, columns.upload(platform));
+        }
         _ => {}
     }
     Ok(())
+}
+
+/// The subject of a row, which follows so many byte strings.
+fn subject_at<R: SqlRow>(mut columns: Columns<'_, R>, after: usize) -> Result<SubjectId, Damage> {
+    for _ in 0..after {
+        columns.bytes("id")?;
+    }
+    columns.array("subject_id").map(SubjectId::from_bytes)
 }
 
 fn add_token<R: SqlRow>(snapshot: &mut Snapshot, row: &R, platform: PlatformId) -> Result<(), Damage> {

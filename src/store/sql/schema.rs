@@ -22,6 +22,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (5, "audit_keys", include_str!("../../../migrations/sqlite/0005_audit_keys.sql")),
     (6, "receipts", include_str!("../../../migrations/sqlite/0006_receipts.sql")),
     (7, "root_keys", include_str!("../../../migrations/sqlite/0007_root_keys.sql")),
+    (8, "documents", include_str!("../../../migrations/sqlite/0008_documents.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -33,6 +34,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (5, "audit_keys", include_str!("../../../migrations/postgres/0005_audit_keys.sql")),
     (6, "receipts", include_str!("../../../migrations/postgres/0006_receipts.sql")),
     (7, "root_keys", include_str!("../../../migrations/postgres/0007_root_keys.sql")),
+    (8, "documents", include_str!("../../../migrations/postgres/0008_documents.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -207,7 +207,7 @@ impl Dialect {
     /// A statement written once, in this dialect.
     pub(in crate::store) fn render(&self, template: &str) -> String {
         let mut text = template.to_owned();
-        for n in 0..=14 {
+        for n in 0..=17 {
             for (key, [before, after]) in [
                 (format!("{{{n}}}"), self.list),
                 (format!("{{hex:{n}}}"), self.hex),

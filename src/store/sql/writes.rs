@@ -5,6 +5,10 @@ use super::{
         activate_root, destroy_roots, insert_key, insert_policy, put_caller, put_closure, put_limit,
         put_person, put_recipient, put_role, update_key,
     },
+    documents::{
+        delete_document, destroy_documents, drop_upload, end_upload, insert_document, insert_upload,
+        take_upload, update_document,
+    },
     statement::Statement,
 };
 use crate::{
@@ -142,6 +146,13 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::UpdateOperation(row, fence) => vec![update_operation(&row.operation, *fence)],
         Write::InsertProposal(row) => vec![insert_proposal(row)],
         Write::EndProposal(row, was) => vec![end_proposal(row, was)],
+        Write::InsertDocument(row) => vec![insert_document(row)],
+        Write::UpdateDocument(row, was) => vec![update_document(row, was)],
+        Write::DeleteDocument(id) => delete_document(platform, id),
+        Write::InsertUpload(row) => vec![insert_upload(row)],
+        Write::TakeUpload(row, was) => take_upload(row, *was),
+        Write::EndUpload(row) => vec![end_upload(row)],
+        Write::DropUpload(row) => drop_upload(row),
         // Written by the commit itself: they need the dialect's way of writing lists.
         Write::CreatePlatform(_) | Write::Rewrap(_) => Vec::new(),
     }
@@ -203,7 +214,11 @@ fn destroy_subject(row: &SubjectRow) -> Vec<Statement<'_>> {
     let of = |statement: Statement<'static>| {
         statement.int(row.platform.get()).own_bytes(row.id.as_bytes().to_vec())
     };
+    let [uploads, parts, documents] = destroy_documents(row.platform, row.id);
     vec![
+        uploads,
+        parts,
+        documents,
         of(Statement::any(
             "/* write::destroy_tokens */ DELETE FROM tokens WHERE platform_id = $1 AND record_id IN \
              (SELECT record_id FROM records WHERE platform_id = $1 AND subject_id = $2)",

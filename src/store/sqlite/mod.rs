@@ -194,11 +194,12 @@ mod tests {
             query = query.bind("[]");
         }
         let query = query.bind(0).bind("[]").bind("[]").bind("[]").bind(0).bind(0).bind("[]");
+        let query = query.bind("[]").bind("[]").bind(0);
         let plan = query.fetch_all(&pool).await.unwrap();
         let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
         assert!(steps.len() > 20, "{steps:?}");
         for step in steps {
-            let own = ["wanted", "tok", "val", "named", "rec", "theirs", "ids", "t"];
+            let own = ["wanted", "tok", "val", "named", "rec", "docs", "theirs", "ids", "t"];
             let is_own =
                 own.iter().any(|o| step == format!("SCAN {o}") || step.starts_with(&format!("SCAN {o} ")));
             assert!(!step.starts_with("SCAN") || is_own, "{step}");

@@ -8,7 +8,7 @@ use std::sync::{
 use sandyq::{
     audit::entry::Entry,
     domain::{
-        ids::{OperationId, PlatformId, ProposalId, SubjectId},
+        ids::{ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
         secret::Sealed,
         time::Timestamp,
     },
@@ -17,8 +17,10 @@ use sandyq::{
         OpenOperations, ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
         WhichOperations,
         copy::{Copying, Row, Table},
+        parts::PartStore,
         rows::{
             config::PolicyRow,
+            documents::{PartRow, UploadRow},
             log::{EntryRow, ReceiptRow, SecondHead, TileRow},
             work::{OperationRow, ProposalRow, ReplicaRow},
         },
@@ -157,6 +159,30 @@ impl LockedHead for GatedHead<'_> {
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<CommitOutcome, StoreError> {
         let Self { gate, inner } = *self;
         gate.pass(inner.commit(commit)).await
+    }
+}
+
+#[async_trait::async_trait]
+impl PartStore for Gate {
+    async fn count_part(
+        &self,
+        upload: &UploadRow,
+        position: u32,
+        object: ObjectId,
+    ) -> Result<bool, StoreError> {
+        self.inner.count_part(upload, position, object).await
+    }
+
+    async fn parts_of(&self, platform: PlatformId, upload: UploadId) -> Result<Vec<PartRow>, StoreError> {
+        self.inner.parts_of(platform, upload).await
+    }
+
+    async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError> {
+        self.inner.doomed_parts(platform, limit).await
+    }
+
+    async fn forget_parts(&self, parts: &[PartRow]) -> Result<(), StoreError> {
+        self.inner.forget_parts(parts).await
     }
 }
 

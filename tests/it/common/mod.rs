@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod child;
+pub mod documents;
 pub mod gate;
 pub mod house;
 pub mod metrics;
@@ -12,4 +13,5 @@ pub mod second;
 pub mod served;
 pub mod token;
 pub mod transit;
+pub mod uploads;
 pub mod vault;

@@ -25,7 +25,7 @@ const MODES: [pb::TokenMode; 5] = [
 /// A name as it stands in a consent.
 const EVIDENCE: &str = "Сынақдәлелова Әсемгүл";
 /// References to the subjects.
-const REFERENCES: [&str; 3] = ["пайдаланушы 4711/Ә", "пайдаланушы 4712/Ә", "пайдаланушы 4713/Ә"];
+pub const REFERENCES: [&str; 3] = ["пайдаланушы 4711/Ә", "пайдаланушы 4712/Ә", "пайдаланушы 4713/Ә"];
 
 /// The policy of the installation as its next version, with a field of each type that it has none of.
 fn policy() -> String {
@@ -33,6 +33,8 @@ fn policy() -> String {
     let missing = FieldType::ALL
         .iter()
         .map(|field_type| field_type.as_str())
+        // A face is biometric, which this policy bars.
+        .filter(|field_type| *field_type != FieldType::FaceImage.as_str())
         .filter(|field_type| lerna.fields().all(|(_, field)| field.field_type.as_str() != *field_type));
     let field = |field_type: &str| {
         format!(
@@ -69,6 +71,7 @@ fn marked(field: &str, field_type: FieldType, number: u32) -> String {
         FieldType::Date => format!("21{:02}-12-31", number % 100),
         FieldType::Ip => format!("2001:db8:{number}::17"),
         FieldType::Text => format!("Сынақ «{field}», №{number}: 50% + ә"),
+        FieldType::DocumentImage | FieldType::FaceImage => panic!("an image is no value"),
     }
 }
 
@@ -95,7 +98,9 @@ fn canaries_of(field_type: FieldType, value: &str) -> Vec<Canary> {
         | FieldType::DocumentNumber
         | FieldType::Date
         | FieldType::Ip
-        | FieldType::Text => {}
+        | FieldType::Text
+        | FieldType::DocumentImage
+        | FieldType::FaceImage => {}
     }
     all
 }
@@ -131,7 +136,7 @@ pub struct Marked {
     consents: Vec<String>,
 }
 
-fn by_reference(number: usize) -> pb::SubjectName {
+pub fn by_reference(number: usize) -> pb::SubjectName {
     pb::SubjectName { subject: Some(Subject::SubjectReference(REFERENCES[number].into())) }
 }
 
@@ -170,8 +175,8 @@ impl Marked {
 
     /// A value in every field that the policy declares, and a consent to every purpose that reads any.
     fn everything(&mut self, subject: usize, number: u32, mode: pb::TokenMode) -> pb::TokenizeRequest {
-        let declared: Vec<_> =
-            self.policy.fields().map(|(name, field)| (name.to_string(), field.field_type)).collect();
+        let declared = self.policy.fields().map(|(name, field)| (name.to_string(), field.field_type));
+        let declared: Vec<_> = declared.filter(|(_, field_type)| !field_type.is_image()).collect();
         let mut fields = Vec::new();
         for (field, field_type) in declared {
             let value = self.mark(&field, field_type, number);
@@ -208,10 +213,14 @@ impl Marked {
         }
     }
 
+    /// Fields that hold values.
+    fn values(&self) -> usize {
+        self.policy.fields().filter(|(_, field)| !field.field_type.is_image()).count()
+    }
+
     /// A token of the first subject.
     pub fn token(&self, mode: usize, field: &str) -> String {
-        let fields = self.policy.fields().count();
-        self.tokens[mode * fields..].iter().find(|token| token.field == field).unwrap().token.clone()
+        self.tokens[mode * self.values()..].iter().find(|token| token.field == field).unwrap().token.clone()
     }
 
     /// Values in and out, in every field and mode.
@@ -258,7 +267,7 @@ impl Marked {
 
     /// Every token by every caller for every purpose: values of all fields leave, and many are refused.
     async fn read_everything(&self, driver: &mut Driver) {
-        let (random, others) = self.tokens.split_at(self.policy.fields().count());
+        let (random, others) = self.tokens.split_at(self.values());
         let mut values = 0;
         for (purpose, _) in self.policy.purposes() {
             for caller in ["backend", "payments", "support", "credit", "mailing", "analytics", "rights"] {

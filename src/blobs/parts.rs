@@ -1,0 +1,81 @@
+//! Where parts of documents lie, outside the database.
+//!
+//! ```text
+//! sandyq-documents                                marks the place, and names this layout
+//! <platform's number>/<2 hex digits>/<30 more>/<32 more>   a sealed part: the first 32 digits are the random id of its
+//!                                                          upload, the others its own
+//! ```
+//!
+//! An upload is on record before its first part is here, so a name tells to whom it may belong still.
+
+use std::{path::Path, time::Duration};
+
+use data_encoding::HEXLOWER;
+
+use super::{
+    error::BlobError,
+    place::{Kind, Place, Put},
+};
+use crate::domain::ids::{ObjectId, PlatformId, UploadId};
+
+const PARTS: Kind =
+    Kind { tidy: true, what: "document store", marker: "sandyq-documents", text: "sandyq-documents 1\n" };
+
+/// Name of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartName {
+    /// Whose.
+    pub platform: PlatformId,
+    /// The upload that it came by.
+    pub upload: UploadId,
+    /// Its own id.
+    pub object: ObjectId,
+}
+
+impl PartName {
+    fn path(&self) -> String {
+        let digits = HEXLOWER.encode(self.upload.as_bytes());
+        let (first, book) = digits.split_at_checked(2).unwrap_or_default();
+        format!("{}/{first}/{book}/{}", self.platform.get(), HEXLOWER.encode(self.object.as_bytes()))
+    }
+}
+
+/// A place of parts.
+#[derive(Clone)]
+pub struct Parts(Place);
+
+impl Parts {
+    /// A directory, made with mode 0700 where it is missing; its parent must be there. Each later operation fails after
+    /// `limit`; this one runs on the calling thread, without a limit.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub fn create(path: &Path, limit: Duration) -> Result<Self, BlobError> {
+        Place::create(path, &PARTS)?;
+        Place::directory(path, &PARTS, limit).map(Self)
+    }
+
+    /// Writes a part under a name that nothing has, durable when this returns.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub async fn put(&self, name: &PartName, bytes: Vec<u8>) -> Result<(), BlobError> {
+        self.0.put(&name.path(), bytes, Put::New).await
+    }
+
+    /// A part of so many bytes at most; none where there is no such object.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub async fn get(&self, name: &PartName, limit: usize) -> Result<Option<Vec<u8>>, BlobError> {
+        self.0.find(name.path(), u64::try_from(limit).unwrap_or(u64::MAX)).await
+    }
+
+    /// Deletes a part that may be gone already.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub async fn delete(&self, name: &PartName) -> Result<(), BlobError> {
+        self.0.delete(&name.path()).await
+    }
+}

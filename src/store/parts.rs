@@ -1,0 +1,29 @@
+//! Objects that parts of documents lie in. What is written here stands beside the log: it grants nothing, and what an object
+//! holds is bound to its place by its seal.
+
+use super::{
+    StoreError,
+    rows::documents::{PartRow, UploadRow},
+};
+use crate::domain::ids::{ObjectId, PlatformId, UploadId};
+
+/// Objects of parts.
+#[async_trait::async_trait]
+pub trait PartStore: Send + Sync {
+    /// Counts a part of an upload whose object is durable. False where the upload is gone, or at another attempt or part.
+    async fn count_part(
+        &self,
+        upload: &UploadRow,
+        position: u32,
+        object: ObjectId,
+    ) -> Result<bool, StoreError>;
+
+    /// The parts of an upload, or of the version that it became, in order.
+    async fn parts_of(&self, platform: PlatformId, upload: UploadId) -> Result<Vec<PartRow>, StoreError>;
+
+    /// Up to `limit` parts whose objects are to be deleted.
+    async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError>;
+
+    /// Forgets such parts, whose objects are deleted.
+    async fn forget_parts(&self, parts: &[PartRow]) -> Result<(), StoreError>;
+}

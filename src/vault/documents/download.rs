@@ -1,0 +1,435 @@
+//! A document read for a declared purpose: decided and logged as a value is, then sent part by part. Before each further
+//! part it is decided again, so that a stream does not outlast an erasure, a block or a withdrawal.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::timeout};
+use zeroize::Zeroizing;
+
+use super::{
+    Documents, about, current,
+    describe::{HeldSide, held_sides},
+    manifest::Manifest,
+    room::Slot,
+};
+use crate::{
+    audit::entry::{Entry, Verdict},
+    blobs::{BlobError, parts::PartName},
+    crypto::{
+        document::{MAX_SEALED_PART, PartPlace},
+        envelope::SubjectKey,
+    },
+    domain::{
+        caller::Caller,
+        document::{PART_BYTES, Side, part_length, parts_of},
+        ids::{DocumentId, EntryId, PlatformId, UploadId},
+        names::{FieldName, PurposeName, RecipientName},
+        reference::Reference,
+    },
+    policy::{
+        decide::{Ask, Denial, Permit, disclosed},
+        model::View,
+    },
+    store::{ReadKeys, rows::documents::DocumentRow},
+    vault::{
+        Vault,
+        access::Call,
+        act::{Asker, Scene},
+        context::Context,
+        deed::{Deed, Deeded, Hand},
+        detokenize::declared,
+        error::{VaultError, unreadable},
+        facts::{Held, TokenFacts, decide_on},
+        replay::ItemOutcome,
+    },
+};
+
+/// How long a client may take for one part.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A question for the content of a side.
+#[derive(Clone)]
+pub struct DownloadAsk {
+    /// The document.
+    pub document: DocumentId,
+    /// Its side.
+    pub side: Side,
+    /// For what.
+    pub purpose: PurposeName,
+    /// [`View::Full`] answers the content, [`View::Masked`] what it is.
+    pub view: View,
+    /// For whom outside the platform.
+    pub recipient: Option<RecipientName>,
+    /// Why, in the platform's numbering.
+    pub reference: Option<Reference>,
+    /// Bytes that are wanted; past the end there are none.
+    pub bytes: Range<u64>,
+}
+
+/// What is told before the content.
+#[derive(Debug, Clone)]
+pub struct DocumentHead {
+    /// Field.
+    pub field: FieldName,
+    /// The side that is answered.
+    pub side: HeldSide,
+    /// Sides that are held.
+    pub sides: Vec<Side>,
+    /// The view.
+    pub view: View,
+    /// The entry that permits it.
+    pub entry: EntryId,
+}
+
+/// Bytes of the content, with the share of memory that they take.
+pub struct Chunk {
+    /// The bytes.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Given back when the chunk is on its way.
+    pub slot: Slot,
+}
+
+/// A download: what is told first, and the chunks; an error ends them.
+pub struct Download {
+    /// What is told first.
+    pub head: DocumentHead,
+    /// The content, in order.
+    pub chunks: mpsc::Receiver<Result<Chunk, VaultError>>,
+}
+
+impl Vault {
+    /// Answers a side of a document. Nothing is answered before the entry is durable.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn download_document(
+        self: &Arc<Self>,
+        caller: &Arc<Caller>,
+        asker: Asker,
+        ask: DownloadAsk,
+    ) -> Result<Download, VaultError> {
+        let place = self.place()?;
+        let deed = Read { ask: ask.clone(), first: None };
+        let opened = self.run(caller.platform, caller, asker.clone(), deed).await?;
+        let (sender, chunks) = mpsc::channel(1);
+        let Opened { head, content } = opened;
+        if let Some(content) = content {
+            let sending = Sending {
+                vault: Arc::clone(self),
+                place,
+                caller: Arc::clone(caller),
+                asker,
+                ask,
+                content,
+                entry: head.entry,
+            };
+            tokio::spawn(sending.run(sender));
+        }
+        Ok(Download { head, chunks })
+    }
+}
+
+/// A side that may be read.
+struct Opened {
+    head: DocumentHead,
+    /// None in a view that shows none of it.
+    content: Option<Content>,
+}
+
+/// What opens the content.
+struct Content {
+    platform: PlatformId,
+    id: UploadId,
+    side: Side,
+    permit: Permit,
+    key: SubjectKey,
+    manifest: Manifest,
+}
+
+/// The decision.
+struct Read {
+    ask: DownloadAsk,
+    /// Of a further part: which version the stream is of. A permit leaves no further entry then.
+    first: Option<(UploadId, EntryId)>,
+}
+
+impl Deed for Read {
+    type Answer = Opened;
+
+    fn call(&self) -> Call {
+        Call::DownloadDocument
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+
+    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
+        keys.documents.insert(self.ask.document);
+        keys.documents_of_found = true;
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Opened>, VaultError> {
+        let (scene, ask) = (hand.scene, &self.ask);
+        let rows = match scene.document(ask.document) {
+            Ok(rows) => rows,
+            Err(Denial::DocumentNotFound) => Vec::new(),
+            Err(damage) => return Err(damage.into()),
+        };
+        // A stream goes on with the version that it began with, also where another replaced it.
+        let found = match self.first {
+            Some((id, _)) => rows.iter().copied().find(|row| row.id == id),
+            None => current(&rows, ask.side),
+        };
+        let decided = self.decide(scene, hand.caller, found);
+        let about_it = |entry: Entry| {
+            let entry = Entry {
+                purpose: declared(scene, &ask.purpose),
+                view: Some(ask.view.as_str().to_owned()),
+                reference: ask.reference.as_ref().map(ToString::to_string),
+                recipient: ask
+                    .recipient
+                    .as_ref()
+                    .and_then(|name| scene.recipient(name))
+                    .map(|row| row.recipient.name.to_string()),
+                replay_of: self.first.map(|(_, entry)| (*entry.as_bytes()).into()),
+                ..entry
+            };
+            match found {
+                Some(row) => about("document", &row.address, row.id, entry),
+                None => entry,
+            }
+        };
+        match (decided, found) {
+            (Ok((permit, content)), Some(row)) => {
+                let given = permit.consent().map(|id| (*id.as_bytes()).into());
+                let entry = match self.first {
+                    Some((_, entry)) => entry,
+                    None => {
+                        hand.log_as(Verdict::Permit, |entry| Entry { consent: given, ..about_it(entry) })?
+                    }
+                };
+                let present = held_sides(&rows);
+                let sides = present.iter().map(|held| held.side).collect();
+                let side = present.into_iter().find(|held| held.side == row.address.side);
+                let side = side.ok_or(Denial::DocumentNotFound)?;
+                let field = row.address.record.field.clone();
+                let content = content.map(|(key, manifest)| Content {
+                    platform: row.address.record.platform,
+                    id: row.id,
+                    side: row.address.side,
+                    permit,
+                    key,
+                    manifest,
+                });
+                let head = DocumentHead { field, side, sides, view: ask.view, entry };
+                Ok(Deeded::answer(Opened { head, content }))
+            }
+            (decided, found) => {
+                let reason = decided.err().unwrap_or(Denial::DocumentNotFound);
+                hand.refuse(reason, about_it)?;
+                let told = scene.policy().map_or(reason, |policy| {
+                    disclosed(reason, policy, hand.caller, found.map(|row| &row.address.record))
+                });
+                Ok(Deeded::refused(no_token(told)))
+            }
+        }
+    }
+}
+
+/// What the decision calls a token, a caller knows as a document.
+fn no_token(denial: Denial) -> Denial {
+    if denial == Denial::TokenNotFound { Denial::DocumentNotFound } else { denial }
+}
+
+type Decided = (Permit, Option<(SubjectKey, Manifest)>);
+
+impl Read {
+    fn decide(
+        &self,
+        scene: &Scene<'_>,
+        caller: &Caller,
+        found: Option<&DocumentRow>,
+    ) -> Result<Decided, Denial> {
+        let (policy, question) = (scene.policy()?, &self.ask);
+        let ask = Ask {
+            caller,
+            purpose: &question.purpose,
+            view: question.view,
+            recipient: scene.recipient_ask(question.recipient.as_ref()),
+            reference: question.reference.as_ref(),
+        };
+        let known = match found {
+            None => None,
+            Some(row) => {
+                let (address, source) = (&row.address.record, row.source);
+                let held = Held { address, source, collected_at: row.created_at };
+                Some((held, scene.subject(row.address.record.subject)?, TokenFacts::NONE))
+            }
+        };
+        let permit = decide_on(scene, policy, ask, known).map_err(no_token)?;
+        let (Some(row), Some((_, subject, _))) = (found, known) else {
+            return Err(Denial::DocumentNotFound);
+        };
+        if permit.must_seal() {
+            return Err(Denial::SealRequired);
+        }
+        if permit.view() != View::Full {
+            return Ok((permit, None));
+        }
+        let key = scene.subject_key(subject)?;
+        let manifest = Manifest::open(&key, &row.address, &row.sealed_manifest);
+        let manifest = manifest.map_err(|e| scene.damaged("documents", &e))?;
+        if manifest.size != row.size {
+            return Err(Denial::DataDamaged);
+        }
+        Ok((permit, Some((key, manifest))))
+    }
+}
+
+/// [`PART_BYTES`] as a place in the content.
+const PART: u64 = 1 << 20;
+const _: () = assert!(PART_BYTES == 1 << 20);
+
+/// Where the part ends that a byte lies in.
+const fn part_end(at: u64) -> u64 {
+    (at / PART + 1) * PART
+}
+
+/// Sends the content of a side.
+struct Sending {
+    vault: Arc<Vault>,
+    place: Arc<Documents>,
+    caller: Arc<Caller>,
+    asker: Asker,
+    ask: DownloadAsk,
+    content: Content,
+    entry: EntryId,
+}
+
+impl Sending {
+    async fn run(self, sender: mpsc::Sender<Result<Chunk, VaultError>>) {
+        let size = self.content.manifest.size;
+        let wanted = self.ask.bytes.start.min(size)..self.ask.bytes.end.min(size);
+        let mut next = wanted.start;
+        while next < wanted.end {
+            let chunk = self.chunk(next, &wanted).await;
+            next = part_end(next).min(wanted.end);
+            let chunk = match chunk {
+                Ok(chunk) => Ok(chunk),
+                Err(VaultError::Denied(Denial::DataDamaged)) => Err(self.damaged().await),
+                Err(other) => Err(other),
+            };
+            let ended = chunk.is_err();
+            // A client that takes nothing more must not hold memory.
+            let sent = timeout(PATIENCE, sender.send(chunk)).await;
+            if ended || !matches!(sent, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// The bytes from a place on that lie in one part and are wanted.
+    async fn chunk(&self, from: u64, wanted: &Range<u64>) -> Result<Chunk, VaultError> {
+        if from > wanted.start {
+            self.decide_again().await?;
+        }
+        let slot = self.place.room.take().await?;
+        let parts = parts_of(self.content.manifest.size);
+        let index = u32::try_from(from / PART).unwrap_or(u32::MAX);
+        let mut bytes = self.open(PartPlace { index, last: index.saturating_add(1) == parts }).await?;
+        // The part was authenticated whole; what is not wanted of it stays here.
+        let start = part_end(from) - PART;
+        let within = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
+        bytes.truncate(within(wanted.end.min(part_end(from))));
+        let before = within(from).min(bytes.len());
+        bytes.drain(..before);
+        Ok(Chunk { bytes, slot })
+    }
+
+    /// A part, whole and genuine, or nothing of it.
+    async fn open(&self, at: PartPlace) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let content = &self.content;
+        let position = usize::try_from(at.index).unwrap_or(usize::MAX);
+        let listed = content.manifest.parts.get(position).ok_or(Denial::DataDamaged)?;
+        let name = PartName { platform: content.platform, upload: content.id, object: listed.object() };
+        let found = self.place.parts.get(&name, MAX_SEALED_PART).await;
+        let object = match found {
+            Ok(Some(object)) => object,
+            Ok(None) | Err(BlobError::TooLarge { .. }) => return Err(Denial::DataDamaged.into()),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let opened = content.key.open_part(&content.permit, content.side, at, &listed.salt(), object);
+        let opened = opened.map_err(|_| Denial::DataDamaged)?;
+        if opened.len() == part_length(content.manifest.size, at.index) {
+            Ok(opened)
+        } else {
+            Err(Denial::DataDamaged.into())
+        }
+    }
+
+    async fn decide_again(&self) -> Result<(), VaultError> {
+        let first = Some((self.content.id, self.entry));
+        let read = Read { ask: self.ask.clone(), first };
+        let again = self.vault.run(self.caller.platform, &self.caller, self.asker.clone(), read);
+        again.await.map(drop)
+    }
+
+    /// Puts on record that a part is not what was stored.
+    async fn damaged(&self) -> VaultError {
+        let content = &self.content;
+        tracing::error!(
+            platform = content.platform.get(),
+            upload = %content.id,
+            "a stored part of a document fails authentication, or is gone"
+        );
+        let found = Damaged { ask: self.ask.clone(), id: content.id, entry: self.entry };
+        let told = self.vault.run(self.caller.platform, &self.caller, self.asker.clone(), found).await;
+        told.err().unwrap_or(VaultError::Unavailable)
+    }
+}
+
+/// The entry of a part that does not open.
+struct Damaged {
+    ask: DownloadAsk,
+    id: UploadId,
+    entry: EntryId,
+}
+
+impl Deed for Damaged {
+    type Answer = ();
+
+    fn call(&self) -> Call {
+        Call::DownloadDocument
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+
+    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
+        keys.documents.insert(self.ask.document);
+        keys.documents_of_found = true;
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
+        let scene = hand.scene;
+        let rows = scene.document(self.ask.document).unwrap_or_default();
+        let row = rows.into_iter().find(|row| row.id == self.id);
+        // Objects are deleted after their rows: where the row is gone too, nothing is damaged.
+        let reason = if row.is_some() { Denial::DataDamaged } else { Denial::DocumentNotFound };
+        hand.refuse(reason, |entry| {
+            let entry = Entry {
+                purpose: declared(scene, &self.ask.purpose),
+                view: Some(self.ask.view.as_str().to_owned()),
+                replay_of: Some((*self.entry.as_bytes()).into()),
+                ..entry
+            };
+            match row {
+                Some(row) => about("document", &row.address, row.id, entry),
+                None => entry,
+            }
+        })?;
+        Ok(Deeded::refused(reason))
+    }
+}
