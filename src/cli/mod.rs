@@ -97,6 +97,9 @@ enum Command {
     /// Key versions and what they wrap; rotations while the vault serves.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// The KMS of a running vault.
+    #[command(subcommand)]
+    Kms(kms::Command),
     /// Backups: begun, listed, and verified offline.
     #[command(subcommand)]
     Backup(backup::Command),
@@ -164,6 +167,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Platform(command) => platform::run(command, out).await,
         Command::Policy(command) => policy::run(command, out).await,
         Command::Keys(command) => keys::run(command, out).await,
+        Command::Kms(command) => kms::run(command, out).await,
         Command::Backup(command) => backup::run(command, out).await,
         Command::Operation(command) => operation::run(command, out).await,
         Command::Proposal(command) => proposal::run(command, out).await,

@@ -18,6 +18,7 @@ use crate::vault::{
     Vault,
     error::VaultError,
     keys::{KeyKind, KeyState, KeyUsage, KeyVersionRow, RotationPlan},
+    root_key::KmsReport,
 };
 
 /// Serves keys.
@@ -163,6 +164,26 @@ fn plan(plan: RotationPlan) -> pb::RotationPlan {
     }
 }
 
+fn kms_report(report: KmsReport) -> pb::CheckKmsResponse {
+    let steps = report.steps.into_iter().map(|step| pb::KmsStep {
+        name: step.name.to_owned(),
+        duration_micros: i64::try_from(step.took.as_micros()).unwrap_or(i64::MAX),
+        problem: step.problem.unwrap_or_default(),
+    });
+    let versions = report.roots.into_iter().map(|root| pb::RootVersion {
+        version: root.version,
+        active: root.active,
+        present: root.present,
+        keys: i64::try_from(root.keys).unwrap_or(i64::MAX),
+    });
+    pb::CheckKmsResponse {
+        place: report.place,
+        steps: steps.collect(),
+        versions: versions.collect(),
+        problems: report.problems,
+    }
+}
+
 fn kind(code: &str) -> pb::KeyKind {
     match code.parse() {
         Ok(KeyKind::Platform) => pb::KeyKind::Platform,
@@ -214,6 +235,14 @@ impl key_service_server::KeyService for KeyService {
     ) -> Result<Response<pb::ListKeyUsageResponse>, Status> {
         let call = self.question(&request)?;
         answer(self.usage(call, request.into_inner()), |page| page).await
+    }
+
+    async fn check_kms(
+        &self,
+        request: Request<pb::CheckKmsRequest>,
+    ) -> Result<Response<pb::CheckKmsResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.vault.kms_report(&call.caller, call.asker), kms_report).await
     }
 
     async fn rotate_key(

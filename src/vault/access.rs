@@ -120,6 +120,8 @@ coded!(
         ListKeys = "KeyService/ListKeys",
         /// What key versions wrap.
         ListKeyUsage = "KeyService/ListKeyUsage",
+        /// Asks the KMS how it stands.
+        CheckKms = "KeyService/CheckKms",
         /// Begins a rotation.
         RotateKey = "KeyService/RotateKey",
         /// Puts a key version out of use.
@@ -223,7 +225,7 @@ impl Call {
             | Self::ListPersons
             | Self::ListRecipients
             | Self::ListBudgets => &[PlatformAdmin, SecurityOfficer, DataProtection, Auditor],
-            Self::ListKeys | Self::ListKeyUsage | Self::ListBackups | Self::GetBackup => {
+            Self::ListKeys | Self::ListKeyUsage | Self::CheckKms | Self::ListBackups | Self::GetBackup => {
                 &[SecurityOfficer, Auditor]
             }
             Self::EnrolPerson
@@ -312,6 +314,7 @@ impl Call {
                 | Self::GrantRole
                 | Self::ListKeys
                 | Self::ListKeyUsage
+                | Self::CheckKms
                 | Self::ListProposals
                 | Self::GetProposal
                 | Self::ApproveProposal

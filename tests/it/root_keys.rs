@@ -23,6 +23,7 @@ use sandyq::{
         controls::Control,
         error::VaultError,
         keys::{KeyKind, KeyState},
+        root_key::RootVersion,
     },
 };
 
@@ -241,6 +242,38 @@ async fn a_root_that_wraps_is_not_destroyed(backend: Backend) {
     two_days(&open).await;
     assert_eq!(kms.versions().await.unwrap(), present(active, 1..=active), "a key needs it");
     assert_eq!(open.detokenize(&stored.tokens[0].token).await.unwrap().value.expose(), iin(1));
+}
+
+on_both!(what_is_wrong_with_the_kms_is_said_in_words);
+async fn what_is_wrong_with_the_kms_is_said_in_words(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
+    let report = async || open.vault.kms_report(&open.admin(), as_admin()).await.unwrap();
+    let well = report().await;
+    assert_eq!(well.steps.iter().map(|step| step.name).collect::<Vec<_>>(), ["versions", "wrap", "unwrap"]);
+    assert!(well.problems.is_empty() && well.place.starts_with("local root key in"), "{well:?}");
+    assert!(matches!(well.roots[..], [RootVersion { version: 1, active: true, present: true, keys: 9.. }]));
+
+    let files = (dir.path().join("root"), dir.path().join("unseal"));
+    let kms = LocalKms::open(&files.0, &files.1).unwrap();
+    let made = kms.add_version(&SystemRng::new()).await.unwrap();
+    assert!(report().await.problems[0].starts_with("root version 2 is newer"), "{:?}", report().await);
+    kms.activate(made).await.unwrap();
+    assert!(report().await.problems[0].starts_with("root version 1 still wraps"), "{:?}", report().await);
+    kms.destroy(1).await.unwrap();
+    assert!(
+        report().await.problems[0].contains("wraps 9 keys and is not in the KMS"),
+        "{:?}",
+        report().await
+    );
+
+    std::fs::rename(&files.1, dir.path().join("away")).unwrap();
+    let away = report().await;
+    assert_eq!(away.problems.len(), 2, "versions and wrap; there is nothing to unwrap: {away:?}");
+    assert!(away.problems[0].starts_with("versions failed: cannot read"), "{away:?}");
+    let payments = open.caller("payments");
+    let refused = open.vault.kms_report(&payments, crate::common::vault::asker("payments")).await;
+    assert_eq!(refused.err(), Some(Denial::CallerNotAllowed.into()));
 }
 
 on_both!(two_people_rotate_and_destroy_a_root);

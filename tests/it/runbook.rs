@@ -41,6 +41,8 @@ async fn keys_are_rotated_and_destroyed_by_the_runbook() {
     }
     for expected in [
         "would wrap    1 subject keys",
+        "unwrap     done in",
+        "version 1  active, wraps",
         "state      done",
         "version 1    retiring               wraps 0",
         "destruction_scheduled",

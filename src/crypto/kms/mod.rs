@@ -7,6 +7,7 @@
 
 pub mod local;
 pub mod pkcs11;
+pub mod probe;
 pub mod transit;
 
 use std::{collections::BTreeSet, error::Error};
@@ -87,6 +88,12 @@ impl KmsError {
     }
 }
 
+/// Refuses what was opened where it is not what was wrapped.
+fn same(opened: &Key, wrapped: &Key) -> Result<(), KmsError> {
+    let equal = subtle::ConstantTimeEq::ct_eq(opened.expose().as_slice(), wrapped.expose().as_slice());
+    if bool::from(equal) { Ok(()) } else { Err(KmsError::DoesNotOpen(OpenError::Forged)) }
+}
+
 /// A PIN, a token, a JWT: read anew each time that it is needed, so that it can be changed and is not kept.
 pub type SecretSource =
     Box<dyn Fn() -> Result<Zeroizing<String>, Box<dyn Error + Send + Sync>> + Send + Sync>;
@@ -158,9 +165,8 @@ pub trait Kms: Send + Sync {
     async fn rewrap(&self, place: &Canonical, wrapped: &Sealed, rng: &dyn Rng) -> Result<Sealed, KmsError> {
         let key = self.unwrap(place, wrapped).await?;
         let again = self.wrap(place, &key, rng).await?;
-        let same = self.unwrap(place, &again).await?;
-        let equal = subtle::ConstantTimeEq::ct_eq(same.expose().as_slice(), key.expose().as_slice());
-        if bool::from(equal) { Ok(again) } else { Err(KmsError::DoesNotOpen(OpenError::Forged)) }
+        let opened = self.unwrap(place, &again).await?;
+        same(&opened, &key).map(|()| again)
     }
 
     /// Whether it answers, wraps and unwraps.
@@ -170,10 +176,7 @@ pub trait Kms: Send + Sync {
     async fn check(&self, rng: &dyn Rng) -> Result<(), KmsError> {
         let (key, place) = (Key::random(rng)?, Canonical::new("probe"));
         let wrapped = self.wrap(&place, &key, rng).await?;
-        if self.unwrap(&place, &wrapped).await?.expose() == key.expose() {
-            return Ok(());
-        }
-        Err(KmsError::DoesNotOpen(OpenError::Forged))
+        same(&self.unwrap(&place, &wrapped).await?, &key)
     }
 
     /// Makes the first root version, active, where there is none.

@@ -111,6 +111,9 @@ pub async fn drive_keys(driver: &mut Driver) {
     let platform = || "lerna".to_owned();
     let list = pb::ListKeysRequest { platform: platform(), ..Default::default() };
     driver.succeed("admin", Call::ListKeys, list).await;
+    let checked: pb::CheckKmsResponse =
+        driver.answer("admin", Call::CheckKms, pb::CheckKmsRequest::default()).await;
+    assert!(checked.problems.is_empty(), "{checked:?}");
     let usage = pb::ListKeyUsageRequest { platform: platform(), ..Default::default() };
     let used: pb::ListKeyUsageResponse = driver.answer("admin", Call::ListKeyUsage, usage).await;
     assert_eq!(used.usages[0].subject_keys, 0, "{used:?}");
