@@ -191,6 +191,11 @@ fn connect_options(options: &PostgresOptions, nonce: &str) -> Result<PgConnectOp
         ("lock_timeout", "10s"),
         ("idle_in_transaction_session_timeout", "30s"),
         ("timezone", "UTC"),
+        // Each statement is planned once a connection, for any keys: planning anew costs more than the batch read. An
+        // index can be taken from the first row on, when the tables are so small that reading them whole looks cheap.
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
     ]);
     Ok(match &options.password {
         Some(password) => parsed.password(password.as_str()),
@@ -254,7 +259,7 @@ impl Engine for PostgresEngine {
             Purpose::Copy => {
                 let mut tx = self.pool.begin_with(ONE_STATE).await?;
                 // Counting a log of a year takes longer than any statement that somebody waits for.
-                tx.execute("SET LOCAL statement_timeout = 0").await?;
+                tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on").await?;
                 Ok(tx)
             }
             Purpose::Write => self.pool.begin().await,

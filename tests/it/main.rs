@@ -36,6 +36,7 @@ mod mirror;
 mod mirrored;
 mod model;
 mod overload;
+mod plans;
 mod policies;
 mod policy_walk;
 mod pooler;

@@ -8,13 +8,15 @@ pub(super) mod decode;
 mod documents;
 pub(super) mod engine;
 mod lists;
-pub(super) mod read;
+mod read;
 pub(super) mod schema;
+pub(super) mod snapshot;
 pub(super) mod statement;
 mod writes;
 
 use copy::TableSql;
 use decode::SqlRow;
+use snapshot::SnapshotSql;
 use statement::{Dialect, Statement};
 
 use super::{
@@ -75,7 +77,7 @@ pub(super) trait Engine: Send + Sync + 'static {
 /// The store over an engine.
 pub(super) struct SqlStore<E> {
     engine: E,
-    snapshot: &'static str,
+    snapshot: SnapshotSql,
     insert_entries: &'static str,
     rewrap: &'static str,
     copied: tokio::sync::OnceCell<std::sync::Arc<[TableSql]>>,
@@ -85,7 +87,7 @@ impl<E: Engine> SqlStore<E> {
     pub(super) fn new(engine: E) -> Self {
         // The texts live as long as the process, as prepared statements want them; each dialect is rendered a few
         // times in a process's life at most.
-        let snapshot = read::snapshot_sql(engine.dialect()).leak();
+        let snapshot = SnapshotSql::leak(engine.dialect());
         let insert_entries = engine.dialect().render(engine.dialect().insert_entries).leak();
         let rewrap = engine.dialect().render(commit::REWRAP).leak();
         Self { engine, snapshot, insert_entries, rewrap, copied: tokio::sync::OnceCell::new() }
@@ -114,7 +116,7 @@ impl<E: Engine> LockedHead for Locked<'_, E> {
     }
 
     async fn read(&mut self, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
-        let statement = read::snapshot_statement(self.store.snapshot, self.platform, keys);
+        let statement = self.store.snapshot.statement(self.platform, keys);
         let rows = self.store.engine.fetch_in(&mut self.tx, statement).await;
         read::assemble(&rows.map_err(database("read a batch"))?, self.platform)
     }
@@ -159,7 +161,7 @@ impl<E: Engine> Store for SqlStore<E> {
     }
 
     async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
-        let statement = read::snapshot_statement(self.snapshot, platform, keys);
+        let statement = self.snapshot.statement(platform, keys);
         let rows = self.engine.fetch(statement).await.map_err(database("read a batch"))?;
         read::assemble(&rows, platform)
     }

@@ -23,6 +23,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (6, "receipts", include_str!("../../../migrations/sqlite/0006_receipts.sql")),
     (7, "root_keys", include_str!("../../../migrations/sqlite/0007_root_keys.sql")),
     (8, "documents", include_str!("../../../migrations/sqlite/0008_documents.sql")),
+    (9, "lookup_indexes", include_str!("../../../migrations/sqlite/0009_lookup_indexes.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -35,6 +36,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (6, "receipts", include_str!("../../../migrations/postgres/0006_receipts.sql")),
     (7, "root_keys", include_str!("../../../migrations/postgres/0007_root_keys.sql")),
     (8, "documents", include_str!("../../../migrations/postgres/0008_documents.sql")),
+    (9, "lookup_indexes", include_str!("../../../migrations/postgres/0009_lookup_indexes.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

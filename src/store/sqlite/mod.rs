@@ -181,21 +181,24 @@ mod tests {
     use sqlx::Row as _;
 
     use super::*;
-    use crate::store::sql::read::snapshot_sql;
+    use crate::store::sql::snapshot::{all_sql, by_token_sql};
 
     /// The hot read must go from keys to rows: a plan that walks through a table grows with the platform.
     #[tokio::test]
     async fn the_batch_read_scans_no_table() {
         let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
         schema::migrate(&pool, schema::SQLITE).await.unwrap();
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", snapshot_sql(&SQLITE)));
-        let mut query = sqlx::query(explain).bind(1);
+        let explained =
+            |sql: String| sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).bind(1);
+        let mut all = explained(all_sql(&SQLITE));
         for _ in 0..6 {
-            query = query.bind("[]");
+            all = all.bind("[]");
         }
-        let query = query.bind(0).bind("[]").bind("[]").bind("[]").bind(0).bind(0).bind("[]");
-        let query = query.bind("[]").bind("[]").bind(0);
-        let plan = query.fetch_all(&pool).await.unwrap();
+        let all = all.bind(0).bind("[]").bind("[]").bind("[]").bind(0).bind(0).bind("[]");
+        let all = all.bind("[]").bind("[]").bind(0);
+        let by_token = explained(by_token_sql(&SQLITE)).bind("[]").bind("[]").bind("[]");
+        let mut plan = all.fetch_all(&pool).await.unwrap();
+        plan.extend(by_token.fetch_all(&pool).await.unwrap());
         let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
         assert!(steps.len() > 20, "{steps:?}");
         for step in steps {

@@ -1,0 +1,514 @@
+//! The batch read: everything that a batch needs in one statement, so that it is one look at one state.
+//!
+//! There are two texts of it. Most batches only read by tokens, and a database starts each part of a statement, wanted
+//! or not: the short one has the parts that Detokenize needs.
+
+use std::fmt::Write as _;
+
+use super::{
+    decode::{GROUPED_BYTES, GROUPED_INTS, GROUPED_TEXTS},
+    statement::{Dialect, Statement},
+};
+use crate::{
+    domain::ids::PlatformId,
+    store::{BudgetWindow, MAX_INDEX_HITS, ReadKeys},
+};
+
+/// The two texts in a dialect.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SnapshotSql {
+    /// `$1` platform, `$2` tokens, `$3` requests, `$4` budgets.
+    by_token: &'static str,
+    /// `$1` to `$17`: every kind of key.
+    all: &'static str,
+}
+
+impl SnapshotSql {
+    /// Prepared statements want texts that live as long as the process; each dialect is rendered a few times in a
+    /// process's life at most.
+    pub(super) fn leak(dialect: &Dialect) -> Self {
+        Self { by_token: by_token_sql(dialect).leak(), all: all_sql(dialect).leak() }
+    }
+
+    /// Binds the keys of a batch to the text that has all it needs.
+    pub(super) fn statement<'a>(&self, platform: PlatformId, keys: &ReadKeys) -> Statement<'a> {
+        if is_by_token(keys) {
+            by_token(self.by_token, platform, keys)
+        } else {
+            all(self.all, platform, keys)
+        }
+    }
+}
+
+/// Whether the short text has every part that these keys need.
+fn is_by_token(keys: &ReadKeys) -> bool {
+    let ReadKeys {
+        tokens: _,
+        requests: _,
+        budgets: _,
+        token_rows,
+        references,
+        subjects,
+        values,
+        consents,
+        deterministic,
+        operations_on,
+        operations_of_found,
+        rivals_of_found,
+        proposals,
+        documents,
+        uploads,
+        documents_of_found,
+    } = keys;
+    token_rows.is_empty()
+        && references.is_empty()
+        && subjects.is_empty()
+        && values.is_empty()
+        && consents.is_empty()
+        && operations_on.is_empty()
+        && proposals.is_empty()
+        && documents.is_empty()
+        && uploads.is_empty()
+        && !*documents_of_found
+        && !*deterministic
+        && !*operations_of_found
+        && !*rivals_of_found
+}
+
+/// From the few wanted keys to the rows, never through a table.
+fn all_wanted(dialect: &Dialect) -> String {
+    let find = |row, index, on| dialect.find(row, index, on);
+    let by_hash = find("tokens t", "", "t.token_hash = {hex:0}");
+    let by_id = find("tokens t", "tokens_by_id", "t.token_id = {hex:0}");
+    let by_value = find(
+        "index_entries i",
+        "",
+        "i.field = {text:0} AND i.index_version = {int:1} AND i.value_hash = {hex:2}",
+    );
+    let by_reference = find(
+        "subjects s",
+        "subjects_by_reference",
+        "s.index_version = {int:0} AND s.reference_hash = {hex:1}",
+    );
+    let by_subject = find("subjects s", "", "s.subject_id = {hex:0}");
+    let current = find("records r", "", CURRENT);
+    let all_current =
+        find("records r", "records_current", "r.subject_id = named.subject_id AND r.state = 'current'");
+    let by_document = find("documents d", "documents_versions", "d.document_id = {hex:0}");
+    let by_upload =
+        find("uploads u", "uploads_by_request", "u.caller_id = {hex:0} AND u.request_id = {hex:1}");
+    let hits = MAX_INDEX_HITS + 1;
+    format!(
+        "/* read::snapshot */
+WITH tok AS MATERIALIZED (
+    SELECT t.token_hash, t.token_id, t.record_id, t.mac, CAST(NULL AS {{bytes}}) AS sealed_token, t.mode, t.state,
+           t.hash_version, t.expires_at, t.created_at
+    FROM {{2}} {by_hash}
+    UNION ALL
+    SELECT t.token_hash, t.token_id, t.record_id, t.mac, t.sealed_token, t.mode, t.state,
+           t.hash_version, t.expires_at, t.created_at
+    FROM {{3}} {by_id}
+),
+val AS MATERIALIZED (
+    SELECT i.value_hash, i.record_id, i.field, i.index_version, i.claims_unique FROM {{6}} {by_value} LIMIT {hits}
+),
+named AS MATERIALIZED (
+    SELECT s.subject_id FROM {{4}} {by_reference}
+    UNION
+    SELECT s.subject_id FROM {{5}} {by_subject}
+),
+rec AS MATERIALIZED (
+    SELECT r.record_id, r.subject_id, r.sealed_value, r.mac, r.field, r.state, r.source, r.version, r.created_at
+    FROM (SELECT record_id FROM tok UNION SELECT record_id FROM val) AS ids {current}
+    UNION ALL
+    SELECT r.record_id, r.subject_id, r.sealed_value, r.mac, r.field, r.state, r.source, r.version, r.created_at
+    FROM named {all_current}
+),
+docs AS MATERIALIZED (
+    SELECT d.subject_id FROM {{15}} {by_document}
+    UNION
+    SELECT u.subject_id FROM {{16}} {by_upload}
+),
+theirs AS MATERIALIZED (
+    SELECT subject_id FROM rec UNION SELECT subject_id FROM named UNION SELECT subject_id FROM docs
+)
+"
+    )
+}
+
+/// By the primary key. A plain comparison of the state would let PostgreSQL take `records_current`, whose first column
+/// is not given.
+const CURRENT: &str = "r.record_id = ids.record_id AND coalesce(r.state, '') = 'current'";
+
+const TOKEN: [&[&str]; 3] = [
+    &["t.token_hash", "t.token_id", "t.record_id", "t.mac", "t.sealed_token"],
+    &["t.mode", "t.state"],
+    &["t.hash_version", "t.expires_at", "t.created_at"],
+];
+const CONSENT: [&[&str]; 3] = [
+    &["c.consent_id", "c.subject_id", "c.text_sha256", "c.mac"],
+    &["c.purpose", "c.fields", "c.state", "c.act", "c.language", "c.site"],
+    &[
+        "c.given_at",
+        "c.expires_at",
+        "c.recorded_at",
+        "c.withdrawn_at",
+        "c.third_party_transfer",
+        "c.cross_border_transfer",
+        "c.publication",
+        "c.policy_version",
+    ],
+];
+
+const OPERATION: [&[&str]; 3] = [
+    &["o.operation_id", "o.object_id"],
+    &["o.kind", "o.state"],
+    &[
+        "o.platform_id",
+        "o.created_at",
+        "o.due_at",
+        "o.ended_at",
+        "o.fence",
+        "o.lease_until",
+        "o.done",
+        "o.total",
+    ],
+];
+
+const PROPOSAL: [&[&str]; 3] = [
+    &[
+        "p.proposal_id",
+        "p.wrapped_key",
+        "p.sealed_request",
+        "p.plan_sha256",
+        "p.person_id",
+        "p.caller_id",
+        "p.ended_by",
+        "p.mac",
+    ],
+    &["p.call", "p.state", "p.reason"],
+    &["p.created_at", "p.expires_at", "p.ended_at"],
+];
+
+const DOCUMENT: [&[&str]; 3] = [
+    &["d.upload_id", "d.document_id", "d.subject_id", "d.sealed_manifest", "d.mac"],
+    &["d.field", "d.side", "d.state", "d.source", "d.media_type"],
+    &["d.version", "d.size", "d.created_at"],
+];
+const UPLOAD: [&[&str]; 3] = [
+    &["u.upload_id", "u.caller_id", "u.request_id", "u.body_mac", "u.document_id", "u.subject_id", "u.mac"],
+    &["u.field", "u.side", "u.source"],
+    &["u.version", "u.size", "u.attempt", "u.parts", "u.created_at", "u.expires_at"],
+];
+
+/// Kinds of rows in the answer.
+pub(super) mod kind {
+    pub(in crate::store::sql) const HEAD: i64 = 0;
+    pub(in crate::store::sql) const TOKEN: i64 = 1;
+    pub(in crate::store::sql) const RECORD: i64 = 2;
+    pub(in crate::store::sql) const SUBJECT: i64 = 3;
+    pub(in crate::store::sql) const CONSENT_OF: i64 = 4;
+    pub(in crate::store::sql) const CONSENT: i64 = 5;
+    pub(in crate::store::sql) const EVENT: i64 = 6;
+    pub(in crate::store::sql) const VALUE: i64 = 7;
+    pub(in crate::store::sql) const REQUEST: i64 = 8;
+    pub(in crate::store::sql) const BUDGET: i64 = 9;
+    pub(in crate::store::sql) const OPERATION: i64 = 10;
+    pub(in crate::store::sql) const RIVALLED: i64 = 11;
+    pub(in crate::store::sql) const PROPOSAL: i64 = 12;
+    pub(in crate::store::sql) const DOCUMENT: i64 = 13;
+    pub(in crate::store::sql) const UPLOAD: i64 = 14;
+}
+
+const UNION: &str = "\nUNION ALL ";
+
+/// The head, the database's clock, and the epoch of the vault's own platform.
+fn head() -> String {
+    branch(
+        kind::HEAD,
+        [
+            &[
+                "root",
+                "right_edge",
+                "mac",
+                "CAST(NULL AS {bytes})",
+                "CAST(NULL AS {bytes})",
+                "CAST(NULL AS {bytes})",
+                "CAST(NULL AS {bytes})",
+                "CAST(NULL AS {bytes})",
+            ],
+            &[
+                "checkpoint",
+                "CAST(NULL AS text)",
+                "CAST(NULL AS text)",
+                "CAST(NULL AS text)",
+                "CAST(NULL AS text)",
+                "CAST(NULL AS text)",
+            ],
+            &[
+                "{now}",
+                "(SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0)",
+                "size",
+                "config_epoch",
+                "tighten_seq",
+                "updated_at",
+                "CAST(NULL AS bigint)",
+                "CAST(NULL AS bigint)",
+            ],
+        ],
+        "heads WHERE platform_id = $1",
+    )
+}
+
+/// What both texts bring: the head, tokens with what hangs on them, requests and budgets.
+fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
+    let find = |row, index, on| dialect.find(row, index, on);
+    let of = |rows: &str, found: String| format!("{rows} {found}");
+    [
+        head(),
+        branch(kind::TOKEN, TOKEN, "tok t"),
+        branch(
+            kind::RECORD,
+            [
+                &["record_id", "subject_id", "sealed_value", "mac"],
+                &["field", "state", "source"],
+                &["version", "created_at"],
+            ],
+            "rec",
+        ),
+        branch(
+            kind::SUBJECT,
+            [
+                &["s.subject_id", "s.reference_hash", "s.wrapped_key", "s.mac"],
+                &["s.kind", "s.state", "s.restriction_trigger", "s.restriction_requester"],
+                &[
+                    "s.index_version",
+                    "s.restricted_at",
+                    "s.review_at",
+                    "s.erased_at",
+                    "s.destroy_at",
+                    "s.created_at",
+                ],
+            ],
+            &of("theirs", find("subjects s", "", "s.subject_id = theirs.subject_id")),
+        ),
+        branch(
+            kind::CONSENT_OF,
+            CONSENT,
+            &of("theirs", find("consents c", "consents_by_subject", "c.subject_id = theirs.subject_id")),
+        ),
+        branch(
+            kind::EVENT,
+            [&["e.event_id", "e.subject_id", "e.mac"], &["e.name"], &["e.happened_at", "e.recorded_at"]],
+            &of(
+                "theirs",
+                find("subject_events e", "subject_events_by_subject", "e.subject_id = theirs.subject_id"),
+            ),
+        ),
+        branch(
+            kind::REQUEST,
+            [
+                &["q.caller_id", "q.request_id", "q.body_mac", "q.outcome", "q.mac"],
+                &["q.call"],
+                &["q.created_at"],
+            ],
+            &of(requests, find("requests q", "", "q.caller_id = {hex:0} AND q.request_id = {hex:1}")),
+        ),
+        branch(
+            kind::BUDGET,
+            [&["b.caller_id"], &["b.kind"], &["b.window_start", "b.spent"]],
+            &of(
+                budgets,
+                find(
+                    "budgets b",
+                    "",
+                    "b.caller_id = {hex:0} AND b.kind = {text:1} AND b.window_start = {int:2}",
+                ),
+            ),
+        ),
+    ]
+}
+
+/// The text with every part.
+pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
+    let find = |row, index, on| dialect.find(row, index, on);
+    let of = |rows: &str, found: String| format!("{rows} {found}");
+    let branches = [
+        branch(
+            kind::TOKEN,
+            TOKEN,
+            &of(
+                "rec",
+                find(
+                    "tokens t",
+                    "tokens_deterministic",
+                    "t.record_id = rec.record_id AND t.mode = 'deterministic' AND t.state = 'active'",
+                ) + " WHERE $8 = 1",
+            ),
+        ),
+        branch(kind::CONSENT, CONSENT, &of("{7}", find("consents c", "", "c.consent_id = {hex:0}"))),
+        branch(
+            kind::VALUE,
+            [&["value_hash", "record_id"], &["field"], &["index_version", "claims_unique"]],
+            "val",
+        ),
+        branch(
+            kind::OPERATION,
+            OPERATION,
+            &of(
+                "theirs",
+                find(
+                    "operations o",
+                    "operations_of_object",
+                    "o.kind = 'destroy_subject' AND o.object_id = theirs.subject_id \
+                     AND o.state IN ('waiting', 'running', 'paused')",
+                ) + " WHERE $12 = 1",
+            ),
+        ),
+        branch(
+            kind::OPERATION,
+            OPERATION,
+            &of(
+                "{11}",
+                find(
+                    "operations o",
+                    "operations_of_object",
+                    "o.kind = 'destroy_subject' AND o.object_id = {hex:0} \
+                     AND o.state IN ('waiting', 'running', 'paused')",
+                ),
+            ),
+        ),
+        branch(
+            kind::RIVALLED,
+            [&["rec.record_id"], &[], &[]],
+            &format!(
+                "rec {} {} WHERE $13 = 1",
+                find("index_entries own", "index_entries_by_record", "own.record_id = rec.record_id"),
+                find(
+                    "index_entries other",
+                    "",
+                    "other.field = own.field AND other.index_version = own.index_version \
+                     AND other.value_hash = own.value_hash AND other.claims_unique = 1 \
+                     AND other.record_id <> own.record_id",
+                ),
+            ),
+        ),
+        branch(kind::PROPOSAL, PROPOSAL, &of("{14}", find("proposals p", "", "p.proposal_id = {hex:0}"))),
+        branch(
+            kind::DOCUMENT,
+            DOCUMENT,
+            &of(
+                "theirs",
+                find("documents d", "documents_by_subject", "d.subject_id = theirs.subject_id")
+                    + " WHERE $17 = 1",
+            ),
+        ),
+        branch(
+            kind::UPLOAD,
+            UPLOAD,
+            &of(
+                "theirs",
+                find("uploads u", "uploads_by_subject", "u.subject_id = theirs.subject_id")
+                    + " WHERE $17 = 1",
+            ),
+        ),
+    ];
+    let found = found(dialect, "{9}", "{10}");
+    let parts: Vec<String> = found.into_iter().chain(branches).collect();
+    dialect.render(&(all_wanted(dialect) + &parts.join(UNION)))
+}
+
+/// The text with what Detokenize needs.
+pub(in crate::store) fn by_token_sql(dialect: &Dialect) -> String {
+    let by_hash = dialect.find("tokens t", "", "t.token_hash = {hex:0}");
+    let current = dialect.find("records r", "", CURRENT);
+    let wanted = format!(
+        "/* read::snapshot by token */
+WITH tok AS MATERIALIZED (
+    SELECT t.token_hash, t.token_id, t.record_id, t.mac, CAST(NULL AS {{bytes}}) AS sealed_token, t.mode, t.state,
+           t.hash_version, t.expires_at, t.created_at
+    FROM {{2}} {by_hash}
+),
+rec AS MATERIALIZED (
+    SELECT r.record_id, r.subject_id, r.sealed_value, r.mac, r.field, r.state, r.source, r.version, r.created_at
+    FROM (SELECT DISTINCT record_id FROM tok) AS ids {current}
+),
+theirs AS MATERIALIZED (SELECT DISTINCT subject_id FROM rec)
+"
+    );
+    dialect.render(&(wanted + &found(dialect, "{3}", "{4}").join(UNION)))
+}
+
+/// One SELECT of the union: the kind, then each group of columns filled up to its width.
+fn branch(kind: i64, [bytes, texts, ints]: [&[&str]; 3], from: &str) -> String {
+    let mut columns = vec![format!("CAST({kind} AS bigint)")];
+    for (group, width) in [(bytes, GROUPED_BYTES), (texts, GROUPED_TEXTS), (ints, GROUPED_INTS)] {
+        columns.extend(group.iter().map(|column| (*column).to_owned()));
+        columns.extend(std::iter::repeat_n("NULL".to_owned(), width.saturating_sub(group.len())));
+    }
+    format!("SELECT {} FROM {from}", columns.join(", "))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    format!("\"{}\"", data_encoding::HEXLOWER.encode(bytes))
+}
+
+fn tokens(keys: &ReadKeys) -> String {
+    json_list(keys.tokens.iter().map(|hash| hex(&hash.0)))
+}
+
+fn requests(keys: &ReadKeys) -> String {
+    json_list(keys.requests.iter().map(|(c, r)| format!("{},{}", hex(c.as_bytes()), hex(r.as_bytes()))))
+}
+
+fn budgets(keys: &ReadKeys) -> String {
+    let window = |w: &BudgetWindow| {
+        format!("{},\"{}\",{}", hex(w.caller.as_bytes()), w.kind.as_str(), w.start.as_micros())
+    };
+    json_list(keys.budgets.iter().map(window))
+}
+
+fn by_token<'a>(sql: &'static str, platform: PlatformId, keys: &ReadKeys) -> Statement<'a> {
+    Statement::any(sql)
+        .int(platform.get())
+        .own_text(tokens(keys))
+        .own_text(requests(keys))
+        .own_text(budgets(keys))
+}
+
+fn all<'a>(sql: &'static str, platform: PlatformId, keys: &ReadKeys) -> Statement<'a> {
+    Statement::any(sql)
+        .int(platform.get())
+        .own_text(tokens(keys))
+        .own_text(json_list(keys.token_rows.iter().map(|id| hex(id.as_bytes()))))
+        .own_text(json_list(keys.references.iter().map(|(version, hash)| format!("{version},{}", hex(hash)))))
+        .own_text(json_list(keys.subjects.iter().map(|id| hex(id.as_bytes()))))
+        .own_text(json_list(
+            keys.values.iter().map(|(field, version, hash)| format!("\"{field}\",{version},{}", hex(hash))),
+        ))
+        .own_text(json_list(keys.consents.iter().map(|id| hex(id.as_bytes()))))
+        .int(i64::from(keys.deterministic))
+        .own_text(requests(keys))
+        .own_text(budgets(keys))
+        .own_text(json_list(keys.operations_on.iter().map(|object| hex(object))))
+        .int(i64::from(keys.operations_of_found))
+        .int(i64::from(keys.rivals_of_found))
+        .own_text(json_list(keys.proposals.iter().map(|id| hex(id.as_bytes()))))
+        .own_text(json_list(keys.documents.iter().map(|id| hex(id.as_bytes()))))
+        .own_text(json_list(
+            keys.uploads.iter().map(|(c, r)| format!("{},{}", hex(c.as_bytes()), hex(r.as_bytes()))),
+        ))
+        .int(i64::from(keys.documents_of_found))
+}
+
+/// A JSON list of lists.
+fn json_list(items: impl Iterator<Item = String>) -> String {
+    let mut list = String::from("[");
+    for (i, item) in items.enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _written = write!(list, "{comma}[{item}]");
+    }
+    list.push(']');
+    list
+}

@@ -1,0 +1,87 @@
+//! PostgreSQL's plan of the batch read, as its server tells it: from keys to rows, on tables that nobody has analysed.
+//! (SQLite's is held by a unit test of its store.)
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use sandyq::domain::token::AnyToken;
+
+use crate::common::{backend::Backend, vault::OpenVault};
+
+/// Index conditions that name the platform alone walk through all its rows; only the head has no other key.
+const PLATFORM_ALONE: &str = "Index Cond: (platform_id = $1)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_batch_read_goes_from_keys_to_rows() {
+    let backend = Backend::postgres().await;
+    let Backend::Postgres(url) = &backend else { unreachable!("the backend is PostgreSQL") };
+    let dir = tempfile::tempdir().unwrap();
+    let name = url.split_once('?').and_then(|(path, _)| path.rsplit_once('/')).unwrap().1;
+    for setting in ["session_preload_libraries = 'auto_explain'", "auto_explain.log_min_duration = 0"] {
+        backend.sql(dir.path(), &format!("ALTER DATABASE {name} SET {setting}")).await;
+    }
+    // What earlier runs left in the log is not of this one.
+    let before = server_log().len();
+    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
+    let stored = open.store_iin(1).await;
+    let token = AnyToken::parse(&stored.tokens[0].token.reveal()).unwrap();
+    open.detokenize(&token).await.unwrap();
+    open.vault.close().await;
+
+    let log = server_log();
+    let log = String::from_utf8_lossy(&log[before..]);
+    let plans: Vec<&str> = log.split("Query Text: /* read::snapshot").skip(1).map(end_of_plan).collect();
+    assert!(plans.len() >= 3, "the server told {} plans", plans.len());
+    let mut seen = BTreeSet::new();
+    for plan in plans {
+        assert!(!plan.contains("Seq Scan"), "{plan}");
+        assert!(!plan.contains("Hash Join") && !plan.contains("Merge Join"), "{plan}");
+        let lines: Vec<&str> = plan.lines().collect();
+        for pair in lines.windows(2) {
+            let [scan, condition] = pair else { unreachable!("windows of two") };
+            let found = ["Index Scan using ", "Index Only Scan using ", "Bitmap Index Scan on "];
+            let Some((_, on)) = found.iter().find_map(|found| scan.split_once(found)) else { continue };
+            let index = on.split(' ').next().unwrap();
+            seen.insert(index.to_owned());
+            assert!(condition.contains("Index Cond"), "{scan}\n{condition}\n{plan}");
+            let is_head = index.starts_with("heads_");
+            assert!(is_head || !condition.trim().starts_with(PLATFORM_ALONE), "{scan}\n{condition}\n{plan}");
+        }
+    }
+    for wanted in [
+        "tokens_pkey",
+        "tokens_by_id",
+        "tokens_deterministic",
+        "records_pkey",
+        "records_current",
+        "subjects_pkey",
+        "subjects_by_reference",
+        "consents_pkey",
+        "consents_by_subject",
+        "subject_events_by_subject",
+        "documents_versions",
+        "documents_by_subject",
+        "uploads_by_request",
+        "uploads_by_subject",
+    ] {
+        assert!(seen.contains(wanted), "{wanted} is not taken: {seen:?}");
+    }
+}
+
+fn server_log() -> Vec<u8> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/postgres.home");
+    fs::read(Path::new(fs::read_to_string(home).unwrap().trim()).join("server.log")).unwrap()
+}
+
+/// Up to the next line of the log, which begins with a date.
+fn end_of_plan(text: &str) -> &str {
+    let mut end = 0;
+    for line in text.split_inclusive('\n').skip(1) {
+        let is_next = line.starts_with(|c: char| c.is_ascii_digit());
+        if is_next {
+            break;
+        }
+        end += line.len();
+    }
+    let first = text.find('\n').map_or(text.len(), |at| at + 1);
+    text.get(first..first + end).unwrap_or(text)
+}
