@@ -12,6 +12,7 @@ use super::{
     operation::{self, Which},
     output::{Failure, Out, exit, instant, refused, show_time},
     serve::BACKUP_LIMIT,
+    territory::territory,
 };
 use crate::{
     blobs::backups::Backups,
@@ -137,7 +138,8 @@ pub(super) async fn open(at: &At, config: &Config) -> Result<OpenBackup, Failure
     let place =
         place.ok_or_else(|| Failure::new(exit::FAILED, "the configuration names no [backup] directory"))?;
     let backups = Backups::open(&place, BACKUP_LIMIT)?;
-    let kms = open_kms(config, &Arc::new(Clock::default()))?;
+    let clock = Arc::new(Clock::default());
+    let kms = open_kms(config, &territory(config, &clock).await?, &clock)?;
     let trusted = trusted(&at.key)?;
     let opened = OpenBackup::open(backups, at.backup, &trusted, kms.as_ref()).await.map_err(unverified)?;
     if opened.manifest().installation == config.installation.name {

@@ -28,7 +28,7 @@ pub(super) fn read(file: &Path) -> Result<Peer, Failure> {
 }
 
 pub(super) fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
-    let Peer { spiffe_id, mark } = read(&args.file)?;
+    let Peer { spiffe_id, mark, .. } = read(&args.file)?;
     let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
     let (pin, serial, issuer) = (hex(&mark.key), hex(&mark.serial), hex(&mark.issuer));
     out.data(

@@ -14,8 +14,8 @@ use crate::{
         consent_service_client::ConsentServiceClient, document_service_client::DocumentServiceClient,
         key_service_client::KeyServiceClient, operation_service_client::OperationServiceClient,
         platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
-        proposal_service_client::ProposalServiceClient, subject_service_client::SubjectServiceClient,
-        vault_service_client::VaultServiceClient,
+        proposal_service_client::ProposalServiceClient, residency_service_client::ResidencyServiceClient,
+        subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
     },
 };
 
@@ -81,6 +81,10 @@ pub(super) fn keys(channel: Channel) -> KeyServiceClient<Channel> {
 
 pub(super) fn backups(channel: Channel) -> BackupServiceClient<Channel> {
     BackupServiceClient::new(channel)
+}
+
+pub(super) fn residency(channel: Channel) -> ResidencyServiceClient<Channel> {
+    ResidencyServiceClient::new(channel)
 }
 
 pub(super) fn operations(channel: Channel) -> OperationServiceClient<Channel> {

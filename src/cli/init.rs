@@ -8,6 +8,7 @@ use super::{
     kms::{away, open_kms, require},
     output::{Failure, Out, exit},
     serve::{self, open_store},
+    territory::territory,
 };
 use crate::{
     config::{Config, Database, RootKey},
@@ -78,10 +79,11 @@ pub(super) struct Done {
 /// Makes what is not there yet: root key, database, installation, the first officers.
 pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
     let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
+    let territory = territory(config, &clock).await?;
     let fresh = match config.database()? {
         Database::Sqlite(path) => !path.exists(),
         Database::Postgres(_) => {
-            let store = open_store(config, true).await?;
+            let store = open_store(config, &territory, true).await?;
             let installation = store.installation().await?;
             store.close().await;
             installation.is_none()
@@ -89,7 +91,7 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
     };
     // They are judged before anything is made; later the file may go without them.
     let officers = if fresh || !config.officer.is_empty() { config.officers()? } else { Vec::new() };
-    let kms = open_kms(config, &clock)?;
+    let kms = open_kms(config, &territory, &clock)?;
     match kms.versions().await {
         Err(KmsError::NoRoot) if fresh => {
             kms.make_first(rng.as_ref()).await.map_err(|e| away(kms.as_ref(), e))?;
@@ -102,7 +104,7 @@ pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
         _ => {}
     }
     require(kms.as_ref(), rng.as_ref()).await?;
-    let store = open_store(config, true).await?;
+    let store = open_store(config, &territory, true).await?;
     let now = clock.now();
     let created = match store.installation().await? {
         None => {

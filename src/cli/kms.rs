@@ -17,8 +17,9 @@ use crate::{
         pkcs11::{Pkcs11Kms, Pkcs11Options},
         transit::{Login, TransitKms, TransitOptions},
     },
-    domain::{rng::Rng, time::Clock},
+    domain::{rng::Rng, territory::Territory, time::Clock},
     grpc::pb,
+    residency::Residency,
 };
 
 #[derive(Subcommand, Debug)]
@@ -63,7 +64,11 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
 }
 
 /// The KMS of a configuration, which need not answer yet.
-pub(super) fn open_kms(config: &Config, clock: &Arc<Clock>) -> Result<Arc<dyn Kms>, Failure> {
+pub(super) fn open_kms(
+    config: &Config,
+    territory: &Arc<Residency>,
+    clock: &Arc<Clock>,
+) -> Result<Arc<dyn Kms>, Failure> {
     config.check_root_key_files()?;
     Ok(match config.root_key()? {
         RootKey::Local { file, unseal_key } => Arc::new(LocalKms::new(&file, &unseal_key)),
@@ -77,7 +82,8 @@ pub(super) fn open_kms(config: &Config, clock: &Arc<Clock>) -> Result<Arc<dyn Km
                     Login::Kubernetes { mount, role, jwt: source(jwt) }
                 }
             };
-            let options = TransitOptions { address, authority, mount, key, login };
+            let territory: Arc<dyn Territory> = Arc::<Residency>::clone(territory);
+            let options = TransitOptions { address, authority, mount, key, login, territory };
             Arc::new(TransitKms::new(options, Arc::clone(clock))?)
         }
     })

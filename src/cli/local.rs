@@ -183,6 +183,13 @@ directory = "documents"
 file = "root.json"
 unseal_key = "unseal.key"
 
+[residency]
+country = "KZ"
+
+[[residency.site]]
+name = "this-machine"
+here = true
+
 [governance]
 mode = "single-officer"
 

@@ -1,6 +1,6 @@
 //! `sandyq migrate`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -8,9 +8,11 @@ use tokio::time::{Instant, sleep};
 use super::{
     output::{Failure, Out, exit},
     serve::{self, ConfigArgs},
+    territory::territory,
 };
 use crate::{
     config::{Config, Database},
+    domain::time::Clock,
     store::SCHEMA_VERSION,
 };
 
@@ -49,15 +51,21 @@ async fn migrate(config: &Config) -> Result<(), Failure> {
             format!("{} does not exist; `sandyq init` makes a new installation", database.display());
         return Err(Failure::new(exit::FAILED, message));
     }
-    serve::open_store(config, true).await?.close().await;
+    let territory = territory(config, &Arc::new(Clock::default())).await?;
+    serve::open_store(config, &territory, true).await?.close().await;
     Ok(())
 }
 
 async fn wait(config: &Config, out: &mut Out) -> Result<(), Failure> {
     let until = Instant::now() + WAITS;
     let mut told = String::new();
+    let clock = Arc::new(Clock::default());
     loop {
-        match serve::open_store(config, false).await {
+        let opened = match territory(config, &clock).await {
+            Ok(territory) => serve::open_store(config, &territory, false).await,
+            Err(outside) => Err(outside),
+        };
+        match opened {
             Ok(store) => {
                 store.close().await;
                 return Ok(());

@@ -24,9 +24,12 @@ mod platform;
 mod policy;
 mod proposal;
 mod receipt;
+mod reload;
+mod residency;
 mod restore;
 mod serve;
 mod subject;
+mod territory;
 mod token;
 mod values;
 
@@ -103,6 +106,9 @@ enum Command {
     /// Backups: begun, listed, and verified offline.
     #[command(subcommand)]
     Backup(backup::Command),
+    /// Where everything is: declared sites, a look now, and a signed report.
+    #[command(subcommand)]
+    Residency(residency::Command),
     /// Long work: watched, paused, resumed, cancelled.
     #[command(subcommand)]
     Operation(operation::Command),
@@ -169,6 +175,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Keys(command) => keys::run(command, out).await,
         Command::Kms(command) => kms::run(command, out).await,
         Command::Backup(command) => backup::run(command, out).await,
+        Command::Residency(command) => residency::run(command, out).await,
         Command::Operation(command) => operation::run(command, out).await,
         Command::Proposal(command) => proposal::run(command, out).await,
         Command::Certificate(args) => certificate::run(&args, out),

@@ -8,12 +8,14 @@ use super::{
     kms::{open_kms, require},
     output::{Failure, Out},
     serve::{MIRROR_LIMIT, open_store},
+    territory::territory,
 };
 use crate::{
     blobs::{BlobError, mirror::MirrorReader},
     config::{Config, Database},
     crypto::random::SystemRng,
     domain::time::Clock,
+    residency::Residency,
     vault::restore::{PlatformReport, Report, Restore, RestoreError, refuse_used},
 };
 
@@ -34,7 +36,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     let config = Config::load(&args.at.config)?;
     let (clock, rng) = (Arc::new(Clock::default()), SystemRng::new());
-    let kms = open_kms(&config, &clock)?;
+    let territory = territory(&config, &clock).await?;
+    let kms = open_kms(&config, &territory, &clock)?;
     require(kms.as_ref(), &rng).await?;
     let opened = backup::open(&args.at, &config).await?;
     let key = key_text(&args.at.key)?;
@@ -51,7 +54,7 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     };
     if !args.dry_run {
         // Before the long reading: whoever named the wrong database learns it at once.
-        check_database(&config).await?;
+        check_database(&config, &territory).await?;
     }
     let mut tell =
         |what: &'static str, done: u64, of: u64| out.progress(&format!("{what:<7} {done} of {of}"));
@@ -61,12 +64,15 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     if args.dry_run {
         let mut lines = told(plan.report());
         lines.extend(
-            check_database(&config).await.err().map(|refused| format!("REFUSED  {}", refused.message())),
+            check_database(&config, &territory)
+                .await
+                .err()
+                .map(|refused| format!("REFUSED  {}", refused.message())),
         );
         lines.push("nothing was written".to_owned());
         return Ok(out.data(&serde_json::to_value(plan.report())?, &lines)?);
     }
-    let store = open_store(&config, true).await?;
+    let store = open_store(&config, &territory, true).await?;
     let mut tell =
         |what: &'static str, done: u64, of: u64| out.progress(&format!("{what:<7} {done} of {of}"));
     let done = restore.run(plan, store.as_ref(), &mut tell).await;
@@ -99,13 +105,13 @@ fn failure(error: RestoreError) -> Failure {
 }
 
 /// Refuses a database that a backup must not go into, without making one.
-async fn check_database(config: &Config) -> Result<(), Failure> {
+async fn check_database(config: &Config, territory: &Arc<Residency>) -> Result<(), Failure> {
     if let Database::Sqlite(path) = config.database()?
         && !path.exists()
     {
         return Ok(());
     }
-    match open_store(config, false).await {
+    match open_store(config, territory, false).await {
         Ok(store) => {
             let free = refuse_used(store.as_ref()).await;
             store.close().await;

@@ -11,18 +11,21 @@ use tokio::{
 use super::{
     kms::{open_kms, require},
     output::{Failure, Out, exit},
+    reload,
+    territory::territory,
 };
 use crate::{
     blobs::{backups::Backups, mirror::Mirror, parts::Parts},
     config::{Config, Database, Own},
     crypto::random::SystemRng,
-    domain::{caller::Governance, replica::ReplicaName, time::Clock},
+    domain::{caller::Governance, replica::ReplicaName, territory::Territory, time::Clock},
     grpc::{
         block_list::BlockList,
         health::Health,
         server::{ServeOptions, serve},
         tls::{ServerTls, server_tls},
     },
+    residency::Residency,
     store::{Store, postgres, sqlite},
     telemetry::metrics::render,
     vault::{Vault, documents::Documents, expiry::expire_forever, operations::work_forever},
@@ -100,25 +103,32 @@ impl Listeners {
 }
 
 /// Opens the database of a configuration; with `migrate`, makes it or brings its schema to this binary's version.
-pub(super) async fn open_store(config: &Config, migrate: bool) -> Result<Arc<dyn Store>, Failure> {
+pub(super) async fn open_store(
+    config: &Config,
+    territory: &Arc<Residency>,
+    migrate: bool,
+) -> Result<Arc<dyn Store>, Failure> {
     let rng = SystemRng::new();
+    let territory: Arc<dyn Territory> = Arc::<Residency>::clone(territory);
     Ok(match (config.database()?, migrate) {
         (Database::Sqlite(path), false) => sqlite::open(&path).await?,
         (Database::Sqlite(path), true) => sqlite::open_and_migrate(&path).await?,
-        (Database::Postgres(options), false) => postgres::open(&options, &rng).await?,
-        (Database::Postgres(options), true) => postgres::open_and_migrate(&options, &rng).await?,
+        (Database::Postgres(options), false) => postgres::open(&options, &territory, &rng).await?,
+        (Database::Postgres(options), true) => postgres::open_and_migrate(&options, &territory, &rng).await?,
     })
 }
 
 /// Opens the vault of a configuration.
 pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
-    let store = open_store(config, false).await?;
     let (clock, rng) = (Arc::new(Clock::default()), Arc::new(SystemRng::new()));
-    let kms = open_kms(config, &clock)?;
+    let territory = territory(config, &clock).await?;
+    let store = open_store(config, &territory, false).await?;
+    let kms = open_kms(config, &territory, &clock)?;
     require(kms.as_ref(), rng.as_ref()).await?;
     let vault = Vault::open_with(store, kms, clock, rng, mirror(config)?, config.vault_options()?).await?;
     let vault = vault.with_settings(config.settings()?).with_backups(backups(config)?);
     let vault = vault.with_documents(documents(config)?);
+    let vault = vault.with_residency(config.residency_watch(territory)?);
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
         return Err(Failure::new(exit::FAILED, message));
@@ -142,6 +152,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
         );
         return Err(Failure::new(exit::FAILED, message));
     }
+    vault.look_at_residency().await?;
     Ok(Arc::new(vault))
 }
 
@@ -210,6 +221,7 @@ pub(super) async fn serve_until(
     let summaries = tokio::spawn(log_refusals(Arc::clone(&vault)));
     let reconciling = Arc::clone(&vault);
     let background = [
+        tokio::spawn(reload::follow(config.clone(), tls.clone(), Arc::clone(&vault))),
         tokio::spawn(work_forever(Arc::clone(&vault))),
         tokio::spawn(expire_forever(Arc::clone(&vault))),
         tokio::spawn(beat_forever(Arc::clone(&vault), config.replica()?)),

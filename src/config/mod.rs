@@ -4,8 +4,10 @@
 //! readable by others.
 
 mod documents;
+mod residency;
 mod risks;
 mod root_key;
+mod tls;
 
 use std::{
     fs, io,
@@ -15,11 +17,13 @@ use std::{
 };
 
 pub use documents::DocumentsConfig;
+pub use residency::{AttestedConfig, ResidencyConfig, SiteConfig};
 pub use risks::Risk;
 pub use root_key::{
     LocalConfig, Pkcs11Config, RootKey, RootKeyConfig, SecretPlace, TransitConfig, TransitLogin, WrongRootKey,
 };
 use serde::{Deserialize, Serialize};
+pub use tls::TlsFiles;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -28,7 +32,7 @@ use crate::{
         names::{PersonHandle, SpiffeId},
         replica::ReplicaName,
     },
-    grpc::{health::is_private, tls::ClientAuthority},
+    grpc::health::is_private,
     store::postgres::PostgresOptions,
     vault::{
         MAX_COOLING, VaultOptions,
@@ -87,6 +91,8 @@ pub struct Config {
     /// Where health and metrics are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthConfig>,
+    /// Where data stays.
+    pub residency: ResidencyConfig,
     /// The mirror of the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorConfig>,
@@ -294,16 +300,6 @@ pub struct Own {
     pub replica: Option<ReplicaName>,
 }
 
-/// What the server's TLS is made of.
-pub struct TlsFiles {
-    /// Certificate chain, PEM.
-    pub certificate: Vec<u8>,
-    /// Private key, PEM.
-    pub key: Zeroizing<Vec<u8>>,
-    /// Client authorities.
-    pub authorities: Vec<ClientAuthority>,
-}
-
 impl Config {
     /// Reads a configuration file and checks it.
     ///
@@ -321,6 +317,7 @@ impl Config {
         config.root_key()?;
         config.check_health()?;
         config.documents()?;
+        config.check_sites()?;
         Ok(config)
     }
 
@@ -422,28 +419,6 @@ impl Config {
     /// [`ConfigError::Read`].
     pub fn read(&self, path: &Path) -> Result<String, ConfigError> {
         read_text(&self.resolve(path))
-    }
-
-    /// Certificate and key of the server, and the client authorities.
-    ///
-    /// # Errors
-    /// [`ConfigError`], also where others may read the key.
-    pub fn tls(&self) -> Result<TlsFiles, ConfigError> {
-        let key = self.resolve(&self.server.key);
-        refuse_readable_by_others(&key)?;
-        let authorities = self
-            .client_authority
-            .iter()
-            .map(|authority| {
-                let pem = self.read(&authority.certificates)?.into_bytes();
-                Ok(ClientAuthority { trust_domain: authority.trust_domain.clone(), pem })
-            })
-            .collect::<Result<_, ConfigError>>()?;
-        Ok(TlsFiles {
-            certificate: self.read(&self.server.certificate)?.into_bytes(),
-            key: Zeroizing::new(read_text(&key)?.into_bytes()),
-            authorities,
-        })
     }
 
     /// Refuses root key files that others may read.
@@ -579,6 +554,10 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.display().to_string(), source })
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path).map_err(|source| ConfigError::Read { path: path.display().to_string(), source })
 }
 
 fn parse_file<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {

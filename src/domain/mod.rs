@@ -25,5 +25,6 @@ pub mod replica;
 pub mod rng;
 pub mod secret;
 pub mod subject;
+pub mod territory;
 pub mod time;
 pub mod token;

@@ -97,6 +97,10 @@ name!(
     SiteName, "a site's name", "[a-z0-9][a-z0-9.-]{0,252}", is_host
 );
 name!(
+    /// Name of a place where bytes live, which the configuration declares.
+    StorageSite, "a storage site's name", "[a-z0-9][a-z0-9._-]{1,39}", is_handle
+);
+name!(
     /// A SPIFFE ID: the one URI in a caller's certificate (SPIFFE-ID, section 2).
     SpiffeId, "a SPIFFE ID", "spiffe://TRUST-DOMAIN/PATH, at most 512 bytes", is_spiffe
 );

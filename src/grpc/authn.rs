@@ -8,6 +8,7 @@ use tonic::{Extensions, Request};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::tls::Shown;
 use crate::{
     domain::{
         caller::{Caller, KeyPin},
@@ -32,6 +33,8 @@ pub struct Peer {
     pub spiffe_id: SpiffeId,
     /// What a block list may name it by.
     pub mark: Mark,
+    /// The certificates themselves, where they are of an open connection.
+    pub shown: Shown,
 }
 
 /// What tells a certificate from every other.
@@ -56,7 +59,7 @@ pub fn peer_of(certificate: &CertificateDer<'_>) -> Option<Peer> {
         issuer: fingerprint(parsed.issuer().as_raw()),
         serial: serial.get(zeros..).unwrap_or_default().to_vec(),
     };
-    Some(Peer { spiffe_id: spiffe_id_of(&parsed)?, mark })
+    Some(Peer { spiffe_id: spiffe_id_of(&parsed)?, mark, shown: Shown::default() })
 }
 
 fn spiffe_id_of(parsed: &X509Certificate<'_>) -> Option<SpiffeId> {
@@ -138,7 +141,7 @@ fn with_body(
 
 /// The enrolled caller of a connection.
 pub(super) fn caller_of(vault: &Vault, extensions: &Extensions) -> Result<Call, VaultError> {
-    let Peer { spiffe_id, mark } = extensions.get::<Peer>().ok_or(VaultError::UnknownCaller)?;
+    let Peer { spiffe_id, mark, shown: _ } = extensions.get::<Peer>().ok_or(VaultError::UnknownCaller)?;
     let caller = vault.caller(spiffe_id).inspect_err(|_| {
         if vault.count_stranger(Refusal::CallerUnknown) {
             tracing::info!(%spiffe_id, "an unknown caller; further ones are counted until the next summary");

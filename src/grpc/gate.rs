@@ -15,8 +15,8 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     authn::Peer,
-    block_list::BlockList,
     status::{of_transport, status},
+    tls::ServerTls,
 };
 use crate::vault::{Vault, access::Call, error::VaultError, meters::OTHER, refusals::Refusal};
 
@@ -24,19 +24,26 @@ use crate::vault::{Vault, access::Call, error::VaultError, meters::OTHER, refusa
 #[derive(Clone)]
 pub(super) struct GateLayer {
     pub(super) vault: Arc<Vault>,
-    pub(super) blocked: Arc<BlockList>,
+    pub(super) tls: ServerTls,
 }
 
 impl GateLayer {
     /// Whether a peer's call may go on. A certificate is checked in the handshake; what was said of it since is
     /// checked here.
     async fn check(&self, peer: &Peer) -> Result<(), VaultError> {
-        if self.blocked.blocks(&peer.mark) {
+        if self.tls.blocked.blocks(&peer.mark) {
             if self.vault.count_stranger(Refusal::CertificateBlocked) {
                 let spiffe_id = &peer.spiffe_id;
                 tracing::warn!(%spiffe_id, "a blocked certificate called on an open connection");
             }
             return Err(VaultError::CertificateBlocked);
+        }
+        if !self.tls.still_trusts(peer, self.vault.clock().now()) {
+            if self.vault.count_stranger(Refusal::Handshake) {
+                let spiffe_id = &peer.spiffe_id;
+                tracing::warn!(%spiffe_id, "a certificate that is trusted no more called on an open connection");
+            }
+            return Err(VaultError::CertificateNotTrusted);
         }
         self.vault.follow(&peer.spiffe_id).await.map_err(|error| {
             let error: &(dyn std::error::Error + 'static) = &error;

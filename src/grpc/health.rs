@@ -4,6 +4,8 @@
 //! sandyq.live    the process answers; it stays so while its database is away
 //! sandyq.ready   it can serve: the database answers and takes what is written, the clock is right, no shutdown began
 //! sandyq.kms     the KMS answers; what is open is served without it
+//! sandyq.certificates  the certificates that the configuration names are those that are served
+//! sandyq.residency     everything that holds bytes is in a declared site
 //! "", sandyq.v1.*  as sandyq.ready
 //! ```
 
@@ -42,6 +44,10 @@ pub const LIVE: &str = "sandyq.live";
 pub const READY: &str = "sandyq.ready";
 /// Whether the KMS answers.
 const KMS: &str = "sandyq.kms";
+/// Whether the certificates that the configuration names are those that are served.
+const CERTIFICATES: &str = "sandyq.certificates";
+/// Whether everything that holds bytes is in a declared site.
+const RESIDENCY: &str = "sandyq.residency";
 const KMS_CHECK_EVERY: Duration = Duration::from_secs(15);
 
 /// What the health service says.
@@ -52,8 +58,9 @@ impl Health {
     /// Alive, and not ready yet.
     pub async fn starting() -> Self {
         let health = Self::default();
-        health.set(LIVE, true).await;
-        health.set(KMS, true).await;
+        for name in [LIVE, KMS, CERTIFICATES, RESIDENCY] {
+            health.set(name, true).await;
+        }
         health.set_all(false).await;
         health
     }
@@ -133,6 +140,37 @@ pub(super) async fn watch_kms(vault: Arc<Vault>, health: Health) {
         answers = !answers;
         vault.meters().set_kms_answers(answers);
         health.set(KMS, answers).await;
+    }
+}
+
+/// Says of the certificates whether those of the files are served, and of nothing else.
+pub(super) async fn watch_certificates(vault: Arc<Vault>, mut newest: watch::Receiver<bool>, health: Health) {
+    while newest.changed().await.is_ok() {
+        let served = *newest.borrow_and_update();
+        vault.meters().set_certificates_fit(served);
+        health.set(CERTIFICATES, served).await;
+    }
+}
+
+/// Looks where everything is, and says whether all is in the declared sites, and nothing else.
+pub(super) async fn watch_residency(vault: Arc<Vault>, every: Duration, health: Health) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = true;
+    loop {
+        ticks.tick().await;
+        let inside = match vault.look_at_residency().await {
+            Ok(sight) => sight.outside().next().is_none(),
+            // What it was last stays: nothing new is known.
+            Err(error) => {
+                tracing::warn!(%error, "residency could not be looked at");
+                continue;
+            }
+        };
+        if inside != told {
+            health.set(RESIDENCY, inside).await;
+            told = inside;
+        }
     }
 }
 

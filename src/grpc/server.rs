@@ -15,7 +15,7 @@ use super::{
     consent_service::ConsentService,
     document_service::DocumentService,
     gate::GateLayer,
-    health::{Health, watch_kms, watch_readiness},
+    health::{Health, watch_certificates, watch_kms, watch_readiness, watch_residency},
     key_service::KeyService,
     limits::{
         KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
@@ -27,12 +27,13 @@ use super::{
         consent_service_server::ConsentServiceServer, document_service_server::DocumentServiceServer,
         key_service_server::KeyServiceServer, operation_service_server::OperationServiceServer,
         platform_service_server::PlatformServiceServer, policy_service_server::PolicyServiceServer,
-        proposal_service_server::ProposalServiceServer, subject_service_server::SubjectServiceServer,
-        vault_service_server::VaultServiceServer,
+        proposal_service_server::ProposalServiceServer, residency_service_server::ResidencyServiceServer,
+        subject_service_server::SubjectServiceServer, vault_service_server::VaultServiceServer,
     },
     platform_service::PlatformService,
     policy_service::PolicyService,
     proposal_service::ProposalService,
+    residency_service::ResidencyService,
     subject_service::SubjectService,
     tls::{ServerTls, incoming},
     vault_service::VaultService,
@@ -85,7 +86,7 @@ pub async fn serve(
     } else {
         None
     };
-    let gate = GateLayer { vault: Arc::clone(&vault), blocked: Arc::clone(&tls.blocked) };
+    let gate = GateLayer { vault: Arc::clone(&vault), tls: tls.clone() };
     let refusing = Arc::clone(&vault);
     let refused = move || refusing.count_stranger(Refusal::Handshake);
     let mut routes = routes(&vault);
@@ -95,6 +96,10 @@ pub async fn serve(
     }
 
     let mut watching = JoinSet::new();
+    if let Some(every) = vault.residency_interval() {
+        watching.spawn(watch_residency(Arc::clone(&vault), every, health.clone()));
+    }
+    watching.spawn(watch_certificates(Arc::clone(&vault), tls.watch_newest(), health.clone()));
     watching.spawn(watch_kms(Arc::clone(&vault), health.clone()));
     watching.spawn(watch_readiness(vault.readiness(), health.clone()));
     let (drain, draining) = tokio::sync::oneshot::channel();
@@ -159,5 +164,6 @@ services! {
     ProposalServiceServer of ProposalService;
     OperationServiceServer of OperationService;
     BackupServiceServer of BackupService;
+    ResidencyServiceServer of ResidencyService;
     AuditServiceServer of AuditService;
 }

@@ -258,6 +258,11 @@ pub const fn denial_row(denial: Denial) -> Row {
             reason,
             "the upload does not stand where the stream begins, or another stream carries it on",
         ),
+        Denial::StorageOutside => row(
+            Code::FailedPrecondition,
+            reason,
+            "data lies outside the declared sites; nothing new is stored until the operator has mended it",
+        ),
         Denial::DataDamaged => {
             row(Code::DataLoss, reason, "stored data fails its authentication; the operator has been told")
         }
@@ -287,6 +292,11 @@ pub const fn error_row(error: &VaultError) -> Row {
         VaultError::CertificateBlocked => {
             row(Code::Unauthenticated, "CERTIFICATE_BLOCKED", "the client certificate is on the block list")
         }
+        VaultError::CertificateNotTrusted => row(
+            Code::Unauthenticated,
+            "CERTIFICATE_NOT_TRUSTED",
+            "the client certificate is not trusted any more",
+        ),
         VaultError::Overloaded => {
             row(Code::ResourceExhausted, "OVERLOADED", "too many calls wait for this platform")
         }
@@ -309,6 +319,7 @@ pub fn table() -> Vec<Row> {
         VaultError::UnknownCaller,
         VaultError::KeyNotPinned,
         VaultError::CertificateBlocked,
+        VaultError::CertificateNotTrusted,
         VaultError::Overloaded,
         VaultError::Contended,
         VaultError::MirrorBehind,
@@ -360,7 +371,8 @@ fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
         | VaultError::Proposed(_)
         | VaultError::UnknownCaller
         | VaultError::KeyNotPinned
-        | VaultError::CertificateBlocked => {}
+        | VaultError::CertificateBlocked
+        | VaultError::CertificateNotTrusted => {}
     }
     details
 }

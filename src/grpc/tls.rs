@@ -4,11 +4,15 @@ use std::{
     collections::HashMap,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{self, Poll},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
@@ -24,16 +28,18 @@ use rustls_pki_types::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
     authn::{Peer, peer_of},
     block_list::BlockList,
 };
+use crate::domain::time::Timestamp;
 
 /// Connections served at once; further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -85,11 +91,29 @@ pub struct ClientAuthority {
     pub pem: Vec<u8>,
 }
 
-/// The server's side of TLS, ready to accept.
+/// What handshakes are made with, and what connections are held to.
 #[derive(Debug)]
+struct Trust {
+    config: Arc<ServerConfig>,
+    verifier: Arc<TrustDomains>,
+    /// Differs from that of every other state of trust of this process.
+    generation: u64,
+}
+
+/// The server's side of TLS, ready to accept. Certificate, key and authorities can be replaced while it serves.
+#[derive(Debug, Clone)]
 pub struct ServerTls {
-    config: ServerConfig,
+    current: Arc<ArcSwap<Trust>>,
     pub(super) blocked: Arc<BlockList>,
+    /// Whether what the files hold now is what is served.
+    current_is_newest: watch::Sender<bool>,
+}
+
+/// The certificates that a connection showed, and the state of trust that they were last held against.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    chain: Arc<[CertificateDer<'static>]>,
+    held_against: Arc<AtomicU64>,
 }
 
 /// Builds the server's TLS: TLS 1.2 and 1.3, HTTP/2 only, client certificates required, no resumption.
@@ -103,11 +127,92 @@ pub fn server_tls(
     blocked: BlockList,
 ) -> Result<ServerTls, TlsError> {
     let blocked = Arc::new(blocked);
+    let trust = trust(certificate_pem, key_pem, authorities, &blocked, 0)?;
+    let (current_is_newest, _) = watch::channel(true);
+    Ok(ServerTls { current: Arc::new(ArcSwap::from_pointee(trust)), blocked, current_is_newest })
+}
+
+impl ServerTls {
+    /// Takes another certificate, key and authorities for every handshake from now on. Open connections go on, and are
+    /// held against the new authorities at their next call.
+    ///
+    /// # Errors
+    /// [`TlsError`] where they do not fit each other, or the certificate is not valid now: what was, stays.
+    pub fn replace(
+        &self,
+        certificate_pem: &[u8],
+        key_pem: &[u8],
+        authorities: &[ClientAuthority],
+        now: Timestamp,
+    ) -> Result<(), TlsError> {
+        let generation = self.current.load().generation + 1;
+        let replaced = require_valid(certificate_pem, now)
+            .and_then(|()| trust(certificate_pem, key_pem, authorities, &self.blocked, generation));
+        self.say_newest(replaced.is_ok());
+        self.current.store(Arc::new(replaced?));
+        Ok(())
+    }
+
+    /// Says that what should be served now could not even be read.
+    pub fn cannot_be_read(&self) {
+        self.say_newest(false);
+    }
+
+    fn say_newest(&self, is_newest: bool) {
+        self.current_is_newest.send_if_modified(|known| std::mem::replace(known, is_newest) != is_newest);
+    }
+
+    /// Whether what the files hold now is what is served.
+    pub(super) fn watch_newest(&self) -> watch::Receiver<bool> {
+        self.current_is_newest.subscribe()
+    }
+
+    /// Whether the certificates of an open connection would still get a handshake. They are looked at once after each
+    /// change of the authorities.
+    pub(super) fn still_trusts(&self, peer: &Peer, now: Timestamp) -> bool {
+        let trust = self.current.load();
+        if peer.shown.held_against.load(Ordering::Acquire) == trust.generation {
+            return true;
+        }
+        let Some((leaf, intermediates)) = peer.shown.chain.split_first() else { return false };
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.second()).unwrap_or(0)));
+        let trusted = trust.verifier.verify_client_cert(leaf, intermediates, now).is_ok();
+        if trusted {
+            peer.shown.held_against.store(trust.generation, Ordering::Release);
+        }
+        trusted
+    }
+}
+
+/// Refuses a certificate that clients would refuse by its dates.
+fn require_valid(certificate_pem: &[u8], now: Timestamp) -> Result<(), TlsError> {
+    let what = "the server's certificate";
+    let chain = certificates(certificate_pem, what)?;
+    let refused = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Refused {
+        what: what.to_owned(),
+        source,
+    };
+    let leaf = chain.first().ok_or_else(|| TlsError::Empty(what.to_owned()))?;
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|error| refused(error.to_string().into()))?;
+    let validity = parsed.validity();
+    if (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now.second()) {
+        return Ok(());
+    }
+    Err(refused("it is not valid at this time".into()))
+}
+
+fn trust(
+    certificate_pem: &[u8],
+    key_pem: &[u8],
+    authorities: &[ClientAuthority],
+    blocked: &Arc<BlockList>,
+    generation: u64,
+) -> Result<Trust, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = certificates(certificate_pem, "the server's certificate")?;
     let key = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|source| TlsError::Pem { what: "the server's key".to_owned(), source })?;
-    let verifier = Arc::new(TrustDomains::new(authorities, Arc::clone(&blocked), &provider)?);
+    let verifier = Arc::new(TrustDomains::new(authorities, Arc::clone(blocked), &provider)?);
     let refused = |what: &str, source: rustls::Error| TlsError::Refused {
         what: what.to_owned(),
         source: Box::new(source),
@@ -115,14 +220,14 @@ pub fn server_tls(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|e| refused("the protocol version", e))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::<TrustDomains>::clone(&verifier))
         .with_single_cert(chain, key)
         .map_err(|e| refused("the server's certificate or key", e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     // A resumed session would carry trust past a change of the authorities.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(ServerTls { config, blocked })
+    Ok(Trust { config: Arc::new(config), verifier, generation })
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -299,7 +404,6 @@ pub fn incoming(
     refused: impl Fn() -> bool + Clone + Send + Sync + 'static,
 ) -> ReceiverStream<io::Result<PeerStream>> {
     let (ready, connections) = mpsc::channel(64);
-    let acceptor = TlsAcceptor::from(Arc::new(tls.config));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::spawn(async move {
         loop {
@@ -313,14 +417,14 @@ pub fn incoming(
                 tokio::time::sleep(PAUSE_AFTER_FAILED_ACCEPT).await;
                 continue;
             };
-            tokio::spawn(handshake(acceptor.clone(), stream, slot, ready.clone(), refused.clone()));
+            tokio::spawn(handshake(tls.current.load_full(), stream, slot, ready.clone(), refused.clone()));
         }
     });
     ReceiverStream::new(connections)
 }
 
 async fn handshake(
-    acceptor: TlsAcceptor,
+    trust: Arc<Trust>,
     stream: TcpStream,
     slot: OwnedSemaphorePermit,
     ready: mpsc::Sender<io::Result<PeerStream>>,
@@ -328,10 +432,13 @@ async fn handshake(
 ) {
     // A socket that refuses the option works all the same, a little slower.
     let _delayed = stream.set_nodelay(true);
+    let acceptor = TlsAcceptor::from(Arc::clone(&trust.config));
     let problem = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
-            let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            if let Some(peer) = leaf.and_then(|leaf| peer_of(leaf)) {
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            if let Some(mut peer) = chain.first().and_then(|leaf| peer_of(leaf)) {
+                let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+                peer.shown = Shown { chain, held_against: Arc::new(AtomicU64::new(trust.generation)) };
                 let _ended = ready.send(Ok(PeerStream { stream, peer, _slot: slot })).await;
                 return;
             }

@@ -238,6 +238,8 @@ coded!(
         UploadNotFound = "UPLOAD_NOT_FOUND",
         /// The upload does not stand where the stream begins, or another stream carries it on.
         UploadMoved = "UPLOAD_MOVED",
+        /// Data lies outside the declared sites, and nothing new is stored until it does not.
+        StorageOutside = "STORAGE_OUTSIDE",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }

@@ -152,6 +152,7 @@ impl Clauses {
             | Denial::BackupNotFound
             | Denial::PlatformClosed
             | Denial::PlatformNotClosed
+            | Denial::StorageOutside
             | Denial::PurposeNotDeclared
             | Denial::PurposeInert
             | Denial::CallerNotAllowed

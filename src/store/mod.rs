@@ -9,6 +9,7 @@ pub mod postgres;
 pub mod rows;
 mod sql;
 pub mod sqlite;
+pub mod whereabouts;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -24,6 +25,7 @@ use crate::domain::{
     operation::{BudgetWindow, OperationKind, OperationState},
     platform::Platform,
     secret::Sealed,
+    territory::Refused,
     time::Timestamp,
     token::TokenHash,
 };
@@ -39,6 +41,7 @@ use rows::{
     log::{EntryRow, HeadRow, ReceiptRow, SecondHead, TileRow},
     work::{OperationRow, ProposalRow, ReplicaRow, RequestRow},
 };
+use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
 pub const SCHEMA_VERSION: i64 = 9;
@@ -63,6 +66,9 @@ pub enum StoreError {
     /// The database has no schema, or one that this binary may not run on.
     #[error("{0}")]
     Schema(String),
+    /// The database lies outside the declared sites.
+    #[error(transparent)]
+    Outside(#[from] Refused),
 }
 
 /// A stored row that cannot be what it claims: unknown code, wrong length, missing part.
@@ -603,6 +609,9 @@ pub trait Store: PartStore {
 
     /// Puts copied rows into a table, all or none.
     async fn insert_rows(&self, table: &str, rows: &[Row]) -> Result<(), StoreError>;
+
+    /// What the database server says of itself and of who follows it; none for a file.
+    async fn whereabouts(&self) -> Result<Option<Whereabouts>, StoreError>;
 
     /// Ends all connections, after what runs on them.
     async fn close(&self);

@@ -4,8 +4,12 @@
 //! therefore reads back a nonce that it sent as a startup option: a pooler either refuses such an option, or gives
 //! a server connection that was started by somebody else.
 
+mod border;
+
 use std::{
+    fmt,
     net::IpAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -26,8 +30,13 @@ use super::{
         schema,
         statement::{Dialect, POSTGRES, Statement},
     },
+    whereabouts::Whereabouts,
 };
-use crate::domain::rng::{Rng, random_bytes};
+use crate::domain::{
+    rng::{Rng, random_bytes},
+    territory::{Refused, Territory},
+};
+use border::Border;
 
 /// Oldest server that the statements are written for.
 const OLDEST_SERVER: u32 = 140_000;
@@ -45,7 +54,40 @@ pub struct PostgresOptions {
     pub connections: u32,
 }
 
+/// Where a server answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerPlace {
+    /// A socket in this directory.
+    Socket(PathBuf),
+    /// A host and a port.
+    Host(String, u16),
+}
+
+impl fmt::Display for ServerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(directory) => directory.display().fmt(f),
+            Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
 impl PostgresOptions {
+    /// Where the server answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] where the URL does not parse.
+    pub fn place(&self) -> Result<ServerPlace, StoreError> {
+        let parsed = parse_url(&self.url)?;
+        let host = parsed.get_host();
+        Ok(match parsed.get_socket() {
+            Some(socket) => ServerPlace::Socket(socket.clone()),
+            None if host.starts_with('/') => ServerPlace::Socket(host.into()),
+            None => ServerPlace::Host(host.trim_matches(['[', ']']).to_owned(), parsed.get_port()),
+        })
+    }
+
     /// Whether the server is one on this machine, or proves who it is.
     ///
     /// # Errors
@@ -97,9 +139,13 @@ impl Stale {
 ///
 /// # Errors
 /// [`StoreError::Schema`] says what to do where the schema is missing or of another version, or where a pooler stands
-/// in between.
-pub async fn open(options: &PostgresOptions, rng: &dyn Rng) -> Result<Arc<dyn Store>, StoreError> {
-    let store = SqlStore::new(PostgresEngine::connect(options, rng).await?);
+/// in between; [`StoreError::Outside`] where the server is.
+pub async fn open(
+    options: &PostgresOptions,
+    territory: &Arc<dyn Territory>,
+    rng: &dyn Rng,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let store = SqlStore::new(PostgresEngine::connect(options, territory, rng).await?);
     schema::check(store.engine()).await?;
     Ok(Arc::new(store))
 }
@@ -110,22 +156,30 @@ pub async fn open(options: &PostgresOptions, rng: &dyn Rng) -> Result<Arc<dyn St
 /// [`StoreError`].
 pub async fn open_and_migrate(
     options: &PostgresOptions,
+    territory: &Arc<dyn Territory>,
     rng: &dyn Rng,
 ) -> Result<Arc<dyn Store>, StoreError> {
-    let store = SqlStore::new(PostgresEngine::connect(options, rng).await?);
+    let store = SqlStore::new(PostgresEngine::connect(options, territory, rng).await?);
     schema::migrate(&store.engine().pool, schema::POSTGRES).await?;
     schema::check(store.engine()).await?;
     Ok(Arc::new(store))
 }
 
 impl PostgresEngine {
-    async fn connect(options: &PostgresOptions, rng: &dyn Rng) -> Result<Self, StoreError> {
+    async fn connect(
+        options: &PostgresOptions,
+        territory: &Arc<dyn Territory>,
+        rng: &dyn Rng,
+    ) -> Result<Self, StoreError> {
         let nonce = random_bytes::<16>(rng).map_err(|e| StoreError::Schema(e.to_string()))?;
         let nonce: Arc<str> = data_encoding::HEXLOWER.encode(&nonce).into();
+        let border = Border::new(options.place()?, territory);
+        border.look().await?;
         let connect = connect_options(options, &nonce)?;
         // Once by hand first: the pool would try again and again, and tell a timeout instead of the reason.
         let mut first = connect.connect().await.map_err(refused)?;
         check_server(&mut first, &nonce).await?;
+        border.check(&mut first).await.map_err(refused)?;
         sqlx::Connection::close(first).await.map_err(database("connect"))?;
 
         let stale = Arc::new(Stale::default());
@@ -136,12 +190,12 @@ impl PostgresEngine {
             .max_lifetime(None)
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
-                let nonce = Arc::clone(&nonce);
+                let (nonce, border) = (Arc::clone(&nonce), border.clone());
                 Box::pin(async move {
-                    if reads_back(connection, &nonce).await? {
-                        return Ok(());
+                    if !reads_back(connection, &nonce).await? {
+                        return Err(sqlx::Error::Configuration(POOLER.into()));
                     }
-                    Err(sqlx::Error::Configuration(POOLER.into()))
+                    border.check(connection).await
                 })
             })
             .before_acquire(move |_, meta| {
@@ -173,6 +227,11 @@ const POOLER: &str = "a connection pooler stands between the vault and PostgreSQ
                       the vault connects directly (docs/configuration.md)";
 
 fn refused(error: sqlx::Error) -> StoreError {
+    if let sqlx::Error::Configuration(source) = &error
+        && let Some(refused) = source.downcast_ref::<Refused>()
+    {
+        return refused.clone().into();
+    }
     // What a pooler says that does not pass startup options on.
     let text = error.to_string();
     if text.contains("unsupported startup parameter") {
@@ -283,6 +342,11 @@ impl Engine for PostgresEngine {
 
     async fn rollback(&self, tx: Self::Tx) -> sqlx::Result<()> {
         tx.rollback().await
+    }
+
+    async fn whereabouts(&self) -> sqlx::Result<Option<Whereabouts>> {
+        let mut connection = self.pool.acquire().await?;
+        self.watch(border::whereabouts(&mut connection).await).map(Some)
     }
 
     async fn close(&self) {

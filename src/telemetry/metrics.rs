@@ -57,6 +57,14 @@ fn health(text: &mut Text, vault: &Vault, meters: &Meters) {
     let ready = *vault.readiness().borrow();
     text.gauge("sandyq_ready", "1 while the process can serve.").sample(&[], u8::from(ready));
     text.gauge("sandyq_kms_up", "1 while the KMS answers.").sample(&[], u8::from(meters.kms_answers()));
+    let fit = u8::from(meters.certificates_fit());
+    text.gauge("sandyq_certificates_fit", "1 while the certificates of the files are those that are served.")
+        .sample(&[], fit);
+    let [outside, unseen] = meters.residency();
+    let mut places =
+        text.gauge("sandyq_residency_places", "Places that are not seen inside the declared sites.");
+    places.sample(&[("seen", "OUTSIDE")], outside);
+    places.sample(&[("seen", "UNSEEN")], unseen);
     text.gauge("sandyq_clock_offset_seconds", "How far this machine's clock is from the database's.")
         .sample(&[], micros(meters.clock_off_micros()));
     text.gauge("sandyq_replicas", "Processes that live over this database.").sample(&[], meters.replicas());

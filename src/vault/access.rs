@@ -140,6 +140,12 @@ coded!(
         ApproveProposal = "ProposalService/ApproveProposal",
         /// Ends a proposal.
         RejectProposal = "ProposalService/RejectProposal",
+        /// Declared sites.
+        GetSites = "ResidencyService/GetSites",
+        /// Where everything is now.
+        GetResidency = "ResidencyService/GetResidency",
+        /// The same as a signed report.
+        GetResidencyReport = "ResidencyService/GetResidencyReport",
         /// An operation.
         GetOperation = "OperationService/GetOperation",
         /// Operations.
@@ -224,7 +230,10 @@ impl Call {
             | Self::ListCallers
             | Self::ListPersons
             | Self::ListRecipients
-            | Self::ListBudgets => &[PlatformAdmin, SecurityOfficer, DataProtection, Auditor],
+            | Self::ListBudgets
+            | Self::GetSites
+            | Self::GetResidency
+            | Self::GetResidencyReport => &[PlatformAdmin, SecurityOfficer, DataProtection, Auditor],
             Self::ListKeys | Self::ListKeyUsage | Self::CheckKms | Self::ListBackups | Self::GetBackup => {
                 &[SecurityOfficer, Auditor]
             }
@@ -288,6 +297,23 @@ impl Call {
         matches!(self, Self::OpenPlatform)
     }
 
+    /// Whether the call stores something new about people, or copies it to another place: refused while data lies outside
+    /// the declared sites. What takes away or changes a state goes on.
+    #[must_use]
+    pub const fn brings_data(self) -> bool {
+        matches!(
+            self,
+            Self::Tokenize
+                | Self::BatchTokenize
+                | Self::UpdateRecord
+                | Self::GrantConsent
+                | Self::RecordEvent
+                | Self::UploadDocument
+                | Self::CreatePlatform
+                | Self::StartBackup
+        )
+    }
+
     /// Whether the call works on a platform that a restore closed: what tells how it stands, what takes away, and what
     /// two people need to open it again.
     #[must_use]
@@ -324,6 +350,9 @@ impl Call {
                 | Self::WatchOperation
                 | Self::ListBackups
                 | Self::GetBackup
+                | Self::GetSites
+                | Self::GetResidency
+                | Self::GetResidencyReport
                 | Self::ListEntries
                 | Self::GetHead
                 | Self::GetInclusionProof

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::sync::oneshot;
@@ -262,11 +262,22 @@ impl Scene<'_> {
     /// Whether the caller may make this call on this platform.
     ///
     /// # Errors
-    /// [`Denial::CallerDisabled`], [`Denial::CallerNotAllowed`] or [`Denial::PlatformClosed`].
+    /// [`Denial::CallerDisabled`], [`Denial::CallerNotAllowed`], [`Denial::PlatformClosed`] or [`Denial::StorageOutside`].
     pub fn authorise(&self, call: Call, caller: &Caller) -> Result<(), Denial> {
         call.allows(caller, self.context.platform, self.staff)?;
         if self.context.is_closed() && !call.works_while_closed() {
             return Err(Denial::PlatformClosed);
+        }
+        if call.brings_data() { self.storage_is_inside() } else { Ok(()) }
+    }
+
+    /// Refuses to store anything new while data lies outside the declared sites, where the operator wants it so.
+    ///
+    /// # Errors
+    /// [`Denial::StorageOutside`].
+    pub fn storage_is_inside(&self) -> Result<(), Denial> {
+        if self.shared.storage_outside.load(Ordering::SeqCst) {
+            return Err(Denial::StorageOutside);
         }
         Ok(())
     }

@@ -47,6 +47,9 @@ pub enum VaultError {
     /// The certificate is on the block list.
     #[error("the certificate is blocked")]
     CertificateBlocked,
+    /// The certificate's authority is not trusted any more, or its time has ended.
+    #[error("the certificate is not trusted any more")]
+    CertificateNotTrusted,
     /// The lane is full.
     #[error("too many calls wait for this platform")]
     Overloaded,

@@ -189,6 +189,9 @@ pub struct Meters {
     compared_at: AtomicI64,
     damaged: AtomicU64,
     kms_answers: AtomicBool,
+    certificates_fit: AtomicBool,
+    /// Places that the last look saw outside the declared sites, and places that it did not see.
+    residency: [AtomicU64; 2],
     clock_off_micros: AtomicI64,
     replicas: AtomicU64,
     open: Mutex<Vec<OpenOperations>>,
@@ -218,6 +221,8 @@ impl Meters {
             compared_at: AtomicI64::new(0),
             damaged: AtomicU64::new(0),
             kms_answers: AtomicBool::new(true),
+            certificates_fit: AtomicBool::new(true),
+            residency: [AtomicU64::new(0), AtomicU64::new(0)],
             clock_off_micros: AtomicI64::new(0),
             replicas: AtomicU64::new(1),
             open: Mutex::default(),
@@ -290,6 +295,18 @@ impl Meters {
         // What is no code of gRPC's is UNKNOWN.
         let status = if status < CODES.len() { status } else { 2 };
         add(&self.statuses.cells, self.statuses.place(row, status), 1);
+    }
+
+    /// Records whether the certificates of the files are served.
+    pub fn set_certificates_fit(&self, fit: bool) {
+        self.certificates_fit.store(fit, Ordering::Relaxed);
+    }
+
+    /// How many places the last look saw outside the declared sites, and how many it did not see.
+    pub(super) fn set_residency(&self, outside: u64, unseen: u64) {
+        let [outside_now, unseen_now] = &self.residency;
+        outside_now.store(outside, Ordering::Relaxed);
+        unseen_now.store(unseen, Ordering::Relaxed);
     }
 
     /// Records whether the KMS answered.
@@ -380,6 +397,18 @@ impl Meters {
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Whether the certificates of the files are served.
+    #[must_use]
+    pub fn certificates_fit(&self) -> bool {
+        self.certificates_fit.load(Ordering::Relaxed)
+    }
+
+    /// How many places the last look saw outside the declared sites, and how many it did not see.
+    #[must_use]
+    pub fn residency(&self) -> [u64; 2] {
+        self.residency.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Whether the KMS answered when it was last asked.

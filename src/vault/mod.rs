@@ -48,6 +48,7 @@ pub mod refusals;
 pub mod release;
 pub mod replay;
 pub mod replicas;
+pub mod residency;
 pub mod restore;
 pub mod revise;
 pub mod root_key;
@@ -97,6 +98,7 @@ use lane::Lane;
 use meters::Meters;
 use mirroring::Mirroring;
 use refusals::{Refusal, Refusals};
+use residency::Watched;
 use settings::Settings;
 
 /// What every part of the vault shares.
@@ -116,6 +118,8 @@ pub(crate) struct Shared {
     reconciling: Mutex<()>,
     /// Set while this machine's clock is too far from the database's.
     clock_is_wrong: AtomicBool,
+    /// Set while something lies outside the declared sites and nothing new may be stored then.
+    storage_outside: AtomicBool,
 }
 
 /// Longest time between an erasure and the destruction: one working day, in which Law 94-V has the data destroyed.
@@ -169,6 +173,8 @@ pub struct Vault {
     backups: Option<Backups>,
     /// Where documents lie.
     documents: Option<Arc<Documents>>,
+    /// Where everything may be.
+    residency: Option<Watched>,
     refusals: Refusals,
     /// Whether this process can serve, as its last heartbeat found.
     ready: watch::Sender<bool>,
@@ -226,6 +232,7 @@ impl Vault {
             mirroring: mirror.map(Mirroring::new),
             reconciling: Mutex::default(),
             clock_is_wrong: AtomicBool::new(false),
+            storage_outside: AtomicBool::new(false),
         });
         let vault = Self {
             shared,
@@ -235,6 +242,7 @@ impl Vault {
             settings: Settings::default(),
             backups: None,
             documents: None,
+            residency: None,
             refusals: Refusals::default(),
             ready: watch::Sender::new(true),
         };

@@ -128,6 +128,7 @@ impl<'a> Storing<'a, '_> {
     /// the values were checked against.
     fn may_store(&self, item: &Checked) -> Result<(), Denial> {
         require_role(self.caller, Role::Service)?;
+        self.scene.storage_is_inside()?;
         let policy: &Policy = self.scene.policy()?;
         for value in &item.fields {
             let field = policy.field(&value.field).filter(|f| f.field_type == value.field_type);

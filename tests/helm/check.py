@@ -268,6 +268,7 @@ def refusals():
     refuses(changed(PRODUCTION, "kms.pkcs11.existingSecret", ""), "kms.pkcs11.existingSecret is needed")
     refuses(changed(PRODUCTION, "kms", {"kind": "transit"}), "kms.transit.existingSecret is needed")
     refuses(changed(PRODUCTION, "kms", {"kind": "local", "local": {"existingSecret": "root"}}), "is for one process")
+    refuses(changed(PRODUCTION, "residency.sites", []), "residency.sites is needed in production")
     refuses(changed(PRODUCTION, "mirror", {}), "mirror.existingClaim is needed in production")
     refuses(changed(PRODUCTION, "networkPolicy.enabled", False), "networkPolicy.enabled must be true")
     refuses(changed(PRODUCTION, "networkPolicy.database", []), "networkPolicy.database is needed")

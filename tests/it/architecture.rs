@@ -7,25 +7,38 @@ use std::{
 };
 
 /// What a room may import. Rooms on one level do not know each other.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("policy", &["domain"]),
     ("audit", &["domain"]),
     ("crypto", &["domain"]),
     ("store", &["domain"]),
     ("blobs", &["domain"]),
-    ("vault", &["policy", "audit", "crypto", "store", "blobs", "domain"]),
+    ("residency", &["domain"]),
+    ("vault", &["policy", "audit", "crypto", "store", "blobs", "residency", "domain"]),
     ("grpc", &["vault", "policy", "domain"]),
     ("telemetry", &["vault", "domain"]),
-    ("config", &["grpc", "vault", "store", "domain"]),
+    ("config", &["grpc", "vault", "store", "residency", "domain"]),
     (
         "cli",
-        &["grpc", "vault", "policy", "audit", "crypto", "store", "blobs", "domain", "config", "telemetry"],
+        &[
+            "grpc",
+            "vault",
+            "policy",
+            "audit",
+            "crypto",
+            "store",
+            "blobs",
+            "residency",
+            "domain",
+            "config",
+            "telemetry",
+        ],
     ),
 ];
 
 /// Crates that stay in their rooms.
-const KEPT: [(&str, &[&str]); 13] = [
+const KEPT: [(&str, &[&str]); 15] = [
     ("sqlx", &["store"]),
     ("tonic", &["grpc", "cli"]),
     ("tonic_types", &["grpc", "cli"]),
@@ -37,6 +50,8 @@ const KEPT: [(&str, &[&str]); 13] = [
     ("rustls", &["grpc"]),
     ("tlog_tiles", &["audit"]),
     ("object_store", &["blobs"]),
+    ("maxminddb", &["residency"]),
+    ("ipnet", &["residency"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
 ];

@@ -329,8 +329,10 @@ fn commands_in_documents_exist() {
         "docs/configuration.md",
         "docs/certificates.md",
         "docs/policies.md",
+        "docs/residency.md",
         "docs/telemetry.md",
         "docs/runbooks/keys.md",
+        "docs/runbooks/residency.md",
     ] {
         let text = fs::read_to_string(root.join(file)).unwrap();
         for block in text.split("```sh").skip(1).map(|rest| rest.split("```").next().unwrap()) {
@@ -341,7 +343,8 @@ fn commands_in_documents_exist() {
                 // A word after a command without subcommands is an argument of it.
                 let depth = match path[0] {
                     "platform" if !["create", "list"].contains(&path[1]) => 3,
-                    "audit" | "consent" | "keys" | "operation" | "platform" | "policy" | "proposal" => 2,
+                    "audit" | "consent" | "keys" | "operation" | "platform" | "policy" | "proposal"
+                    | "residency" => 2,
                     _ => 1,
                 };
                 let mut args: Vec<&str> = path[..depth].to_vec();

@@ -44,6 +44,8 @@ mod proposals;
 mod readme;
 mod receipts;
 mod reconciled;
+mod reload;
+mod residency;
 mod restored;
 mod root_keys;
 mod runbook;

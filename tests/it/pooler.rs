@@ -11,7 +11,7 @@ use std::{
 
 use sandyq::{crypto::random::SystemRng, store::postgres};
 
-use crate::common::backend::{Backend, options, server_url};
+use crate::common::backend::{Backend, here, options, server_url};
 
 /// A running PgBouncer; it ends with the test.
 struct Pooler(Child);
@@ -55,13 +55,13 @@ impl Pooler {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_in_between_is_refused() {
     let Backend::Postgres(direct) = Backend::postgres().await else { unreachable!("asked for PostgreSQL") };
-    postgres::open_and_migrate(&options(&direct), &SystemRng::new()).await.unwrap().close().await;
+    postgres::open_and_migrate(&options(&direct), &here(), &SystemRng::new()).await.unwrap().close().await;
     for (mode, ignored) in [("transaction", ""), ("transaction", ",options"), ("session", ",options")] {
         let dir = tempfile::tempdir().unwrap();
         let _pooler = Pooler::start(dir.path(), mode, ignored);
         let (base, _) = direct.split_once("?host=").unwrap();
         let url = format!("{base}?host={}&port=6432", dir.path().display());
-        let refused = postgres::open(&options(&url), &SystemRng::new()).await;
+        let refused = postgres::open(&options(&url), &here(), &SystemRng::new()).await;
         let error = refused.err().unwrap().to_string();
         assert!(error.contains("a connection pooler stands between"), "{mode}{ignored}: {error}");
     }

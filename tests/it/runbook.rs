@@ -52,6 +52,55 @@ async fn keys_are_rotated_and_destroyed_by_the_runbook() {
     served.running.stop().await.unwrap();
 }
 
+const RESIDENCY: &str = include_str!("../../docs/runbooks/residency.md");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_everything_is_is_seen_and_proved_by_the_runbook() {
+    let served = Served::start().await;
+    let mut said = String::new();
+    let commands = commands(RESIDENCY);
+    assert!(commands.len() >= 5, "{commands:?}");
+    let path = Path::new(env!("CARGO_BIN_EXE_sandyq")).parent().unwrap().to_owned();
+    for command in commands {
+        let ran = tokio::task::block_in_place(|| {
+            Command::new("sh")
+                .args(["-c", &command])
+                .current_dir(served.running.installation.dir())
+                .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
+                .env("AUDIT_KEY", &served.running.verifier_key)
+                .output()
+                .unwrap()
+        });
+        let (out, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{command}\n{out}{errors}");
+        said = said + &out + &errors;
+    }
+    for expected in [
+        "INSIDE   database",
+        "site this-machine, here",
+        "data stays in KZ",
+        "sandyq residency report 1",
+        "verified: signed by the audit key",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in\n{said}");
+    }
+    // A report that was altered, and one that another key signed.
+    let file = served.file("residency-report.txt");
+    let note = std::fs::read_to_string(&file).unwrap();
+    let second = Served::start().await;
+    let other = second.running.verifier_key.clone();
+    second.running.stop().await.unwrap();
+    for (note, key) in
+        [(note.replace("\"KZ\"", "\"DE\""), &served.running.verifier_key), (note.clone(), &other)]
+    {
+        std::fs::write(&file, note).unwrap();
+        let verify = ["residency", "verify", file.to_str().unwrap(), "--key", key];
+        let refused = Command::new(env!("CARGO_BIN_EXE_sandyq")).args(verify).output().unwrap();
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    }
+    served.running.stop().await.unwrap();
+}
+
 const RESTORE: &str = include_str!("../../docs/runbooks/restore.md");
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,6 +91,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and (eq $v.kms.kind "transit") (not $v.networkPolicy.kms) }}
 {{- fail "networkPolicy.kms is needed in production with kms.kind transit: everything that is not declared is denied" }}
 {{- end }}
+{{- if not $v.residency.sites }}
+{{- fail "residency.sites is needed in production: where the nodes, the database and the KMS are" }}
+{{- end }}
 {{- if and (eq $v.database.kind "postgres") (lt (int $v.replicas) 2) (not $v.autoscaling.enabled) }}
 {{- fail "replicas must be at least 2 in production over PostgreSQL" }}
 {{- end }}
@@ -170,6 +173,31 @@ horizon_days = {{ $v.backup.horizonDays }}
 
 [erasure]
 cooling_minutes = {{ $v.erasure.coolingMinutes }}
+
+[residency]
+country = {{ $v.residency.country | toJson }}
+check_seconds = {{ $v.residency.checkSeconds }}
+stop_writes = {{ $v.residency.stopWrites }}
+{{- range $v.residency.sites }}
+
+[[residency.site]]
+name = {{ .name | toJson }}
+{{- with .country }}
+country = {{ . | toJson }}
+{{- end }}
+networks = {{ .networks | default list | toJson }}
+here = {{ .here | default false }}
+{{- range .attested }}
+
+[[residency.site.attested]]
+networks = {{ .networks | default list | toJson }}
+mounts = {{ .mounts | default list | toJson }}
+archives = {{ .archives | default list | toJson }}
+by = {{ .by | toJson }}
+until = {{ .until | toJson }}
+statement = {{ .statement | toJson }}
+{{- end }}
+{{- end }}
 
 [governance]
 mode = {{ $v.governance.mode | toJson }}

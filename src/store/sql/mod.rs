@@ -30,6 +30,7 @@ use super::{
         log::{EntryRow, ReceiptRow, SecondHead, TileRow},
         work::{OperationRow, ProposalRow, ReplicaRow},
     },
+    whereabouts::Whereabouts,
 };
 use crate::domain::{
     ids::{ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
@@ -71,6 +72,8 @@ pub(super) trait Engine: Send + Sync + 'static {
     async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64>;
     async fn commit(&self, tx: Self::Tx) -> sqlx::Result<()>;
     async fn rollback(&self, tx: Self::Tx) -> sqlx::Result<()>;
+    /// What the server says of itself; none for a file.
+    async fn whereabouts(&self) -> sqlx::Result<Option<Whereabouts>>;
     async fn close(&self);
 }
 
@@ -338,6 +341,10 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn insert_rows(&self, table: &str, rows: &[Row]) -> Result<(), StoreError> {
         self.insert_copied(table, rows).await
+    }
+
+    async fn whereabouts(&self) -> Result<Option<Whereabouts>, StoreError> {
+        self.engine.whereabouts().await.map_err(database("ask the server where it is"))
     }
 
     async fn close(&self) {

@@ -19,6 +19,7 @@ use super::{
         schema,
         statement::{Dialect, SQLITE, Statement, json_blobs},
     },
+    whereabouts::Whereabouts,
 };
 
 const READERS: u32 = 4;
@@ -168,6 +169,10 @@ impl Engine for SqliteEngine {
 
     async fn rollback(&self, tx: Self::Tx) -> sqlx::Result<()> {
         tx.rollback().await
+    }
+
+    async fn whereabouts(&self) -> sqlx::Result<Option<Whereabouts>> {
+        Ok(None)
     }
 
     async fn close(&self) {

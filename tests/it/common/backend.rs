@@ -10,6 +10,11 @@ use std::{
 
 use sandyq::{
     crypto::random::SystemRng,
+    domain::territory::Territory,
+    residency::{
+        Residency, SystemNames,
+        sites::{Site, Sites},
+    },
     store::{
         Store,
         postgres::{self, PostgresOptions},
@@ -64,7 +69,7 @@ impl Backend {
         match self {
             Self::Sqlite => sqlite::open_and_migrate(&dir.join("sandyq.db")).await.unwrap(),
             Self::Postgres(url) => {
-                postgres::open_and_migrate(&options(url), &SystemRng::new()).await.unwrap()
+                postgres::open_and_migrate(&options(url), &here(), &SystemRng::new()).await.unwrap()
             }
         }
     }
@@ -129,6 +134,20 @@ fn postgres_bytes(sql: &str) -> String {
         translated = format!("{translated}decode(repeat('00', {length}), 'hex'){rest}");
     }
     translated
+}
+
+/// One site in Kazakhstan, and this machine of it.
+pub fn here() -> Arc<dyn Territory> {
+    let site = Site {
+        name: "this-machine".parse().unwrap(),
+        country: "KZ".parse().unwrap(),
+        networks: Vec::new(),
+        here: true,
+        registered: false,
+        attestations: Vec::new(),
+    };
+    let sites = Sites::new("KZ".parse().unwrap(), vec![site], Vec::new(), 45).unwrap();
+    Arc::new(Residency::new(sites, Arc::default(), Arc::new(SystemNames)))
 }
 
 pub fn options(url: &str) -> PostgresOptions {

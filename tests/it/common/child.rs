@@ -86,13 +86,18 @@ impl Server {
     }
 
     pub async fn channel(&self, dir: &Path, caller: &str) -> Channel {
+        self.try_channel(dir, caller).await.unwrap()
+    }
+
+    /// A connection, where the server takes the caller's certificate.
+    pub async fn try_channel(&self, dir: &Path, caller: &str) -> Result<Channel, tonic::transport::Error> {
         let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(read("server-authority.pem")))
             .identity(Identity::from_pem(read(&format!("{caller}.pem")), read(&format!("{caller}.key"))))
             .domain_name("localhost");
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        endpoint.tls_config(tls).unwrap().connect().await
     }
 
     /// Writes connection files for commands that call this server.

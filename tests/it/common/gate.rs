@@ -24,6 +24,7 @@ use sandyq::{
             log::{EntryRow, ReceiptRow, SecondHead, TileRow},
             work::{OperationRow, ProposalRow, ReplicaRow},
         },
+        whereabouts::Whereabouts,
     },
 };
 use tokio::sync::Semaphore;
@@ -368,6 +369,10 @@ impl Store for Gate {
 
     async fn insert_rows(&self, table: &str, rows: &[Row]) -> Result<(), StoreError> {
         self.inner.insert_rows(table, rows).await
+    }
+
+    async fn whereabouts(&self) -> Result<Option<Whereabouts>, StoreError> {
+        self.inner.whereabouts().await
     }
 
     async fn close(&self) {

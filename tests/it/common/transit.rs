@@ -4,7 +4,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use aes_gcm::{
@@ -52,6 +55,7 @@ pub struct TransitKey {
 pub struct Double {
     engine: Arc<Mutex<Engine>>,
     acceptor: TlsAcceptor,
+    connections: Arc<AtomicU32>,
     address: SocketAddr,
     authority: String,
     running: Option<JoinHandle<()>>,
@@ -70,6 +74,7 @@ impl Double {
         let mut double = Self {
             engine: Arc::default(),
             acceptor: TlsAcceptor::from(Arc::new(config)),
+            connections: Arc::default(),
             address: listener.local_addr().unwrap(),
             authority: authority.pem().to_owned(),
             running: None,
@@ -88,6 +93,11 @@ impl Double {
         (engine.logins, engine.renewals)
     }
 
+    /// How often somebody connected.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::SeqCst)
+    }
+
     pub fn address(&self) -> String {
         format!("https://{}", self.address)
     }
@@ -104,10 +114,12 @@ impl Double {
 
     fn serve(&mut self, listener: TcpListener) {
         let (engine, acceptor) = (Arc::clone(&self.engine), self.acceptor.clone());
+        let connections = Arc::clone(&self.connections);
         self.running = Some(tokio::spawn(async move {
             let mut calls = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::SeqCst);
                 let (engine, acceptor) = (Arc::clone(&engine), acceptor.clone());
                 calls.spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {

@@ -22,7 +22,7 @@ use sandyq::{
 };
 
 use crate::common::{
-    backend::Backend,
+    backend::{Backend, here},
     token::{LABEL, MODULE, PIN, Tokens},
     transit::{Double, JWT, ROLE},
 };
@@ -63,7 +63,8 @@ fn in_token(label: &str, pin: SecretPlace) -> Pkcs11Kms {
 fn in_transit(double: &Double, key: &str, login: Login, clock: &Arc<Clock>) -> TransitKms {
     let authority = Some(double.authority().as_bytes().to_vec());
     let (mount, key) = ("transit".to_owned(), key.to_owned());
-    let options = TransitOptions { address: double.address(), authority, mount, key, login };
+    let options =
+        TransitOptions { address: double.address(), authority, mount, key, login, territory: here() };
     TransitKms::new(options, Arc::clone(clock)).unwrap()
 }
 
@@ -224,6 +225,7 @@ async fn what_a_server_says_is_not_believed_or_told() {
         mount: "transit".into(),
         key: "root".into(),
         login: Login::TokenFile(read(&token)),
+        territory: here(),
     };
     let impostor = TransitKms::new(options, Arc::default()).unwrap();
     let error = impostor.check(&rng).await.unwrap_err().to_string();

@@ -140,6 +140,9 @@ pub async fn drive_keys(driver: &mut Driver) {
 
 /// A backup, watched to its end, listed and looked at.
 pub async fn drive_backups(driver: &mut Driver) {
+    driver.succeed("admin", Call::GetSites, pb::GetSitesRequest {}).await;
+    driver.succeed("admin", Call::GetResidency, pb::GetResidencyRequest {}).await;
+    driver.succeed("admin", Call::GetResidencyReport, pb::GetResidencyReportRequest {}).await;
     let start = pb::StartBackupRequest { request_id: request_id() };
     let begun: pb::StartBackupResponse = driver.answer("admin", Call::StartBackup, start).await;
     let operation_id = begun.operation.unwrap().operation_id;

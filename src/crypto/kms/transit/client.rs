@@ -1,9 +1,10 @@
 //! HTTP to OpenBao or Vault, and the token that it takes.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use reqwest::{
-    Certificate, Client, Method, StatusCode,
+    Certificate, Client, Method, StatusCode, Url,
+    dns::{Addrs, Name, Resolve, Resolving},
     header::{CONTENT_TYPE, HeaderValue},
     redirect::Policy,
 };
@@ -14,7 +15,10 @@ use zeroize::Zeroizing;
 use super::{Login, TransitOptions};
 use crate::{
     crypto::kms::{KmsError, SecretSource, read_secret},
-    domain::time::{Clock, Timestamp},
+    domain::{
+        territory::{Refused, Territory, Use},
+        time::{Clock, Timestamp},
+    },
 };
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -83,8 +87,25 @@ impl Lease {
     }
 }
 
+/// Gives a connection the addresses of a name, each of them in a declared site: what the connector dials is what was
+/// admitted, also where a name stands for something else each time.
+struct AdmittedNames(Arc<dyn Territory>);
+
+impl Resolve for AdmittedNames {
+    fn resolve(&self, name: Name) -> Resolving {
+        let territory = Arc::clone(&self.0);
+        Box::pin(async move {
+            let admitted = territory.resolve(Use::RootKey, name.as_str(), 0).await?;
+            Ok::<Addrs, _>(Box::new(admitted.into_iter()))
+        })
+    }
+}
+
 pub(super) struct Transport {
     http: Client,
+    /// The address that the URL names, for which no name is resolved.
+    literal: Option<IpAddr>,
+    territory: Arc<dyn Territory>,
     base: String,
     login: Login,
     clock: Arc<Clock>,
@@ -98,6 +119,7 @@ impl Transport {
             |error: reqwest::Error| KmsError::unavailable("[root_key] makes no HTTPS client", &error);
         let mut builder = Client::builder()
             .no_proxy()
+            .dns_resolver(AdmittedNames(Arc::clone(&options.territory)))
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_LIMIT)
@@ -106,8 +128,13 @@ impl Transport {
             builder = builder.tls_certs_only(Certificate::from_pem_bundle(authority).map_err(cannot)?);
         }
         let http = builder.build().map_err(cannot)?;
+        let url = Url::parse(&options.address);
+        let url = url.map_err(|e| KmsError::unavailable("root_key.address is no URL", &e))?;
+        // As the connector reads it: other spellings of an address are that address.
+        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
         let base = format!("{}/v1", options.address.trim_end_matches('/'));
-        Ok(Self { http, base, login: options.login, clock, lease: Mutex::default() })
+        let (login, territory) = (options.login, options.territory);
+        Ok(Self { http, literal, territory, base, login, clock, lease: Mutex::default() })
     }
 
     /// Asks as the vault; once more with another token where the first is refused.
@@ -208,6 +235,11 @@ impl Transport {
         }
     }
 
+    fn admit(&self, address: IpAddr) -> Result<(), KmsError> {
+        let admitted = self.territory.admit(Use::RootKey, &self.base, address);
+        admitted.map_err(|refused: Refused| KmsError::Unavailable(refused.to_string()))
+    }
+
     async fn send<B: Serialize + Sync>(
         &self,
         method: Method,
@@ -215,6 +247,7 @@ impl Transport {
         token: Option<&str>,
         body: Option<&B>,
     ) -> Result<Answer, KmsError> {
+        self.literal.map_or(Ok(()), |address| self.admit(address))?;
         let mut request = self.http.request(method, format!("{}/{path}", self.base));
         if let Some(token) = token {
             let malformed = |_| KmsError::Unavailable("the token holds bytes that no header may".to_owned());
@@ -229,6 +262,8 @@ impl Transport {
         }
         let lost = |error: reqwest::Error| KmsError::unavailable("no answer", &error);
         let mut response = request.send().await.map_err(lost)?;
+        let reached = response.remote_addr();
+        self.admit(reached.ok_or_else(|| KmsError::Unavailable("it answers from nowhere".to_owned()))?.ip())?;
         let status = response.status();
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
         while let Some(chunk) = response.chunk().await.map_err(lost)? {

@@ -17,7 +17,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::{Kms, KmsError, RootVersions, SecretSource};
 use crate::{
     crypto::aead::{self, Key, OpenError},
-    domain::{canonical::Canonical, rng::Rng, secret::Sealed, time::Clock},
+    domain::{canonical::Canonical, rng::Rng, secret::Sealed, territory::Territory, time::Clock},
 };
 use client::Transport;
 
@@ -36,6 +36,8 @@ pub struct TransitOptions {
     pub key: String,
     /// How the vault is let in.
     pub login: Login,
+    /// Where the engine may be.
+    pub territory: Arc<dyn Territory>,
 }
 
 /// How the vault gets a token.
