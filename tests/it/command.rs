@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -322,34 +322,13 @@ fn wrong_usage_has_its_own_exit_code() {
 fn commands_in_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut checked = 0;
-    for file in [
-        "README.md",
-        "docs/commands.md",
-        "docs/audit-log.md",
-        "docs/configuration.md",
-        "docs/certificates.md",
-        "docs/policies.md",
-        "docs/residency.md",
-        "docs/telemetry.md",
-        "docs/runbooks/keys.md",
-        "docs/runbooks/residency.md",
-    ] {
-        let text = fs::read_to_string(root.join(file)).unwrap();
+    for file in documents(root) {
+        let text = fs::read_to_string(&file).unwrap();
+        let file = file.display();
         for block in text.split("```sh").skip(1).map(|rest| rest.split("```").next().unwrap()) {
             for line in block.lines().filter_map(|line| line.trim().strip_prefix("sandyq ")) {
                 let words: Vec<&str> = line.split_whitespace().collect();
-                let is_name = |w: &&&str| w.chars().all(|c| c.is_ascii_lowercase());
-                let path: Vec<&str> = words.iter().take_while(is_name).take(3).copied().collect();
-                // A word after a command without subcommands is an argument of it.
-                let depth = match path[0] {
-                    "platform" if !["create", "list"].contains(&path[1]) => 3,
-                    "audit" | "consent" | "keys" | "operation" | "platform" | "policy" | "proposal"
-                    | "residency" => 2,
-                    _ => 1,
-                };
-                let mut args: Vec<&str> = path[..depth].to_vec();
-                args.push("--help");
-                let help = sandyq(&args);
+                let help = help_of(&words);
                 assert!(help.status.success(), "{file}: {line}: {}", stderr(&help));
                 for flag in words.iter().filter(|w| w.starts_with("--")) {
                     assert!(stdout(&help).contains(flag), "{file}: {flag} of {line} does not exist");
@@ -359,6 +338,36 @@ fn commands_in_documents_exist() {
         }
     }
     assert!(checked >= 9, "{checked} commands were found");
+}
+
+/// README and every page below docs.
+fn documents(root: &Path) -> Vec<PathBuf> {
+    let mut found = vec![root.join("README.md")];
+    let mut folders = vec![root.join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// The help of the command that a line begins with: a word after a command without subcommands is an argument of it.
+fn help_of(words: &[&str]) -> Output {
+    let mut args = Vec::new();
+    loop {
+        let help = sandyq(&[args.as_slice(), &["--help"]].concat());
+        let next = words.get(args.len()).filter(|_| stdout(&help).contains("\nCommands:\n"));
+        match next {
+            Some(next) => args.push(*next),
+            None => return help,
+        }
+    }
 }
 
 /// The configuration in the documentation is the one that works.
