@@ -79,6 +79,7 @@ fn every_change_names_its_request() {
         "Export",
         "Reconcile",
         "Watch",
+        "Check",
     ];
     let pool = pool();
     let mut changes = 0;
