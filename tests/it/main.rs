@@ -26,6 +26,7 @@ mod disk_full;
 mod documents;
 mod documents_erased;
 mod documents_resumed;
+mod horizon;
 mod interleavings;
 mod keys;
 mod kill;
