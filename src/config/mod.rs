@@ -105,6 +105,9 @@ pub struct Config {
     /// How subjects are erased.
     #[serde(default)]
     pub erasure: ErasureConfig,
+    /// How keys are rotated.
+    #[serde(default)]
+    pub keys: KeysConfig,
     /// How many people a dangerous act needs.
     pub governance: GovernanceConfig,
     /// The first officers; `init` enrols them, and nothing reads them afterwards.
@@ -238,6 +241,15 @@ pub struct BackupConfig {
     /// Days after which no backup is restored any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon_days: Option<u32>,
+}
+
+/// How keys are rotated.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysConfig {
+    /// Days after which a version of a platform's key is replaced at the latest; without it only people rotate it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_days: Option<u16>,
 }
 
 /// How subjects are erased.
@@ -465,7 +477,21 @@ impl Config {
         Ok(VaultOptions {
             erasure_cooling: Duration::from_mins(minutes),
             backup_horizon_days: self.backup.as_ref().and_then(|backup| backup.horizon_days),
+            rotate_every: self.rotate_every()?,
         })
+    }
+
+    fn rotate_every(&self) -> Result<Option<Duration>, ConfigError> {
+        let Some(days) = self.keys.rotate_days else { return Ok(None) };
+        if !(1..=366).contains(&days) {
+            return Err(self.rule("keys.rotate_days must be from 1 to 366"));
+        }
+        let horizon = self.backup.as_ref().and_then(|backup| backup.horizon_days);
+        if horizon.is_some_and(|horizon| u32::from(days) >= horizon) {
+            let rule = "keys.rotate_days must be less than backup.horizon_days: what a backup needs is destroyed by then";
+            return Err(self.rule(rule));
+        }
+        Ok(Some(Duration::from_hours(24 * u64::from(days))))
     }
 
     /// The risks that this configuration takes, all of them accepted.

@@ -132,11 +132,13 @@ pub struct VaultOptions {
     pub erasure_cooling: Duration,
     /// Days after which no backup is restored any more, where there are: receipts of erasures say so.
     pub backup_horizon_days: Option<u32>,
+    /// How old the active version of a platform's key becomes; without it only people rotate it.
+    pub rotate_every: Option<Duration>,
 }
 
 impl Default for VaultOptions {
     fn default() -> Self {
-        Self { erasure_cooling: Duration::from_hours(4), backup_horizon_days: None }
+        Self { erasure_cooling: Duration::from_hours(4), backup_horizon_days: None, rotate_every: None }
     }
 }
 
@@ -176,6 +178,7 @@ pub struct Vault {
     /// Where everything may be.
     residency: Option<Watched>,
     refusals: Refusals,
+    schedule: keys::Schedule,
     /// Whether this process can serve, as its last heartbeat found.
     ready: watch::Sender<bool>,
 }
@@ -244,6 +247,7 @@ impl Vault {
             documents: None,
             residency: None,
             refusals: Refusals::default(),
+            schedule: keys::Schedule::default(),
             ready: watch::Sender::new(true),
         };
         match vault.start().await {

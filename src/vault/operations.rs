@@ -61,6 +61,9 @@ impl Vault {
             if self.context(platform)?.is_closed() {
                 continue;
             }
+            if let Err(error) = self.rotate_on_schedule(platform).await {
+                tracing::warn!(platform = platform.get(), %error, "a rotation is due and did not begin; it is tried again");
+            }
             match self.work_on(platform).await {
                 Ok(more) => {
                     worked.done += more.done;

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sandyq::{
+    crypto::kms::local::LocalKms,
     domain::{
         ids::OperationId,
         operation::{Operation, OperationState, Phase},
@@ -12,6 +13,7 @@ use sandyq::{
     policy::decide::Denial,
     store::{Store, rows::work::ReplicaRow},
     vault::{
+        VaultOptions,
         access::Call,
         controls::Control,
         error::VaultError,
@@ -319,6 +321,42 @@ async fn states_change_while_the_root_is_away(backend: Backend) {
     begin(&open).await.unwrap();
     work(&open).await;
     all_read(&open, &stored).await;
+}
+
+on_both!(platform_keys_are_rotated_by_the_calendar);
+async fn platform_keys_are_rotated_by_the_calendar(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let made = OpenVault::create(&backend, dir.path(), |store| store).await;
+    let stored = people(&made, 0..3).await;
+    made.vault.close().await;
+    drop(made);
+    let kms = Arc::new(LocalKms::open(&dir.path().join("root"), &dir.path().join("unseal")).unwrap());
+    let options = VaultOptions { rotate_every: Some(Duration::from_hours(240)), ..VaultOptions::default() };
+    let open = OpenVault::open_with(&backend, dir.path(), kms, None, options).await.unwrap();
+    let hours = async |hours: i64| {
+        for _ in 0..hours / 12 {
+            open.clock.advance(12 * 60 * MINUTE);
+            all_read(&open, &stored).await;
+            work(&open).await;
+        }
+        usage(&open).await
+    };
+    let one = [(1, KeyState::Active, 3)];
+    assert_eq!(hours(204).await, one, "nine tenths of its time are not over");
+    let two = [(1, KeyState::Retiring, 0), (2, KeyState::Active, 3)];
+    assert_eq!(hours(48).await, two, "and ten are");
+    // Time that jumps is not believed; one that was called off is not begun again at once.
+    open.clock.advance(500 * 60 * MINUTE);
+    work(&open).await;
+    assert_eq!(usage(&open).await, two);
+    all_read(&open, &stored).await;
+    open.vault.work().await.unwrap();
+    let list = PageAsk { size: 100, after: None };
+    let operations = open.vault.operations(&open.admin(), as_admin(), "lerna", list).await.unwrap().rows;
+    let waiting = operations.iter().find(|found| found.is_open()).unwrap().id;
+    open.vault.control(&open.admin(), as_admin(), waiting, Control::Cancel).await.unwrap();
+    assert_eq!(hours(204).await, two);
+    assert_eq!(hours(48).await, [two[0], (2, KeyState::Retiring, 0), (4, KeyState::Active, 3)]);
 }
 
 /// Two vaults on one database, both answering while one of them rotates: no read fails.

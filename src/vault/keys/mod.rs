@@ -13,10 +13,12 @@ mod audit;
 mod root;
 mod rotate;
 mod rotation;
+mod schedule;
 mod states;
 
 pub use rotate::RotationPlan;
 pub(in crate::vault) use rotation::{Working, rotated_key};
+pub(in crate::vault) use schedule::Schedule;
 
 use super::{
     Vault,

@@ -24,7 +24,7 @@ use crate::{
     vault::{
         Vault,
         access::Call,
-        act::{Asker, Claim},
+        act::{Asker, Claim, Plan, Scene},
         context::LoadError,
         deed::{Deed, Deeded, Hand},
         error::{VaultError, unreadable},
@@ -268,6 +268,29 @@ impl Deed for Begin {
         if !hand.plan.claim(Claim::Config) {
             return Ok(Deeded::Later);
         }
+        let begun = Begun::of(work, new, scene)?;
+        hand.log(|entry| begun.about(entry))?;
+        let operation = begun.operation.clone();
+        let id = operation.id;
+        begun.put(hand.plan);
+        let outcome = ItemOutcome { ids: vec![(*id.as_bytes()).into()], ..ItemOutcome::default() };
+        Ok(Deeded::changed(operation, outcome))
+    }
+
+    fn again(&self, _hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Operation, VaultError> {
+        let id = OperationId::from_bytes(before.id(0)?);
+        Ok(self.known.iter().find(|known| known.id == id).cloned().ok_or(Denial::OperationNotFound)?)
+    }
+}
+
+/// A rotation as it begins: the version that is made, and the work.
+pub(super) struct Begun {
+    row: KeyVersionRow,
+    pub(super) operation: Operation,
+}
+
+impl Begun {
+    fn of(work: Rotation, new: &New, scene: &Scene<'_>) -> Result<Self, VaultError> {
         let row = sealed_row(
             scene,
             KeyVersionRow {
@@ -289,22 +312,51 @@ impl Deed for Begin {
             ..Operation::new(id, row.platform, work.operation, work.object, scene.now, 2 * new.total)
         };
         tracing::info!(platform = row.platform.get(), key = name_of(&row), operation = %id, "a rotation begins");
-        let stored = row.wrapped.is_some();
-        hand.log(|entry| {
-            let entry = about_key(&row, entry);
-            Entry { row_mac: entry.row_mac.filter(|_| stored), ..entry }
-        })?;
-        if stored {
-            hand.plan.reconfigures = true;
-            hand.plan.writes.push(Write::InsertKey(row));
-        }
-        hand.plan.writes.push(Write::InsertOperation(OperationRow { operation: operation.clone() }));
-        let outcome = ItemOutcome { ids: vec![(*id.as_bytes()).into()], ..ItemOutcome::default() };
-        Ok(Deeded::changed(operation, outcome))
+        Ok(Self { row, operation })
     }
 
-    fn again(&self, _hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Operation, VaultError> {
-        let id = OperationId::from_bytes(before.id(0)?);
-        Ok(self.known.iter().find(|known| known.id == id).cloned().ok_or(Denial::OperationNotFound)?)
+    /// What its entry says. A root version has no row.
+    pub(super) fn about(&self, entry: Entry) -> Entry {
+        let entry = about_key(&self.row, entry);
+        Entry { row_mac: entry.row_mac.filter(|_| self.row.wrapped.is_some()), ..entry }
+    }
+
+    pub(super) fn put(self, plan: &mut Plan) {
+        if self.row.wrapped.is_some() {
+            plan.reconfigures = true;
+            plan.writes.push(Write::InsertKey(self.row));
+        }
+        plan.writes.push(Write::InsertOperation(OperationRow { operation: self.operation }));
+    }
+}
+
+/// A new version of the platform key that nobody asked for now: the calendar does.
+pub(super) struct NewVersion(Rotation, New);
+
+impl NewVersion {
+    /// The rotation, where the version is still the next one.
+    pub(super) fn begin(&self, scene: &Scene<'_>) -> Result<Begun, VaultError> {
+        let Self(work, new) = self;
+        if scene.context.next_version(work.key) != new.version {
+            return Err(VaultError::Contended);
+        }
+        Begun::of(*work, new, scene)
+    }
+}
+
+impl Vault {
+    /// When the newest rotation of the platform key began, and whether it is open.
+    pub(super) async fn last_rotation(&self, platform: PlatformId) -> Result<Option<Operation>, VaultError> {
+        let known = self.rotations(platform, Rotation::of(KeyKind::Platform)?).await?;
+        Ok(known.into_iter().next())
+    }
+
+    /// Makes the next version of the platform key.
+    pub(super) async fn new_version(&self, platform: PlatformId) -> Result<NewVersion, VaultError> {
+        let work = Rotation::of(KeyKind::Platform)?;
+        let version = self.context(platform)?.next_version(work.key);
+        let wrapped = Some(self.new_key(platform, work.key, version).await?);
+        let total = self.steps(platform, work).await?;
+        Ok(NewVersion(work, New { version, wrapped, total, rate: 0 }))
     }
 }

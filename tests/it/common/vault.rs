@@ -21,7 +21,7 @@ use sandyq::{
     policy::model::{Policy, View},
     store::Store,
     vault::{
-        Vault,
+        Vault, VaultOptions,
         access::Call,
         act::Asker,
         callers::{CallerTerms, NewCaller},
@@ -103,8 +103,20 @@ impl OpenVault {
         kms: Arc<dyn Kms>,
         mirror: Option<Mirror>,
     ) -> Result<Self, LoadError> {
+        Self::open_with(backend, dir, kms, mirror, VaultOptions::default()).await
+    }
+
+    /// The same with choices of the operator.
+    pub async fn open_with(
+        backend: &Backend,
+        dir: &Path,
+        kms: Arc<dyn Kms>,
+        mirror: Option<Mirror>,
+        options: VaultOptions,
+    ) -> Result<Self, LoadError> {
         let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
-        let vault = Vault::open(backend.store(dir).await, kms, Arc::clone(&clock), rng, mirror).await?;
+        let store = backend.store(dir).await;
+        let vault = Vault::open_with(store, kms, Arc::clone(&clock), rng, mirror, options).await?;
         Ok(Self { vault, clock })
     }
 
