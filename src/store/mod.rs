@@ -4,6 +4,7 @@
 //! entries, rows and head land together or not at all.
 
 pub mod copy;
+mod granting;
 pub mod parts;
 pub mod postgres;
 pub mod rows;
@@ -30,6 +31,7 @@ use crate::domain::{
     token::TokenHash,
 };
 use copy::{Copying, Row, Table};
+pub use granting::GrantingTable;
 use parts::PartStore;
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
@@ -389,26 +391,6 @@ pub struct Installation {
     pub name: String,
     /// Platforms by number, the vault's own first.
     pub platforms: Vec<Platform>,
-}
-
-/// Which rows a reconciliation walks, in the order of their ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum GrantingTable {
-    /// `subjects`.
-    Subjects,
-    /// `tokens`, by row id.
-    Tokens,
-    /// `consents`.
-    Consents,
-    /// `subject_events`.
-    Events,
-    /// `proposals`.
-    Proposals,
-}
-
-impl GrantingTable {
-    /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Subjects, Self::Tokens, Self::Consents, Self::Events, Self::Proposals];
 }
 
 /// Which operations of a platform are wanted.

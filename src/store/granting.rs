@@ -1,0 +1,21 @@
+//! Tables whose rows grant something.
+
+/// Which rows a reconciliation walks, in the order of their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GrantingTable {
+    /// `subjects`.
+    Subjects,
+    /// `tokens`, by row id.
+    Tokens,
+    /// `consents`.
+    Consents,
+    /// `subject_events`.
+    Events,
+    /// `proposals`.
+    Proposals,
+}
+
+impl GrantingTable {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Subjects, Self::Tokens, Self::Consents, Self::Events, Self::Proposals];
+}
