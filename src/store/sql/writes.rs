@@ -427,7 +427,7 @@ fn resume_after(o: &Operation) -> &[u8] {
 fn update_operation(o: &Operation, fence: u32) -> Statement<'_> {
     Statement::new(
         "/* write::update_operation */ UPDATE operations SET state = $3, ended_at = $4, fence = $5, lease_until = $6, \
-         done = $7, total = $8, phase = $10, resume_after = $11, rate = $12, due_at = $13 \
+         done = $7, total = $8, phase = $10, resume_after = $11, rate = $12, due_at = $13, key_version = $14 \
          WHERE platform_id = $1 AND operation_id = $2 AND fence = $9 AND state IN ('waiting', 'running', 'paused')",
     )
     .int(o.platform.get())
@@ -443,6 +443,7 @@ fn update_operation(o: &Operation, fence: u32) -> Statement<'_> {
     .bytes(resume_after(o))
     .int(o.rate)
     .int(o.due_at.as_micros())
+    .int(o.key_version)
 }
 
 pub(super) fn insert_tile(platform: PlatformId, tile: &TileRow) -> Statement<'_> {
