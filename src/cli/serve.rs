@@ -217,6 +217,7 @@ pub(super) async fn serve_until(
         reflection,
         lame_duck: Duration::from_secs(config.server.lame_duck_seconds),
         drain: Duration::from_secs(config.server.drain_seconds),
+        limits: config.caller_limits()?,
     };
     let summaries = tokio::spawn(log_refusals(Arc::clone(&vault)));
     let reconciling = Arc::clone(&vault);

@@ -5,6 +5,7 @@
 
 mod documents;
 mod options;
+mod process;
 mod residency;
 mod risks;
 mod root_key;
@@ -19,6 +20,7 @@ use std::{
 
 pub use documents::DocumentsConfig;
 pub use options::{ErasureConfig, KeysConfig};
+pub use process::{HealthConfig, LimitsConfig, Own};
 pub use residency::{AttestedConfig, ResidencyConfig, SiteConfig};
 pub use risks::Risk;
 pub use root_key::{
@@ -34,7 +36,6 @@ use crate::{
         names::{PersonHandle, SpiffeId},
         replica::ReplicaName,
     },
-    grpc::health::is_private,
     store::postgres::PostgresOptions,
     vault::{
         install::check_installation_name,
@@ -89,6 +90,9 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// The root key.
     pub root_key: RootKeyConfig,
+    /// What each caller may ask of one process.
+    #[serde(default)]
+    pub limits: LimitsConfig,
     /// Where health and metrics are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthConfig>,
@@ -153,14 +157,6 @@ const fn default_lame_duck_seconds() -> u64 {
 
 const fn default_drain_seconds() -> u64 {
     20
-}
-
-/// Where health and metrics are asked for, without TLS.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct HealthConfig {
-    /// Address and port; only loopback or a private address.
-    pub listen: SocketAddr,
 }
 
 /// The authority of one trust domain.
@@ -274,15 +270,6 @@ pub struct OfficerConfig {
     pub roles: Vec<String>,
 }
 
-/// What differs between processes that share one configuration file.
-#[derive(Debug, Clone, Default)]
-pub struct Own {
-    /// Where this process answers health and metrics.
-    pub health_listen: Option<SocketAddr>,
-    /// Its name among those that share the mirror.
-    pub replica: Option<ReplicaName>,
-}
-
 impl Config {
     /// Reads a configuration file and checks it.
     ///
@@ -301,6 +288,7 @@ impl Config {
         config.check_health()?;
         config.documents()?;
         config.check_sites()?;
+        config.caller_limits()?;
         Ok(config)
     }
 
@@ -360,33 +348,6 @@ impl Config {
         match self.mirror()? {
             Some(mirror) => Ok(mirror.replica),
             None => ONLY_REPLICA.parse().map_err(|_| self.rule("mirror.replica")),
-        }
-    }
-
-    /// Puts what differs from process to process in the place of what the file says.
-    ///
-    /// # Errors
-    /// [`ConfigError::Rule`].
-    pub fn with(mut self, own: Own) -> Result<Self, ConfigError> {
-        if let Some(listen) = own.health_listen {
-            self.health = Some(HealthConfig { listen });
-        }
-        match (own.replica, &mut self.mirror) {
-            (Some(replica), Some(mirror)) => mirror.replica = Some(replica),
-            (Some(_), None) => return Err(self.rule("a replica's name needs a [mirror] that is shared")),
-            (None, _) => {}
-        }
-        self.check_health()?;
-        Ok(self)
-    }
-
-    fn check_health(&self) -> Result<(), ConfigError> {
-        match &self.health {
-            Some(health) if !is_private(health.listen.ip()) => Err(self.rule(
-                "health.listen has no TLS and asks nobody who they are: name loopback, or the private address of this \
-                 machine or pod",
-            )),
-            Some(_) | None => Ok(()),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     code::coded,
     ids::{CallerId, OperationId, PlatformId, SubjectId},
+    names::PurposeName,
     time::Timestamp,
 };
 
@@ -148,16 +149,43 @@ coded!(
         Enumeration = "enumeration",
         /// Erasures, so that a stolen certificate does not burn a country in a minute.
         Erasure = "erasure",
+        /// Values that left in an hour, for one purpose.
+        DisclosureHour = "disclosure_hour",
+        /// Values that left in a day, for one purpose.
+        DisclosureDay = "disclosure_day",
     }
 );
 
+impl BudgetKind {
+    /// What each value that leaves is paid from, for its purpose.
+    pub const DISCLOSURES: [Self; 2] = [Self::DisclosureHour, Self::DisclosureDay];
+
+    /// Whether each purpose has a budget of its own.
+    #[must_use]
+    pub const fn is_by_purpose(self) -> bool {
+        matches!(self, Self::DisclosureHour | Self::DisclosureDay)
+    }
+
+    /// The one length of a window, in seconds, where the kind has it in its name.
+    #[must_use]
+    pub const fn fixed_window(self) -> Option<u32> {
+        match self {
+            Self::DisclosureHour => Some(3_600),
+            Self::DisclosureDay => Some(86_400),
+            Self::Enumeration | Self::Erasure => None,
+        }
+    }
+}
+
 /// A window of one caller's budget.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct BudgetWindow {
     /// Whose.
     pub caller: CallerId,
     /// Of what.
     pub kind: BudgetKind,
+    /// For which purpose, where each has its own.
+    pub purpose: Option<PurposeName>,
     /// Beginning of the window.
     pub start: Timestamp,
 }
@@ -176,12 +204,27 @@ pub struct BudgetLimit {
 }
 
 impl BudgetLimit {
-    /// What holds where nobody set a limit: 100 misses an hour, 100 erasures a day.
+    /// More than can be spent: no limit.
+    pub const UNLIMITED: u64 = u64::MAX >> 1;
+
+    /// Whether nothing is counted.
+    #[must_use]
+    pub const fn is_unlimited(&self) -> bool {
+        self.limit >= Self::UNLIMITED
+    }
+
+    /// What holds where nobody set a limit: 100 misses an hour, 100 erasures a day, any number of values.
     #[must_use]
     pub const fn default_of(kind: BudgetKind) -> Self {
         match kind {
             BudgetKind::Enumeration => Self { caller: None, kind, limit: 100, window_seconds: 3_600 },
             BudgetKind::Erasure => Self { caller: None, kind, limit: 100, window_seconds: 86_400 },
+            BudgetKind::DisclosureHour => {
+                Self { caller: None, kind, limit: Self::UNLIMITED, window_seconds: 3_600 }
+            }
+            BudgetKind::DisclosureDay => {
+                Self { caller: None, kind, limit: Self::UNLIMITED, window_seconds: 86_400 }
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! What stands before every call, health and reflection too: the block list, what other replicas changed, the span by
-//! which log lines of one call are known, and the words for what the transport itself refuses.
+//! which log lines of one call are known, how much a caller may ask at once, and the words for what the transport itself refuses.
 
 use std::{
     future::Future,
@@ -15,7 +15,10 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     authn::Peer,
-    status::{of_transport, status},
+    kept::{Cut, Kept, cut},
+    limits::{HEAD_LIMIT, head_within},
+    status::{caller_limited, of_transport, shutting_down, status},
+    throttle::{Running, Throttle},
     tls::ServerTls,
 };
 use crate::vault::{Vault, access::Call, error::VaultError, meters::OTHER, refusals::Refusal};
@@ -25,6 +28,9 @@ use crate::vault::{Vault, access::Call, error::VaultError, meters::OTHER, refusa
 pub(super) struct GateLayer {
     pub(super) vault: Arc<Vault>,
     pub(super) tls: ServerTls,
+    pub(super) throttle: Arc<Throttle>,
+    /// Ends what still runs.
+    pub(super) cut: Cut,
 }
 
 impl GateLayer {
@@ -54,6 +60,23 @@ impl GateLayer {
 }
 
 impl GateLayer {
+    /// Lets a call begin, as far as its caller may. A stranger is refused where it is authenticated.
+    fn admit(&self, peer: &Peer) -> Result<Option<Running>, Status> {
+        let Ok(caller) = self.vault.caller(&peer.spiffe_id) else { return Ok(None) };
+        self.throttle.admit(caller.id, Instant::now()).map(Some).map_err(|retry_after| {
+            self.vault.count_refusals(&caller, Refusal::CallerLimited, 1);
+            caller_limited(retry_after)
+        })
+    }
+
+    /// What must hold before a call is looked at, and its place among those of its caller.
+    async fn enter(&self, peer: Option<&Peer>) -> Result<Option<Running>, Status> {
+        // Without a peer nobody is authenticated, and the services refuse.
+        let Some(peer) = peer else { return Ok(None) };
+        self.check(peer).await.map_err(|error| status(&error))?;
+        self.admit(peer)
+    }
+
     /// Counts a call whose answer has begun. A unary call has ended then; of a stream only the beginning is known.
     fn counted(
         &self,
@@ -107,20 +130,27 @@ where
         let span = span_of(&request, call);
         let ours = request.uri().path().starts_with(CONTRACT);
         let answered = async move {
-            // Without a peer nobody is authenticated, and the services refuse.
-            if let Some(peer) = request.extensions().get::<Peer>()
-                && let Err(error) = gate.check(peer).await
-            {
-                return Ok(gate.counted(call, started, status(&error).into_http()));
-            }
-            let answer = inner.call(request).await;
+            let running = match gate.enter(request.extensions().get::<Peer>()).await {
+                Ok(running) => running,
+                Err(status) => return Ok(gate.counted(call, started, status.into_http())),
+            };
+            // A call that takes a stream is as long as its stream.
+            let limit = (!request.uri().path().ends_with(UPLOAD)).then_some(HEAD_LIMIT);
+            let answer = tokio::select! {
+                biased;
+                answer = head_within(limit, inner.call(request)) => answer?,
+                () = cut(gate.cut.clone()) => shutting_down().into_http(),
+            };
             tracing::debug!("the head of the answer is ready");
-            answer.map(|answer| gate.counted(call, started, if ours { explained(answer) } else { answer }))
+            let answer = gate.counted(call, started, if ours { explained(answer) } else { answer });
+            Ok(Kept::answer(answer, running, gate.cut))
         };
         Box::pin(answered.instrument(span))
     }
 }
 
+/// The call that takes a stream.
+const UPLOAD: &str = "/UploadDocument";
 /// Header of an answer that has failed already.
 const GRPC_STATUS: &str = "grpc-status";
 /// Paths of the contract's calls.

@@ -200,6 +200,8 @@ pub(super) fn limit(check: &mut Checker, message: &pb::SetBudgetRequest) -> Opti
     let kind = match pb::BudgetKind::try_from(message.kind) {
         Ok(pb::BudgetKind::Enumeration) => Some(BudgetKind::Enumeration),
         Ok(pb::BudgetKind::Erasure) => Some(BudgetKind::Erasure),
+        Ok(pb::BudgetKind::DisclosureHour) => Some(BudgetKind::DisclosureHour),
+        Ok(pb::BudgetKind::DisclosureDay) => Some(BudgetKind::DisclosureDay),
         Ok(pb::BudgetKind::Unspecified) | Err(_) => None,
     };
     let kind = check.require("kind", kind);
@@ -208,6 +210,9 @@ pub(super) fn limit(check: &mut Checker, message: &pb::SetBudgetRequest) -> Opti
     }
     if !WINDOWS.contains(&message.window_seconds) {
         check.refuse("window_seconds", "must be 60 to 2592000");
+    }
+    if kind.and_then(BudgetKind::fixed_window).is_some_and(|fixed| fixed != message.window_seconds) {
+        check.refuse("window_seconds", "must be 3600 for disclosure_hour, and 86400 for disclosure_day");
     }
     let (limit, window_seconds) = (message.limit, message.window_seconds);
     Some(BudgetLimit { caller: None, kind: kind?, limit, window_seconds })
@@ -297,6 +302,8 @@ pub(super) fn budget(view: &BudgetView) -> pb::Budget {
     let kind = match view.limit.kind {
         BudgetKind::Enumeration => pb::BudgetKind::Enumeration,
         BudgetKind::Erasure => pb::BudgetKind::Erasure,
+        BudgetKind::DisclosureHour => pb::BudgetKind::DisclosureHour,
+        BudgetKind::DisclosureDay => pb::BudgetKind::DisclosureDay,
     };
     pb::Budget {
         caller_id: view.caller.to_string(),
@@ -305,5 +312,6 @@ pub(super) fn budget(view: &BudgetView) -> pb::Budget {
         window_seconds: view.limit.window_seconds,
         spent: view.spent,
         window_start_time: Some(view.window_start).filter(|_| view.spent > 0).map(time),
+        purpose: view.purpose.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }

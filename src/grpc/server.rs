@@ -19,7 +19,8 @@ use super::{
     key_service::KeyService,
     limits::{
         KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
-        MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_STREAMS_PER_CONNECTION,
+        MAX_FAULTY_STREAMS, MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MAX_RESET_STREAMS, MAX_RESPONSE_BYTES,
+        MAX_STREAMS_PER_CONNECTION,
     },
     operation_service::OperationService,
     pb::{
@@ -35,10 +36,14 @@ use super::{
     proposal_service::ProposalService,
     residency_service::ResidencyService,
     subject_service::SubjectService,
+    throttle::{CallerLimits, Throttle},
     tls::{ServerTls, incoming},
     vault_service::VaultService,
 };
 use crate::vault::{Vault, refusals::Refusal};
+
+/// Time in which calls that are cut off are told so.
+const SAY_SO: Duration = Duration::from_secs(1);
 
 /// How a server runs.
 #[derive(Debug, Clone, Copy)]
@@ -47,8 +52,10 @@ pub struct ServeOptions {
     pub reflection: bool,
     /// How long the health service says `NOT_SERVING` before connections are drained.
     pub lame_duck: Duration,
-    /// How long running calls may take to end after that.
+    /// How long running calls may take to end after that; then they end as UNAVAILABLE.
     pub drain: Duration,
+    /// What each caller may ask of this process.
+    pub limits: CallerLimits,
 }
 
 /// Why serving ended.
@@ -86,7 +93,13 @@ pub async fn serve(
     } else {
         None
     };
-    let gate = GateLayer { vault: Arc::clone(&vault), tls: tls.clone() };
+    let (cut, cutting) = tokio::sync::watch::channel(false);
+    let gate = GateLayer {
+        vault: Arc::clone(&vault),
+        tls: tls.clone(),
+        throttle: Arc::new(Throttle::new(options.limits)),
+        cut: cutting,
+    };
     let refusing = Arc::clone(&vault);
     let refused = move || refusing.count_stranger(Refusal::Handshake);
     let mut routes = routes(&vault);
@@ -118,18 +131,22 @@ pub async fn serve(
         .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESET_STREAMS))
+        .http2_max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS))
         .layer(gate)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming(listener, tls, refused), signal);
     let hard_cap = async move {
         if draining.await.is_ok() {
             tokio::time::sleep(options.drain).await;
+            cut.send_replace(true);
+            tokio::time::sleep(SAY_SO).await;
         }
     };
     tokio::select! {
         ended = server => Ok(ended?),
         () = hard_cap => {
-            tracing::warn!("some calls did not end in time and were cut off");
+            tracing::warn!("some connections did not end in time and were cut off");
             Ok(())
         }
     }

@@ -329,13 +329,22 @@ pub fn table() -> Vec<Row> {
         .iter()
         .map(error_row)
         .chain(Denial::ALL.iter().copied().map(denial_row))
-        .chain([SECOND_PERSON_REQUIRED, DEADLINE_EXCEEDED, MESSAGE_MALFORMED, MESSAGE_TOO_LARGE])
+        .chain([
+            SECOND_PERSON_REQUIRED,
+            DEADLINE_EXCEEDED,
+            CALLER_LIMITED,
+            MESSAGE_MALFORMED,
+            MESSAGE_TOO_LARGE,
+        ])
         .collect()
 }
 
 /// The vault's own limit on a call.
 pub const DEADLINE_EXCEEDED: Row =
     row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took longer than the vault allows");
+/// More calls of one caller than a process takes.
+pub const CALLER_LIMITED: Row =
+    row(Code::ResourceExhausted, "CALLER_LIMITED", "the caller has too many calls at once, or in a second");
 /// A proposal, of a call that cannot answer it as such.
 pub const SECOND_PERSON_REQUIRED: Row = row(
     Code::FailedPrecondition,
@@ -388,6 +397,20 @@ pub fn status(error: &VaultError) -> Status {
 #[must_use]
 pub fn deadline_exceeded() -> Status {
     plain(DEADLINE_EXCEEDED)
+}
+
+/// The status of a call that its caller may not begin yet.
+#[must_use]
+pub fn caller_limited(retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info(CALLER_LIMITED.reason, DOMAIN, HashMap::new());
+    details.set_retry_info(Some(retry_after));
+    Status::with_error_details(CALLER_LIMITED.code, CALLER_LIMITED.message, details)
+}
+
+/// The status of what still ran when the server ended.
+#[must_use]
+pub fn shutting_down() -> Status {
+    status(&VaultError::Unavailable)
 }
 
 /// What the transport refused before a service saw it, as this contract says it. None for every other status: those of

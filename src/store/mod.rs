@@ -23,7 +23,7 @@ use crate::domain::{
         TokenRowId,
     },
     names::{FieldName, SpiffeId},
-    operation::{BudgetWindow, OperationKind, OperationState},
+    operation::BudgetWindow,
     platform::Platform,
     secret::Sealed,
     territory::Refused,
@@ -41,12 +41,12 @@ use rows::{
     },
     documents::{DocumentRow, UploadRow},
     log::{EntryRow, HeadRow, ReceiptRow, SecondHead, TileRow},
-    work::{OperationRow, ProposalRow, ReplicaRow, RequestRow},
+    work::{OpenOperations, OperationRow, ProposalRow, ReplicaRow, RequestRow},
 };
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 9;
+pub const SCHEMA_VERSION: i64 = 10;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -400,19 +400,6 @@ pub enum WhichOperations {
     Due(Timestamp),
     /// The newest first, after one that was made then.
     Newest(Option<(Timestamp, OperationId)>),
-}
-
-/// Open operations of one kind and state, on all platforms together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenOperations {
-    /// Kind.
-    pub kind: OperationKind,
-    /// State.
-    pub state: OperationState,
-    /// How many.
-    pub count: u64,
-    /// When the first of them is or was due.
-    pub due_at: Timestamp,
 }
 
 /// A caller, by one of the two names that are its own in the whole installation.

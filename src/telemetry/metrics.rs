@@ -103,6 +103,11 @@ fn decisions(text: &mut Text, meters: &Meters) {
     for (kind, count) in meters.exhausted() {
         family.sample(&[("kind", kind)], count);
     }
+    let help = "How often a caller had spent four fifths of its budget of values for a purpose.";
+    let mut family = text.counter("sandyq_budget_nearly_exhausted_total", help);
+    for (kind, count) in meters.nearly_exhausted() {
+        family.sample(&[("kind", kind)], count);
+    }
     text.counter("sandyq_damaged_rows_total", "Stored rows that failed their authentication.")
         .sample(&[], meters.damaged());
     let mut family = text.counter("sandyq_reconciliations_total", "Comparisons of log and rows by outcome.");

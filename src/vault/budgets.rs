@@ -16,6 +16,7 @@ use crate::{
     domain::{
         caller::Caller,
         ids::CallerId,
+        names::PurposeName,
         operation::{BudgetKind, BudgetLimit, BudgetWindow},
         time::Timestamp,
     },
@@ -24,12 +25,14 @@ use crate::{
 };
 
 /// What a caller may spend of a kind, and has spent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetView {
     /// Whose.
     pub caller: CallerId,
     /// The limit that holds: the caller's own, the platform's, or what holds where nobody set one.
     pub limit: BudgetLimit,
+    /// For which purpose, where each has its own.
+    pub purpose: Option<PurposeName>,
     /// Spent in the window that runs.
     pub spent: u64,
     /// When that window began.
@@ -37,15 +40,36 @@ pub struct BudgetView {
 }
 
 impl BudgetView {
-    fn of(scene: &Scene<'_>, caller: CallerId, limit: BudgetLimit, at: Timestamp) -> Self {
-        let window = window(caller, limit, at);
+    fn of(scene: &Scene<'_>, of: &Of, at: Timestamp) -> Self {
+        let window = window(of, at);
         let spent = scene.snapshot.budgets.get(&window).copied().unwrap_or_default();
-        Self { caller, limit, spent, window_start: window.start }
+        let Of { caller, limit, purpose } = of.clone();
+        Self { caller, limit, purpose, spent, window_start: window.start }
     }
 }
 
-fn window(caller: CallerId, limit: BudgetLimit, at: Timestamp) -> BudgetWindow {
-    BudgetWindow { caller, kind: limit.kind, start: limit.window_start(at) }
+/// A budget: whose, how much, and for which purpose where each has its own.
+#[derive(Debug, Clone)]
+struct Of {
+    caller: CallerId,
+    limit: BudgetLimit,
+    purpose: Option<PurposeName>,
+}
+
+impl Of {
+    const fn all(caller: CallerId, limit: BudgetLimit) -> Self {
+        Self { caller, limit, purpose: None }
+    }
+}
+
+fn window(of: &Of, at: Timestamp) -> BudgetWindow {
+    let Of { caller, limit, purpose } = of;
+    BudgetWindow {
+        caller: *caller,
+        kind: limit.kind,
+        purpose: purpose.clone(),
+        start: limit.window_start(at),
+    }
 }
 
 impl Vault {
@@ -112,7 +136,7 @@ impl Deed for Set {
     }
 
     fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
-        keys.budgets.insert(window(self.of, self.limit, self.at));
+        keys.budgets.insert(window(&Of::all(self.of, self.limit), self.at));
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<BudgetView>, VaultError> {
@@ -149,13 +173,13 @@ impl Deed for Set {
         hand.plan.reconfigures = true;
         hand.plan.tightens |= self.narrows;
         hand.plan.writes.push(Write::PutLimit(row, was));
-        let view = BudgetView::of(scene, self.of, self.limit, self.at);
+        let view = BudgetView::of(scene, &Of::all(self.of, self.limit), self.at);
         Ok(Deeded::changed(view, ItemOutcome::default()))
     }
 
     fn again(&self, hand: &Hand<'_, '_>, _before: &ItemOutcome) -> Result<BudgetView, VaultError> {
         let limit = hand.scene.context.limit(self.of, self.limit.kind);
-        Ok(BudgetView::of(hand.scene, self.of, limit, self.at))
+        Ok(BudgetView::of(hand.scene, &Of::all(self.of, limit), self.at))
     }
 }
 
@@ -165,11 +189,27 @@ struct List {
 }
 
 impl List {
-    fn budgets(&self, context: &Context) -> Vec<(String, (CallerId, BudgetLimit))> {
-        let each = |id: CallerId| BudgetKind::ALL.iter().map(move |kind| (id, *kind));
-        let all = context.callers().flat_map(|row| each(row.caller.id));
-        self.slice
-            .of(all.map(|(id, kind)| (format!("{id}/{}", kind.as_str()), (id, context.limit(id, kind)))))
+    /// One of each caller and kind; where each purpose has its own, one of each purpose that names the caller.
+    fn budgets(&self, context: &Context) -> Vec<(String, Of)> {
+        let mut all = Vec::new();
+        for row in context.callers() {
+            let caller = row.caller.id;
+            for kind in BudgetKind::ALL.iter().copied() {
+                let limit = context.limit(caller, kind);
+                let key = format!("{caller}/{}", kind.as_str());
+                if !kind.is_by_purpose() || limit.is_unlimited() {
+                    all.push((key, Of::all(caller, limit)));
+                    continue;
+                }
+                let policy = context.policy(self.at);
+                let purposes = policy.into_iter().flat_map(|policy| policy.purposes_of(&row.caller));
+                all.extend(purposes.map(|(purpose, _)| {
+                    let of = Of { caller, limit, purpose: Some(purpose.clone()) };
+                    (format!("{key}/{purpose}"), of)
+                }));
+            }
+        }
+        self.slice.of(all.into_iter())
     }
 }
 
@@ -185,14 +225,13 @@ impl Deed for List {
     }
 
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
-        let windows = self.budgets(context).into_iter().map(|(_, (id, limit))| window(id, limit, self.at));
+        let windows = self.budgets(context).into_iter().map(|(_, of)| window(&of, self.at));
         keys.budgets.extend(windows);
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Self::Answer>, VaultError> {
         let budgets = self.budgets(hand.scene.context).into_iter();
-        let answer =
-            budgets.map(|(key, (id, limit))| (key, BudgetView::of(hand.scene, id, limit, self.at))).collect();
+        let answer = budgets.map(|(key, of)| (key, BudgetView::of(hand.scene, &of, self.at))).collect();
         hand.log(|entry| Entry { object_kind: Some("limit".to_owned()), ..entry })?;
         Ok(Deeded::answer(answer))
     }

@@ -144,6 +144,7 @@ impl Act for DetokenizeAct {
         if tokens().any(is_guessable) {
             spending::reads(context, self.caller.id, BudgetKind::Enumeration, self.asked_at, keys);
         }
+        spending::reads_values(context, self.caller.id, &self.question.purpose, self.asked_at, keys);
     }
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
@@ -257,6 +258,12 @@ impl Asking<'_, '_> {
         });
         if withhold && decided.is_ok() {
             decided = Err(Denial::BatchIncomplete);
+        }
+        // A lost answer that is asked again was paid for.
+        if decided.as_ref().is_ok_and(|opened| !opened.again)
+            && let Err(exhausted) = spending::spend_value(scene, plan, self.caller, &question.purpose)
+        {
+            decided = Err(exhausted);
         }
         let about = |entry: Entry| Entry {
             purpose: declared(scene, &question.purpose),

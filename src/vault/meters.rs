@@ -25,7 +25,10 @@ use crate::{
         time::Timestamp,
     },
     policy::decide::Denial,
-    store::{OpenOperations, Write, rows::config::KeyState},
+    store::{
+        Write,
+        rows::{config::KeyState, work::OpenOperations},
+    },
 };
 
 /// Stands for everything outside a closed set.
@@ -184,6 +187,7 @@ pub struct Meters {
     pub commit: Histogram,
     commits: Box<[AtomicU64]>,
     budgets: Box<[AtomicU64]>,
+    nearly: Box<[AtomicU64]>,
     ended: Table,
     compared: Box<[AtomicU64]>,
     compared_at: AtomicI64,
@@ -216,6 +220,7 @@ impl Meters {
             commit: Histogram::new(MICROS),
             commits: zeros(Attempt::NAMES.len()),
             budgets: zeros(BudgetKind::ALL.len()),
+            nearly: zeros(BudgetKind::ALL.len()),
             ended: Table::new(OperationKind::ALL.len(), OperationState::ALL.len()),
             compared: zeros(Compared::NAMES.len()),
             compared_at: AtomicI64::new(0),
@@ -273,6 +278,10 @@ impl Meters {
 
     pub(super) fn count_exhausted(&self, kind: BudgetKind) {
         add(&self.budgets, kind.index(), 1);
+    }
+
+    pub(super) fn count_nearly_exhausted(&self, kind: BudgetKind) {
+        add(&self.nearly, kind.index(), 1);
     }
 
     pub(super) fn count_damaged(&self) {
@@ -365,6 +374,12 @@ impl Meters {
     /// How often budgets were found used up, by kind.
     pub fn exhausted(&self) -> impl Iterator<Item = (&'static str, u64)> {
         BudgetKind::ALL.iter().map(|kind| kind.as_str()).zip(loaded(&self.budgets))
+    }
+
+    /// How often four fifths of a budget were reached, of the kinds that tell.
+    pub fn nearly_exhausted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = BudgetKind::ALL.iter().zip(loaded(&self.nearly));
+        all.filter(|(kind, _)| kind.is_by_purpose()).map(|(kind, count)| (kind.as_str(), count))
     }
 
     /// Kind, state and number of operations that ended.

@@ -35,6 +35,8 @@ coded!(
         CertificateBlocked = "CERTIFICATE_BLOCKED",
         /// The text was not a token.
         TokenMalformed = "TOKEN_MALFORMED",
+        /// The caller had too many calls at once, or in a second.
+        CallerLimited = "CALLER_LIMITED",
         /// The lane was full.
         Overloaded = "OVERLOADED",
     }

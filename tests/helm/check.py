@@ -224,7 +224,7 @@ def variants():
     objects = render(changed(PRODUCTION, "kms", transit))
     for name, _, spec in pods(objects):
         assert spec["automountServiceAccountToken"] is (name != "sandyq-test"), name
-    is_read(config_of(objects), "cannot read /etc/sandyq/database/password")
+    is_read(config_of(objects), "cannot read /etc/sandyq/kms/ca.pem")
     del transit["transit"]["kubernetesRole"]
     assert "token_file" in config_of(render(changed(PRODUCTION, "kms", transit)))
 

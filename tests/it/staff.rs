@@ -470,10 +470,19 @@ async fn budgets_are_set_and_listed(backend: Backend) {
             break;
         }
     }
-    assert_eq!(all.len(), 14, "seven callers, two kinds");
+    assert_eq!(all.len(), 28, "seven callers, four kinds");
     let of_backend = |b: &&pb::Budget| b.caller_id == backend.caller_id;
     let limits: Vec<_> = all.iter().filter(of_backend).map(|b| (b.kind(), b.limit)).collect();
-    assert_eq!(limits, [(pb::BudgetKind::Enumeration, 20), (pb::BudgetKind::Erasure, 100)]);
+    let none = i64::MAX.unsigned_abs();
+    assert_eq!(
+        limits,
+        [
+            (pb::BudgetKind::DisclosureDay, none),
+            (pb::BudgetKind::DisclosureHour, none),
+            (pb::BudgetKind::Enumeration, 20),
+            (pb::BudgetKind::Erasure, 100),
+        ]
+    );
     served.running.stop().await.unwrap();
 }
 

@@ -164,12 +164,22 @@ shared = true
 replica = "{{ include "sandyq.name" . }}"
 {{- end }}
 {{- end }}
+{{- if $v.documents.existingClaim }}
+
+[documents]
+directory = "/documents/sandyq"
+memory_mib = {{ $v.documents.memoryMiB }}
+{{- end }}
 {{- if $v.backup.existingClaim }}
 
 [backup]
 directory = "/backup/sandyq"
 horizon_days = {{ $v.backup.horizonDays }}
 {{- end }}
+
+[limits]
+calls_at_once = {{ $v.limits.callsAtOnce }}
+calls_per_second = {{ $v.limits.callsPerSecond }}
 
 [erasure]
 cooling_minutes = {{ $v.erasure.coolingMinutes }}
@@ -289,6 +299,10 @@ nodeAffinity:
 - name: mirror
   mountPath: /mirror
 {{- end }}
+{{- if $v.documents.existingClaim }}
+- name: documents
+  mountPath: /documents
+{{- end }}
 {{- if $v.backup.existingClaim }}
 - name: backup
   mountPath: /backup
@@ -344,6 +358,11 @@ nodeAffinity:
 - name: mirror
   persistentVolumeClaim:
     claimName: {{ $v.mirror.existingClaim }}
+{{- end }}
+{{- if $v.documents.existingClaim }}
+- name: documents
+  persistentVolumeClaim:
+    claimName: {{ $v.documents.existingClaim }}
 {{- end }}
 {{- if $v.backup.existingClaim }}
 - name: backup

@@ -11,6 +11,7 @@ use crate::{
         client::{self, request_id},
         output::{Failure, Out, instant, refused},
     },
+    domain::operation::BudgetLimit,
     grpc::pb,
 };
 
@@ -23,15 +24,16 @@ pub(in crate::cli) enum Command {
         client: client::Args,
         #[command(flatten)]
         who: caller::Who,
-        /// `enumeration` (questions that found nothing) or `erasure`.
+        /// `enumeration` (questions that found nothing), `erasure`, or values that leave for one purpose: `disclosure_hour`,
+        /// `disclosure_day`.
         #[arg(long, value_parser = kind)]
         kind: pb::BudgetKind,
-        /// Most in one window; 0 refuses all.
-        #[arg(long)]
+        /// Most in one window; 0 refuses all, `none` nothing.
+        #[arg(long, value_parser = limit)]
         limit: u64,
-        /// Length of a window in seconds, 60 to 2592000.
-        #[arg(long, value_name = "SECONDS")]
-        window: u32,
+        /// Length of a window in seconds, 60 to 2592000; values are counted by the hour or by the day.
+        #[arg(long, value_name = "SECONDS", required_if_eq_any([("kind", "enumeration"), ("kind", "erasure")]))]
+        window: Option<u32>,
     },
     /// List budgets of a platform's callers, and what is spent.
     List {
@@ -47,7 +49,25 @@ fn kind(text: &str) -> Result<pb::BudgetKind, String> {
     match text {
         "enumeration" => Ok(pb::BudgetKind::Enumeration),
         "erasure" => Ok(pb::BudgetKind::Erasure),
-        _ => Err("`enumeration` or `erasure`".to_owned()),
+        "disclosure_hour" => Ok(pb::BudgetKind::DisclosureHour),
+        "disclosure_day" => Ok(pb::BudgetKind::DisclosureDay),
+        _ => Err("`enumeration`, `erasure`, `disclosure_hour` or `disclosure_day`".to_owned()),
+    }
+}
+
+fn limit(text: &str) -> Result<u64, String> {
+    if text == "none" {
+        return Ok(BudgetLimit::UNLIMITED);
+    }
+    text.parse().map_err(|_| "a number, or `none`".to_owned())
+}
+
+/// The window that a kind has in its name.
+const fn window_of(kind: pb::BudgetKind) -> u32 {
+    match kind {
+        pb::BudgetKind::DisclosureHour => 3_600,
+        pb::BudgetKind::DisclosureDay => 86_400,
+        pb::BudgetKind::Enumeration | pb::BudgetKind::Erasure | pb::BudgetKind::Unspecified => 0,
     }
 }
 
@@ -61,7 +81,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 caller_id: of.caller_id.clone(),
                 kind: kind.into(),
                 limit,
-                window_seconds: window,
+                window_seconds: window.unwrap_or_else(|| window_of(kind)),
             };
             let answer = service.set_budget(request).await.map_err(refused)?;
             print(out, &[applied!(answer, set_budget_response)?], &[of])
@@ -89,6 +109,8 @@ fn print(out: &mut Out, all: &[pb::Budget], callers: &[pb::Caller]) -> Result<()
     let kind = |b: &pb::Budget| match b.kind() {
         pb::BudgetKind::Enumeration => "enumeration",
         pb::BudgetKind::Erasure => "erasure",
+        pb::BudgetKind::DisclosureHour => "disclosure_hour",
+        pb::BudgetKind::DisclosureDay => "disclosure_day",
         pb::BudgetKind::Unspecified => "unknown",
     };
     let json: Vec<_> = all
@@ -97,15 +119,21 @@ fn print(out: &mut Out, all: &[pb::Budget], callers: &[pb::Caller]) -> Result<()
             json!({
                 "caller_id": b.caller_id, "caller": name(b), "kind": kind(b), "limit": b.limit,
                 "window_seconds": b.window_seconds, "spent": b.spent,
-                "window_began_at": instant(b.window_start_time.as_ref()),
+                "purpose": Some(&b.purpose).filter(|purpose| !purpose.is_empty()), "window_began_at": instant(b.window_start_time.as_ref()),
             })
         })
         .collect();
     let lines: Vec<_> = all
         .iter()
         .map(|b| {
-            let spent = format!("{} of {} in {} s", b.spent, b.limit, b.window_seconds);
-            format!("{}  {:<16} {:<12} {spent}", b.caller_id, name(b), kind(b))
+            let spent = if b.limit >= BudgetLimit::UNLIMITED {
+                "no limit".to_owned()
+            } else {
+                format!("{} of {} in {} s", b.spent, b.limit, b.window_seconds)
+            };
+            format!("{}  {:<16} {:<15} {spent} {}", b.caller_id, name(b), kind(b), b.purpose)
+                .trim_end()
+                .to_owned()
         })
         .collect();
     out.data(&json!({ "budgets": json }), &lines)?;

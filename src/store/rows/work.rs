@@ -4,7 +4,7 @@ use super::{Mac, platform_row};
 use crate::domain::{
     canonical::Canonical,
     ids::{CallerId, PersonId, PlatformId, ProposalId, RequestId},
-    operation::{BudgetWindow, Operation},
+    operation::{BudgetWindow, Operation, OperationKind, OperationState},
     proposal::ProposalState,
     secret::Sealed,
     time::Timestamp,
@@ -107,7 +107,7 @@ impl ProposalRow {
 }
 
 /// What a caller spent of a budget in one window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetRow {
     /// Whose, of what, when.
     pub window: BudgetWindow,
@@ -120,6 +120,19 @@ pub struct BudgetRow {
 pub struct OperationRow {
     /// The operation.
     pub operation: Operation,
+}
+
+/// Open operations of one kind and state, on all platforms together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenOperations {
+    /// Kind.
+    pub kind: OperationKind,
+    /// State.
+    pub state: OperationState,
+    /// How many.
+    pub count: u64,
+    /// When the first of them is or was due.
+    pub due_at: Timestamp,
 }
 
 /// A running vault process.

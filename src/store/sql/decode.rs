@@ -373,12 +373,16 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         })
     }
 
-    /// bytes `caller_id`, text `kind`, numbers `window_start, spent`
+    /// bytes `caller_id`, texts `kind, purpose`, numbers `window_start, spent`
     pub(super) fn budget(&mut self) -> Result<BudgetRow, Damage> {
         let caller = CallerId::from_bytes(self.array("caller_id")?);
         let kind = self.parse("kind")?;
+        let purpose = match self.text("purpose")? {
+            "" => None,
+            purpose => Some(purpose.parse().map_err(|_| self.damaged("purpose"))?),
+        };
         let start = self.time("window_start")?;
-        Ok(BudgetRow { window: BudgetWindow { caller, kind, start }, spent: self.number("spent")? })
+        Ok(BudgetRow { window: BudgetWindow { caller, kind, purpose, start }, spent: self.number("spent")? })
     }
 
     /// `version, text, sha256, created_at, mac`

@@ -9,12 +9,12 @@ use crate::{
         time::Timestamp,
     },
     store::{
-        CallerKey, GrantingTable, Installation, MAX_POLICIES, OpenOperations, RowMark, StoreError,
-        StoredConfig, StoredTree, WhichOperations,
+        CallerKey, GrantingTable, Installation, MAX_POLICIES, RowMark, StoreError, StoredConfig, StoredTree,
+        WhichOperations,
         rows::{
             config::PolicyRow,
             log::{EntryRow, ReceiptRow, SecondHead, TileRow},
-            work::{OperationRow, ProposalRow, ReplicaRow},
+            work::{OpenOperations, OperationRow, ProposalRow, ReplicaRow},
         },
     },
 };

@@ -20,15 +20,15 @@ use snapshot::SnapshotSql;
 use statement::{Dialect, Statement};
 
 use super::{
-    CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, OpenOperations,
-    ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+    CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
+    RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
     copy::{Copying, Row, Table},
     parts::PartStore,
     rows::{
         config::PolicyRow,
         documents::{PartRow, UploadRow},
         log::{EntryRow, ReceiptRow, SecondHead, TileRow},
-        work::{OperationRow, ProposalRow, ReplicaRow},
+        work::{OpenOperations, OperationRow, ProposalRow, ReplicaRow},
     },
     whereabouts::Whereabouts,
 };

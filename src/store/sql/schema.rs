@@ -24,6 +24,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (7, "root_keys", include_str!("../../../migrations/sqlite/0007_root_keys.sql")),
     (8, "documents", include_str!("../../../migrations/sqlite/0008_documents.sql")),
     (9, "lookup_indexes", include_str!("../../../migrations/sqlite/0009_lookup_indexes.sql")),
+    (10, "disclosures", include_str!("../../../migrations/sqlite/0010_disclosures.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -37,6 +38,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (7, "root_keys", include_str!("../../../migrations/postgres/0007_root_keys.sql")),
     (8, "documents", include_str!("../../../migrations/postgres/0008_documents.sql")),
     (9, "lookup_indexes", include_str!("../../../migrations/postgres/0009_lookup_indexes.sql")),
+    (10, "disclosures", include_str!("../../../migrations/postgres/0010_disclosures.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

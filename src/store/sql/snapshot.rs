@@ -10,7 +10,7 @@ use super::{
     statement::{Dialect, Statement},
 };
 use crate::{
-    domain::ids::PlatformId,
+    domain::{ids::PlatformId, names::PurposeName},
     store::{BudgetWindow, MAX_INDEX_HITS, ReadKeys},
 };
 
@@ -316,13 +316,14 @@ fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
         ),
         branch(
             kind::BUDGET,
-            [&["b.caller_id"], &["b.kind"], &["b.window_start", "b.spent"]],
+            [&["b.caller_id"], &["b.kind", "b.purpose"], &["b.window_start", "b.spent"]],
             &of(
                 budgets,
                 find(
                     "budgets b",
                     "",
-                    "b.caller_id = {hex:0} AND b.kind = {text:1} AND b.window_start = {int:2}",
+                    "b.caller_id = {hex:0} AND b.kind = {text:1} AND b.purpose = {text:2} \
+                     AND b.window_start = {int:3}",
                 ),
             ),
         ),
@@ -463,7 +464,8 @@ fn requests(keys: &ReadKeys) -> String {
 
 fn budgets(keys: &ReadKeys) -> String {
     let window = |w: &BudgetWindow| {
-        format!("{},\"{}\",{}", hex(w.caller.as_bytes()), w.kind.as_str(), w.start.as_micros())
+        let purpose = w.purpose.as_ref().map_or("", PurposeName::as_str);
+        format!("{},\"{}\",\"{purpose}\",{}", hex(w.caller.as_bytes()), w.kind.as_str(), w.start.as_micros())
     };
     json_list(keys.budgets.iter().map(window))
 }

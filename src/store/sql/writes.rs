@@ -12,7 +12,13 @@ use super::{
     statement::Statement,
 };
 use crate::{
-    domain::{ids::PlatformId, names::FieldName, operation::Operation, secret::Sealed, time::Timestamp},
+    domain::{
+        ids::PlatformId,
+        names::{FieldName, PurposeName},
+        operation::Operation,
+        secret::Sealed,
+        time::Timestamp,
+    },
     store::{
         Write,
         rows::{
@@ -107,12 +113,13 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
                     .text(window.kind.as_str())
                     .int(window.start.as_micros())
                     .size(*after)
+                    .text(window.purpose.as_ref().map_or("", PurposeName::as_str))
             };
             if *before > 0 {
                 return vec![
                     key(Statement::new(
                         "/* write::spend */ UPDATE budgets SET spent = $5 WHERE platform_id = $1 AND caller_id = $2 \
-                         AND kind = $3 AND window_start = $4 AND spent = $6",
+                         AND kind = $3 AND purpose = $6 AND window_start = $4 AND spent = $7",
                     ))
                     .size(*before),
                 ];
@@ -126,8 +133,8 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .text(window.kind.as_str())
             .int(window.start.as_micros());
             let first = key(Statement::new(
-                "/* write::spend_first */ INSERT INTO budgets (platform_id, caller_id, kind, window_start, spent) \
-                 VALUES ($1, $2, $3, $4, $5)",
+                "/* write::spend_first */ INSERT INTO budgets (platform_id, caller_id, kind, window_start, spent, \
+                 purpose) VALUES ($1, $2, $3, $4, $5, $6)",
             ));
             vec![old, first]
         }

@@ -22,9 +22,10 @@ use crate::{
     domain::{
         caller::Caller,
         document::{PART_BYTES, Side, part_length, parts_of},
-        ids::{DocumentId, EntryId, PlatformId, UploadId},
+        ids::{CallerId, DocumentId, EntryId, PlatformId, UploadId},
         names::{FieldName, PurposeName, RecipientName},
         reference::Reference,
+        time::Timestamp,
     },
     policy::{
         decide::{Ask, Denial, Permit, disclosed},
@@ -41,6 +42,7 @@ use crate::{
         error::{VaultError, unreadable},
         facts::{Held, TokenFacts, decide_on},
         replay::ItemOutcome,
+        spending,
     },
 };
 
@@ -109,7 +111,8 @@ impl Vault {
         ask: DownloadAsk,
     ) -> Result<Download, VaultError> {
         let place = self.place()?;
-        let deed = Read { ask: ask.clone(), first: None };
+        let payer = Some((caller.id, self.clock().now()));
+        let deed = Read { ask: ask.clone(), first: None, payer };
         let opened = self.run(caller.platform, caller, asker.clone(), deed).await?;
         let (sender, chunks) = mpsc::channel(1);
         let Opened { head, content } = opened;
@@ -151,6 +154,8 @@ struct Read {
     ask: DownloadAsk,
     /// Of a further part: which version the stream is of. A permit leaves no further entry then.
     first: Option<(UploadId, EntryId)>,
+    /// Who pays for the content, asked at this moment; none of a further part.
+    payer: Option<(CallerId, Timestamp)>,
 }
 
 impl Deed for Read {
@@ -164,9 +169,12 @@ impl Deed for Read {
         false
     }
 
-    fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
+    fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
         keys.documents.insert(self.ask.document);
         keys.documents_of_found = true;
+        if let Some((caller, at)) = self.payer {
+            spending::reads_values(context, caller, &self.ask.purpose, at, keys);
+        }
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Opened>, VaultError> {
@@ -181,7 +189,13 @@ impl Deed for Read {
             Some((id, _)) => rows.iter().copied().find(|row| row.id == id),
             None => current(&rows, ask.side),
         };
-        let decided = self.decide(scene, hand.caller, found);
+        let decided = self.decide(scene, hand.caller, found).and_then(|(permit, content)| {
+            // The masked view answers no value.
+            if self.payer.is_some() && content.is_some() {
+                spending::spend_value(scene, hand.plan, hand.caller, &ask.purpose)?;
+            }
+            Ok((permit, content))
+        });
         let about_it = |entry: Entry| {
             let entry = Entry {
                 purpose: declared(scene, &ask.purpose),
@@ -370,7 +384,7 @@ impl Sending {
 
     async fn decide_again(&self) -> Result<(), VaultError> {
         let first = Some((self.content.id, self.entry));
-        let read = Read { ask: self.ask.clone(), first };
+        let read = Read { ask: self.ask.clone(), first, payer: None };
         let again = self.vault.run(self.caller.platform, &self.caller, self.asker.clone(), read);
         again.await.map(drop)
     }

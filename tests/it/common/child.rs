@@ -109,6 +109,18 @@ impl Server {
         self.child.id()
     }
 
+    /// Sends SIGTERM, and waits until the process has ended; whether it ended well.
+    pub async fn terminate(mut self) -> bool {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap().success()).await.unwrap()
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod child;
 pub mod documents;
+pub mod frames;
 pub mod gate;
 pub mod house;
 pub mod metrics;
@@ -11,6 +12,7 @@ pub mod random;
 pub mod raw;
 pub mod second;
 pub mod served;
+pub mod shutting;
 pub mod token;
 pub mod transit;
 pub mod uploads;
