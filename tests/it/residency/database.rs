@@ -1,13 +1,18 @@
 //! The database by the address that was really reached, and by what the server says of itself; who follows it.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sandyq::{
     crypto::random::SystemRng,
-    domain::territory::Territory,
+    domain::territory::{Outside, Refused, Territory, Use},
     grpc::pb,
     residency::{Names, SystemNames},
     store::{StoreError, postgres},
@@ -74,6 +79,62 @@ async fn a_connection_is_judged_by_the_address_that_it_reached() {
     assert!(refused.contains("the server says that no socket reaches it"), "{refused}");
 
     hidden_from_others(&cluster).await;
+    judged_at_each_connection(&cluster).await;
+}
+
+/// Sites that can be closed from one moment to the next.
+#[derive(Debug)]
+struct Switch {
+    open: Arc<dyn Territory>,
+    closed: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Territory for Switch {
+    fn admit(&self, used_for: Use, place: &str, address: IpAddr) -> Result<(), Refused> {
+        if self.closed.load(Ordering::SeqCst) {
+            let (place, address) = (place.to_owned(), Some(address));
+            return Err(Refused { used_for, place, address, why: Outside::Uncovered });
+        }
+        self.open.admit(used_for, place, address)
+    }
+
+    fn admit_path(&self, used_for: Use, path: &Path) -> Result<(), Refused> {
+        self.open.admit_path(used_for, path)
+    }
+
+    async fn resolve(&self, used_for: Use, host: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
+        self.open.resolve(used_for, host, port).await
+    }
+
+    fn peers(&self, port: u16) -> io::Result<Option<Vec<IpAddr>>> {
+        self.open.peers(port)
+    }
+}
+
+/// What was admitted at the start is judged again when the pool connects anew.
+async fn judged_at_each_connection(cluster: &Cluster) {
+    let open: Arc<dyn Territory> = with_frankfurt(&["127.0.0.2/32"], Arc::new(SystemNames));
+    let switch = Arc::new(Switch { open, closed: AtomicBool::new(false) });
+    let territory: Arc<dyn Territory> = Arc::<Switch>::clone(&switch);
+    let url = Cluster::url("127.0.0.1", cluster.port);
+    let store = postgres::open(&options(&url), &territory, &SystemRng::new()).await.unwrap();
+    store.installation().await.unwrap();
+    switch.closed.store(true, Ordering::SeqCst);
+    store.installation().await.expect("a connection that is open serves on");
+    let mut admin = PgConnection::connect(&url).await.unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sandyq'";
+    sqlx::query(end).execute(&mut admin).await.unwrap();
+    // Those that were ended say so, each once; then no new one is let in.
+    loop {
+        let error = store.installation().await.expect_err("no connection is let in");
+        if std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("timed out")) {
+            break;
+        }
+    }
+    switch.closed.store(false, Ordering::SeqCst);
+    store.installation().await.unwrap();
+    store.close().await;
 }
 
 /// A user without `pg_monitor` is shown nothing, and says so.
