@@ -71,6 +71,31 @@ impl Parts {
         self.0.find(name.path(), u64::try_from(limit).unwrap_or(u64::MAX)).await
     }
 
+    /// Parts of a platform whose uploads' ids begin with this byte, in order. What else lies there is told to the log, and
+    /// left alone.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub async fn shelf(&self, platform: PlatformId, first: u8) -> Result<Vec<PartName>, BlobError> {
+        let prefix = format!("{}/{first:02x}", platform.get());
+        let parse = |file: &str| {
+            let (book, object) = file.split_once('/')?;
+            let upload = UploadId::from_bytes(id_of(&format!("{first:02x}{book}"))?);
+            let name = PartName { platform, upload, object: ObjectId::from_bytes(id_of(object)?) };
+            // One spelling: what is deleted by its name is what was listed.
+            (name.path() == format!("{prefix}/{file}")).then_some(name)
+        };
+        let listing = self.0.list(&prefix, parse).await?;
+        if !listing.strange.is_empty() {
+            tracing::warn!(
+                count = listing.strange.len(),
+                prefix,
+                "objects that are no parts lie in the document store"
+            );
+        }
+        Ok(listing.found)
+    }
+
     /// Deletes a part that may be gone already.
     ///
     /// # Errors
@@ -78,4 +103,8 @@ impl Parts {
     pub async fn delete(&self, name: &PartName) -> Result<(), BlobError> {
         self.0.delete(&name.path()).await
     }
+}
+
+fn id_of(digits: &str) -> Option<[u8; 16]> {
+    HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
 }

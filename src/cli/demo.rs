@@ -1,5 +1,7 @@
 //! `sandyq demo`: the whole story in one go, over real gRPC and mutual TLS, with synthetic people.
 
+mod documents;
+
 use std::{net::SocketAddr, path::Path};
 
 use tonic::{Status, transport::Channel};
@@ -73,6 +75,7 @@ impl Story<'_> {
         self.introduce(&callers).await?;
         let (tokens, payments_consent) = self.store(&callers).await?;
         self.read(&callers, &tokens).await?;
+        self.documents(&callers, running).await?;
         self.withdraw(&callers, &tokens, &payments_consent).await?;
         if tamper {
             self.tamper(running).await?;

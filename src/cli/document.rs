@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{
     client::{self, documents, request_id},
+    operation,
     output::{Failure, Out, exit, instant, meter, refused, show_time},
     subject::name_of,
     token::Source,
@@ -148,6 +149,20 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Clean the document store of what broken uploads left, and look for what is missing there.
+    Collect {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        #[arg(long)]
+        platform: String,
+        /// Only print what there is; nothing is changed.
+        #[arg(long)]
+        dry_run: bool,
+        /// Follow it until it ends.
+        #[arg(long, conflicts_with = "dry_run")]
+        watch: bool,
+    },
     /// Print the documents of a subject.
     List {
         #[command(flatten)]
@@ -169,6 +184,10 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             Ok(out.data(&as_json(&document), &lines(&document))?)
         }
         Command::Rm { which, reference, yes } => remove(&which, reference, yes, out).await,
+        Command::Collect { client, platform, dry_run, watch } => {
+            let request = pb::CollectDocumentsRequest { request_id: request_id()?, platform, dry_run };
+            collect(client, request, watch, out).await
+        }
         Command::List { client, subject, platform } => {
             let mut request = pb::ListDocumentsRequest {
                 subject: Some(name_of(&subject)),
@@ -458,6 +477,36 @@ async fn remove(which: &Which, reference: String, yes: bool, out: &mut Out) -> R
     let at = answer.map_err(refused)?.into_inner().delete_time;
     let line = format!("{} deleted at {}", which.document, show_time(at));
     Ok(out.data(&json!({ "document_id": which.document, "delete_time": instant(at.as_ref()) }), &[line])?)
+}
+
+async fn collect(
+    client: client::Args,
+    request: pb::CollectDocumentsRequest,
+    watch: bool,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let answer = documents(client.connect().await?).collect_documents(request).await;
+    let answer = answer.map_err(refused)?.into_inner();
+    if let Some(found) = answer.found {
+        let json = json!({
+            "objects": found.objects, "expired_uploads": found.expired_uploads, "orphans": found.orphans,
+            "missing": found.missing,
+        });
+        let lines = [
+            format!("objects          {}", found.objects),
+            format!("expired uploads  {}", found.expired_uploads),
+            format!("orphans          {}", found.orphans),
+            format!("missing          {}", found.missing),
+        ];
+        return Ok(out.data(&json, &lines)?);
+    }
+    let nothing = || Failure::new(exit::FAILED, "the vault answered no operation");
+    let begun = answer.operation.ok_or_else(nothing)?;
+    if watch {
+        return operation::watch(&operation::Which { client, operation: begun.operation_id }, out).await;
+    }
+    operation::print(&begun, out)?;
+    Ok(out.note(&format!("watch it with: sandyq operation watch {}", begun.operation_id))?)
 }
 
 fn side_name(side: pb::DocumentSide) -> String {

@@ -201,6 +201,28 @@ roles = ["platform_admin", "security_officer", "data_protection"]
     )
 }
 
+/// The same policy as its next version: an operator names a purpose for the image of an identity document.
+#[must_use]
+pub fn policy_with_images() -> String {
+    const FIELD: &str = r#"[[field]]
+name = "id_image"
+type = "document_image"
+category = "ordinary"
+max_bytes = 6291456
+max_versions = 3
+collected_by = ["backend"]
+clause = "5.4"
+
+"#;
+    let (purpose, use_of) = ("[[purpose]]\nname = \"payments\"", "    { name = \"payment_amount\", given");
+    let image = "    { name = \"id_image\", given = \"stated\", clause = \"5.4\" },\n";
+    POLICY
+        .replacen("number = 1\n", "number = 2\n", 1)
+        .replacen("effective = \"2024-01-03\"", "effective = \"2024-02-01\"", 1)
+        .replacen(purpose, &format!("{FIELD}{purpose}"), 1)
+        .replacen(use_of, &format!("{image}{use_of}"), 1)
+}
+
 /// A synthetic person's consent by tick, given in September 2026, with everything that Law 94-V, Article 8(4) asks for.
 #[must_use]
 pub fn synthetic_consent(purpose: &str, fields: &[&str]) -> pb::ConsentGrant {

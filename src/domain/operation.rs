@@ -24,6 +24,8 @@ coded!(
         DestroyKey = "destroy_key",
         /// Copies every table into a sealed backup.
         Backup = "backup",
+        /// Deletes what broken uploads left in the document store, and looks for what is missing there.
+        CollectDocuments = "collect_documents",
     }
 );
 

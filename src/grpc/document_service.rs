@@ -12,6 +12,7 @@ use super::{
     authn::{Call, RequestIdRule, authenticate, caller_of, with_request},
     convert::{Checker, page_size, page_token, source, time, view},
     limits::{answer, within_limit},
+    operation_service::operation_pb,
     pb::{self, document_service_server},
     status::{deadline_exceeded, status},
     subject_service::name,
@@ -25,7 +26,8 @@ use crate::{
     vault::{
         Vault,
         documents::{
-            Begun, Chunk, DocumentHead, DocumentView, DownloadAsk, HeldSide, NewUpload, StoredSide, Uploading,
+            Begun, Chunk, Collected, DocumentHead, DocumentView, DownloadAsk, HeldSide, NewUpload,
+            StoredSide, Uploading,
         },
         error::VaultError,
         page::MAX_PAGE,
@@ -33,7 +35,7 @@ use crate::{
 };
 
 /// How long a client may take for one part of an upload.
-const PART_LIMIT: Duration = Duration::from_mins(1);
+const PART_LIMIT: Duration = Duration::from_secs(30);
 
 /// Serves documents.
 pub struct DocumentService {
@@ -201,14 +203,14 @@ fn held_pb(held: &HeldSide) -> pb::HeldSide {
         version: held.version,
         version_count: held.versions,
         media_type: held.media_type.as_str().to_owned(),
-        size_bytes: bytes_pb(held.size),
+        size_bytes: count_pb(held.size),
         source: source(held.source).into(),
         create_time: Some(time(held.created_at)),
     }
 }
 
-fn bytes_pb(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+fn count_pb(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn document_pb(view: &DocumentView) -> pb::Document {
@@ -220,6 +222,15 @@ fn document_pb(view: &DocumentView) -> pb::Document {
         complete: view.is_complete(),
         sides: view.sides.iter().map(held_pb).collect(),
         purposes: view.purposes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn found_pb(found: &Collected) -> pb::Collection {
+    pb::Collection {
+        objects: count_pb(found.objects),
+        expired_uploads: count_pb(found.expired),
+        orphans: count_pb(found.orphans),
+        missing: count_pb(found.missing),
     }
 }
 
@@ -294,7 +305,7 @@ impl document_service_server::DocumentService for DocumentService {
             self.vault.query_upload(&call.caller, call.asker, id).await
         };
         answer(work, |(offset, end)| pb::QueryUploadResponse {
-            offset: bytes_pb(offset),
+            offset: count_pb(offset),
             expire_time: Some(time(end)),
         })
         .await
@@ -357,5 +368,27 @@ impl document_service_server::DocumentService for DocumentService {
             vault.delete_document(&call.caller, call.asker, &m.platform, document, reference).await
         };
         answer(work, |at| pb::DeleteDocumentResponse { delete_time: Some(time(at)) }).await
+    }
+
+    async fn collect_documents(
+        &self,
+        request: Request<pb::CollectDocumentsRequest>,
+    ) -> Result<Response<pb::CollectDocumentsResponse>, Status> {
+        let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Required)?;
+        let m = request.into_inner();
+        if m.dry_run {
+            let work = self.vault.survey_documents(&call.caller, call.asker, &m.platform);
+            return answer(work, |found| pb::CollectDocumentsResponse {
+                operation: None,
+                found: Some(found_pb(&found)),
+            })
+            .await;
+        }
+        let work = self.vault.collect_documents(&call.caller, call.asker, &m.platform);
+        answer(work, |operation| pb::CollectDocumentsResponse {
+            operation: Some(operation_pb(&self.vault, &operation)),
+            found: None,
+        })
+        .await
     }
 }

@@ -263,6 +263,11 @@ pub const fn denial_row(denial: Denial) -> Row {
             reason,
             "data lies outside the declared sites; nothing new is stored until the operator has mended it",
         ),
+        Denial::CollectionRunning => row(
+            Code::FailedPrecondition,
+            reason,
+            "a collection of the platform's documents is not done yet, or is held since a restore",
+        ),
         Denial::DataDamaged => {
             row(Code::DataLoss, reason, "stored data fails its authentication; the operator has been told")
         }

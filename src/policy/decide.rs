@@ -240,6 +240,8 @@ coded!(
         UploadMoved = "UPLOAD_MOVED",
         /// Data lies outside the declared sites, and nothing new is stored until it does not.
         StorageOutside = "STORAGE_OUTSIDE",
+        /// A collection of the platform's documents is not done yet, or is held since a restore.
+        CollectionRunning = "COLLECTION_RUNNING",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }

@@ -208,6 +208,7 @@ impl Clauses {
             | Denial::UploadIncomplete
             | Denial::UploadNotFound
             | Denial::UploadMoved
+            | Denial::CollectionRunning
             | Denial::DataDamaged => {}
         }
     }

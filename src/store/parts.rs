@@ -21,6 +21,20 @@ pub trait PartStore: Send + Sync {
     /// The parts of an upload, or of the version that it became, in order.
     async fn parts_of(&self, platform: PlatformId, upload: UploadId) -> Result<Vec<PartRow>, StoreError>;
 
+    /// Parts of uploads whose ids lie between two, both included, that are not to be deleted.
+    async fn parts_between(
+        &self,
+        platform: PlatformId,
+        uploads: (UploadId, UploadId),
+    ) -> Result<Vec<PartRow>, StoreError>;
+
+    /// Uploads that are not done, whose ids lie between two, both included.
+    async fn uploads_between(
+        &self,
+        platform: PlatformId,
+        uploads: (UploadId, UploadId),
+    ) -> Result<Vec<UploadRow>, StoreError>;
+
     /// Up to `limit` parts whose objects are to be deleted.
     async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError>;
 

@@ -68,6 +68,8 @@ coded!(
         ListDocuments = "DocumentService/ListDocuments",
         /// Deletes a document.
         DeleteDocument = "DocumentService/DeleteDocument",
+        /// Cleans the document store, and looks for what is missing there.
+        CollectDocuments = "DocumentService/CollectDocuments",
         /// Checks a policy's text.
         ValidatePolicy = "PolicyService/ValidatePolicy",
         /// Applies a policy version.
@@ -248,6 +250,7 @@ impl Call {
             | Self::ScheduleKeyDestruction
             | Self::CancelKeyDestruction
             | Self::StartBackup
+            | Self::CollectDocuments
             | Self::PauseOperation
             | Self::ResumeOperation
             | Self::CancelOperation => &[SecurityOfficer],

@@ -141,6 +141,7 @@ fn steered(
         | OperationKind::RotateAuditKey
         | OperationKind::RotateRootKey
         | OperationKind::DestroyRootKey
+        | OperationKind::CollectDocuments
         | OperationKind::Backup => {}
         OperationKind::DestroySubject | OperationKind::DestroyKey => {
             return Err(Denial::OperationUncontrolled);

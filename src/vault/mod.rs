@@ -26,6 +26,7 @@ pub mod expiry;
 pub mod explain;
 mod facts;
 mod heads;
+mod held;
 pub mod install;
 pub mod keys;
 pub mod lane;

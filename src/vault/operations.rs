@@ -41,7 +41,7 @@ const DESTROY: &str = "Operation/DestroySubject";
 /// What a worker did in one look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Worked {
-    /// Rotations and backups that somebody must work on: they take long, so they are not done in passing.
+    /// Rotations, backups and collections that somebody must work on: they take long, so they are not done in passing.
     pub long: Vec<Operation>,
     /// Operations that ended.
     pub done: usize,
@@ -76,7 +76,7 @@ impl Vault {
         outcome.map(|()| worked)
     }
 
-    /// Works on a rotation or a backup until it ends, waits, or is somebody else's.
+    /// Works on a rotation, a backup or a collection until it ends, waits, or is somebody else's.
     ///
     /// # Errors
     /// [`VaultError`]; whoever takes the operation next goes on with it.
@@ -86,6 +86,7 @@ impl Vault {
             | OperationKind::RotateAuditKey
             | OperationKind::RotateRootKey => self.rotate(operation).await,
             OperationKind::Backup => self.write_backup(operation).await,
+            OperationKind::CollectDocuments => self.collect(operation).await,
             OperationKind::DestroySubject | OperationKind::DestroyKey | OperationKind::DestroyRootKey => {
                 Ok(())
             }
@@ -108,6 +109,7 @@ impl Vault {
                 OperationKind::RotatePlatformKey
                 | OperationKind::RotateAuditKey
                 | OperationKind::RotateRootKey
+                | OperationKind::CollectDocuments
                 | OperationKind::Backup => {
                     worked.long.push(operation);
                     continue;

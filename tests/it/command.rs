@@ -31,6 +31,9 @@ fn the_demo_tells_its_story_and_ends_well() {
         "991231600002           permitted by ent_",
         "PURPOSE_NOT_DECLARED",
         "CALLER_NOT_ALLOWED",
+        "the same 1060921 bytes, permitted by ent_",
+        "DOCUMENT_NOT_FOUND",
+        "parts left  0",
         "CONSENT_WITHDRAWN",
         "verified: up to this head nothing was changed, removed or added unseen",
     ] {

@@ -289,6 +289,34 @@ impl<E: Engine> SqlStore<E> {
         self.parts(statement.int(platform.get()).bytes(upload.as_bytes()), platform).await
     }
 
+    pub(super) async fn read_parts_between(
+        &self,
+        platform: PlatformId,
+        (first, last): (UploadId, UploadId),
+    ) -> Result<Vec<PartRow>, StoreError> {
+        let statement = Statement::any(
+            "/* documents::parts_between */ SELECT object_id, upload_id, position FROM document_parts \
+             WHERE platform_id = $1 AND upload_id BETWEEN $2 AND $3 AND doomed = 0",
+        );
+        let statement = statement.int(platform.get()).bytes(first.as_bytes()).bytes(last.as_bytes());
+        self.parts(statement, platform).await
+    }
+
+    pub(super) async fn read_uploads_between(
+        &self,
+        platform: PlatformId,
+        (first, last): (UploadId, UploadId),
+    ) -> Result<Vec<UploadRow>, StoreError> {
+        let statement = Statement::any(
+            "/* documents::uploads_between */ SELECT upload_id, caller_id, request_id, body_mac, document_id, \
+             subject_id, mac, field, side, source, version, size, attempt, parts, created_at, expires_at \
+             FROM uploads WHERE platform_id = $1 AND upload_id BETWEEN $2 AND $3",
+        );
+        let statement = statement.int(platform.get()).bytes(first.as_bytes()).bytes(last.as_bytes());
+        let rows = self.engine.fetch(statement).await.map_err(database("read uploads"))?;
+        rows.iter().map(|row| Ok(Columns::new(row, "uploads").upload(platform)?)).collect()
+    }
+
     pub(super) async fn read_doomed_parts(
         &self,
         platform: PlatformId,

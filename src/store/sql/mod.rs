@@ -144,6 +144,22 @@ impl<E: Engine> PartStore for SqlStore<E> {
         self.read_parts_of(platform, upload).await
     }
 
+    async fn parts_between(
+        &self,
+        platform: PlatformId,
+        uploads: (UploadId, UploadId),
+    ) -> Result<Vec<PartRow>, StoreError> {
+        self.read_parts_between(platform, uploads).await
+    }
+
+    async fn uploads_between(
+        &self,
+        platform: PlatformId,
+        uploads: (UploadId, UploadId),
+    ) -> Result<Vec<UploadRow>, StoreError> {
+        self.read_uploads_between(platform, uploads).await
+    }
+
     async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError> {
         self.read_doomed_parts(platform, limit).await
     }

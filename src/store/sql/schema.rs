@@ -25,6 +25,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (8, "documents", include_str!("../../../migrations/sqlite/0008_documents.sql")),
     (9, "lookup_indexes", include_str!("../../../migrations/sqlite/0009_lookup_indexes.sql")),
     (10, "disclosures", include_str!("../../../migrations/sqlite/0010_disclosures.sql")),
+    (11, "collect", include_str!("../../../migrations/sqlite/0011_collect.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -39,6 +40,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (8, "documents", include_str!("../../../migrations/postgres/0008_documents.sql")),
     (9, "lookup_indexes", include_str!("../../../migrations/postgres/0009_lookup_indexes.sql")),
     (10, "disclosures", include_str!("../../../migrations/postgres/0010_disclosures.sql")),
+    (11, "collect", include_str!("../../../migrations/postgres/0011_collect.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

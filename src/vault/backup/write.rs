@@ -2,33 +2,27 @@
 //! nobody works, so a backup that is paused, or whose worker died, begins anew under a new number of the attempt; what the
 //! attempt before left is deleted.
 
-use std::time::{Duration, Instant};
-
 use super::{
     BackupError,
     manifest::{Begun, LogMark, Manifest},
     stream::{push_rows, push_table},
 };
 use crate::{
-    audit::entry::{Entry, Verdict},
     blobs::backups::{Attempts, Backups},
     crypto::backup::{BackupKey, BackupName, PartsHash, root_version},
     domain::{
-        ids::{BackupId, EntryId, OperationId},
+        ids::BackupId,
         operation::{Operation, OperationState},
         rng::Rng,
     },
     store::{
-        SCHEMA_VERSION, Write,
+        SCHEMA_VERSION,
         copy::{Row, Table, Value},
-        rows::work::OperationRow,
     },
     vault::{
         Vault,
-        act::{Act, Flow, Plan, Reply, Scene},
         error::VaultError,
-        operations::LEASE,
-        tokenize::unavailable,
+        held::{Calls, Progressing, Step},
     },
 };
 
@@ -36,8 +30,7 @@ use crate::{
 const PART_BYTES: usize = 4 << 20;
 /// Rows that are read at once.
 const ROWS_AT_ONCE: u32 = 256;
-/// How often the operation says how far it is.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+const CALLS: Calls = Calls { progress: "Operation/WriteBackup", end: "Operation/EndBackup" };
 
 impl Vault {
     /// Works on a backup until it ends, or is paused or somebody else's.
@@ -76,8 +69,7 @@ impl Vault {
     }
 
     async fn backup_step(&self, operation: Operation, step: Step) -> Result<Option<Operation>, VaultError> {
-        let of = operation.clone();
-        self.step_of(&of, |reply| StepAct { operation, step, answer: None, reply }).await
+        self.hold_step(operation, step, CALLS).await
     }
 }
 
@@ -118,7 +110,7 @@ impl Work<'_> {
             open: Vec::new(),
             sealed: (0, 0, PartsHash::NONE),
         };
-        let mut progress = Progress { total, done: 0, told: None };
+        let mut progress = Progress { total, done: 0, told: Progressing::default() };
         let (mut counts, mut logs) = (Vec::new(), Logs::default());
         for table in &tables {
             push_table(&mut parts.open, table).map_err(|_| unwritable())?;
@@ -146,7 +138,7 @@ impl Work<'_> {
         let mut manifest = Manifest::new(begun, parts.sealed);
         manifest.rows.extend(counts);
         manifest.logs = logs.marks()?;
-        progress.told = None;
+        progress.told.hasten();
         if !self.tell(&mut progress).await? {
             return Ok(None);
         }
@@ -158,13 +150,12 @@ impl Work<'_> {
 
     /// Says how far it is, and holds the operation, every few seconds. False where it is not this worker's any more.
     async fn tell(&mut self, progress: &mut Progress) -> Result<bool, BackupError> {
-        if progress.told.is_some_and(|told: Instant| told.elapsed() < TOLD_EVERY) {
+        if !progress.told.is_due() {
             return Ok(true);
         }
         let (done, total) = (progress.done, progress.total.max(progress.done));
         let step = Step::Progress { done, total };
         let next = self.vault.backup_step(self.taken.clone(), step).await;
-        progress.told = Some(Instant::now());
         match next.map_err(|_| BackupError::Lost)? {
             Some(next) => self.taken = next,
             None => return Ok(false),
@@ -181,7 +172,7 @@ fn tell_failure(operation: &Operation, error: &BackupError) {
 struct Progress {
     total: u64,
     done: u64,
-    told: Option<Instant>,
+    told: Progressing,
 }
 
 fn unwritable() -> BackupError {
@@ -262,80 +253,5 @@ impl Logs {
         };
         let marks: Option<Vec<_>> = self.heads.iter().map(mark).collect();
         marks.ok_or(BackupError::Content("a head has no platform"))
-    }
-}
-
-enum Step {
-    /// Raise the fence and begin.
-    Take,
-    Progress {
-        done: u64,
-        total: u64,
-    },
-    End(OperationState),
-}
-
-/// A step of the vault's own work.
-struct StepAct {
-    /// As the worker last saw or left it.
-    operation: Operation,
-    step: Step,
-    /// The operation after the step; none where it is not this worker's, or not the time.
-    answer: Option<Operation>,
-    reply: Reply<Option<Operation>>,
-}
-
-impl Act for StepAct {
-    fn writes(&self) -> bool {
-        true
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_abandoned()
-    }
-
-    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
-        let operation = &self.operation;
-        let lease_until = Some(scene.now.plus(LEASE));
-        let (call, count, next) = match self.step {
-            Step::Take => {
-                let leased = operation.lease_until.is_some_and(|until| until > scene.now);
-                let open = matches!(operation.state, OperationState::Waiting | OperationState::Running);
-                if leased || !open {
-                    return Ok(Flow::Ready);
-                }
-                let fence = operation.fence.saturating_add(1);
-                let state = OperationState::Running;
-                (
-                    "Operation/Take",
-                    None,
-                    Operation { state, fence, lease_until, done: 0, ..operation.clone() },
-                )
-            }
-            Step::Progress { done, total } => {
-                let next = Operation { lease_until, done, total, ..operation.clone() };
-                ("Operation/WriteBackup", Some(done), next)
-            }
-            Step::End(state) => {
-                let call =
-                    if state == OperationState::Done { "Operation/EndBackup" } else { "Operation/Fail" };
-                (call, Some(operation.done), operation.clone().ended(state, scene.now))
-            }
-        };
-        let id = EntryId::random(scene.rng()).map_err(unavailable)?;
-        plan.entries.push(Entry {
-            object_kind: Some("operation".to_owned()),
-            object: Some(OperationId::as_bytes(&operation.id).to_vec()),
-            count,
-            ..Entry::new(id, scene.now, scene.context.platform, call, Verdict::Done)
-        });
-        plan.writes.push(Write::UpdateOperation(OperationRow { operation: next.clone() }, operation.fence));
-        self.answer = Some(next);
-        Ok(Flow::Ready)
-    }
-
-    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
-        let Self { answer, reply, .. } = *self;
-        reply.send(outcome.map(|()| answer));
     }
 }

@@ -1,5 +1,6 @@
 //! Deletion of a document: the whole set, every side and version, at once (rule R23).
 
+use super::DELETED;
 use crate::{
     audit::entry::Entry,
     domain::{
@@ -95,7 +96,7 @@ impl Deed for Delete {
             field: Some(record.field.to_string()),
             subject: Some((*subject.id.as_bytes()).into()),
             record: Some((*self.document.as_bytes()).into()),
-            object_kind: Some("documents".to_owned()),
+            object_kind: Some(DELETED.to_owned()),
             object: Some(DocumentId::as_bytes(&self.document).to_vec()),
             reference: self.reference.as_ref().map(ToString::to_string),
             ..entry

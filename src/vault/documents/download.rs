@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::timeout};
 use zeroize::Zeroizing;
 
 use super::{
-    Documents, about, current,
+    Documents, VERSION, about, current,
     describe::{HeldSide, held_sides},
     manifest::Manifest,
     room::Slot,
@@ -210,7 +210,7 @@ impl Deed for Read {
                 ..entry
             };
             match found {
-                Some(row) => about("document", &row.address, row.id, entry),
+                Some(row) => about(VERSION, &row.address, row.id, entry),
                 None => entry,
             }
         };
@@ -440,7 +440,7 @@ impl Deed for Damaged {
                 ..entry
             };
             match row {
-                Some(row) => about("document", &row.address, row.id, entry),
+                Some(row) => about(VERSION, &row.address, row.id, entry),
                 None => entry,
             }
         })?;

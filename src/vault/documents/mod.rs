@@ -6,6 +6,7 @@
 //! that no row names are what a crash leaves.
 
 mod begin;
+pub(in crate::vault) mod collect;
 mod delete;
 mod describe;
 mod download;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use self::{
     begin::NewUpload,
+    collect::Collected,
     describe::{DocumentView, HeldSide},
     download::{Chunk, DocumentHead, Download, DownloadAsk},
     room::{MIN_MEMORY_MIB, Slot},
@@ -78,6 +80,11 @@ impl Vault {
         self.place()?.room.take().await
     }
 }
+
+/// Kind of object in the entry of a document's deletion.
+pub(in crate::vault) const DELETED: &str = "documents";
+/// Kind of object in the entry of a version of a side.
+pub(in crate::vault) const VERSION: &str = "document";
 
 /// The object of a listed part.
 const fn object_of(part: &PartRow) -> PartName {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use minicbor::bytes::ByteArray;
 
 use super::{
-    Documents, about,
+    Documents, VERSION, about,
     begin::{Abandon, Begin, NewUpload, Opened, asked, check_replaced},
     current,
     manifest::{Listed, Manifest},
@@ -335,7 +335,7 @@ impl Deed for Finish {
             hand.plan.tightens = true;
             hand.log(|entry| {
                 let row_mac = Some(old.mac.into());
-                Entry { row_mac, ..about("document", &old.address, old.id, entry) }
+                Entry { row_mac, ..about(VERSION, &old.address, old.id, entry) }
             })?;
             hand.plan.writes.push(Write::UpdateDocument(old, before.mac));
         }
@@ -355,7 +355,7 @@ impl Deed for Finish {
         hand.log(|entry| Entry {
             row_mac: Some(new.mac.into()),
             reference: self.evidence.as_ref().map(ToString::to_string),
-            ..about("document", &new.address, new.id, entry)
+            ..about(VERSION, &new.address, new.id, entry)
         })?;
         let stored = StoredSide {
             document: new.address.document(),

@@ -353,7 +353,8 @@ pub(in crate::vault) const fn rotated_key(operation: OperationKind) -> Option<Ke
         OperationKind::DestroySubject
         | OperationKind::DestroyKey
         | OperationKind::DestroyRootKey
-        | OperationKind::Backup => None,
+        | OperationKind::Backup
+        | OperationKind::CollectDocuments => None,
     }
 }
 

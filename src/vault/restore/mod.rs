@@ -8,6 +8,7 @@
 
 mod apply;
 mod config;
+mod documents;
 mod mirrored;
 mod newer;
 mod site;
@@ -281,6 +282,7 @@ impl Restore<'_> {
         self.refuse_destroyed(&site, &newer).await?;
         let policy_lost = site.apply_config(&newer, &mut counts).await?;
         site.apply_rows(&newer, &mut counts).await?;
+        site.apply_documents(&newer, &mut counts).await?;
         let reason = looked.problem.or(policy_lost.then_some(ClosureReason::PolicyLost));
         if let Some(reason) = reason {
             close(&mut site, reason, &mut counts).await?;

@@ -1,15 +1,18 @@
 //! What a log tells after a backup: of each row the last word, what was destroyed, corrected, made and asked. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
-        ids::{CallerId, EntryId, PersonId, RequestId, SubjectId},
+        ids::{CallerId, DocumentId, EntryId, PersonId, RequestId, SubjectId, UploadId},
         time::Timestamp,
     },
     store::{GrantingTable, rows::Mac},
-    vault::reconcile::{DESTROYED, Row, told_row},
+    vault::{
+        documents::{DELETED, VERSION},
+        reconcile::{DESTROYED, Row, told_row},
+    },
 };
 
 type Id = [u8; 16];
@@ -31,6 +34,8 @@ pub(super) struct Last {
     pub(super) subject: Option<SubjectId>,
     /// Why, where something failed.
     pub(super) reason: Option<String>,
+    /// Of a version of a document's side: which document.
+    pub(super) document: Option<DocumentId>,
 }
 
 /// A correction of a value.
@@ -50,6 +55,10 @@ pub(super) struct Newer {
     /// What was destroyed, by which entry and when.
     pub(super) destroyed: BTreeMap<SubjectId, (EntryId, Timestamp)>,
     pub(super) corrected: BTreeMap<Id, Corrected>,
+    /// Documents that were deleted.
+    pub(super) deleted: BTreeSet<DocumentId>,
+    /// Last words on versions of sides of documents.
+    pub(super) documents: BTreeMap<UploadId, Last>,
     /// Names of platforms that were made.
     pub(super) platforms: Vec<String>,
     /// Requests older than this are refused by their date, and need no row.
@@ -91,6 +100,16 @@ impl Newer {
                     self.corrected.insert(record, Corrected { version, subject });
                 }
             }
+            Some(DELETED) if done => {
+                let id = entry.object.as_deref().and_then(|id| id.try_into().ok());
+                self.deleted.extend(id.map(DocumentId::from_bytes));
+            }
+            Some(VERSION) if done => {
+                let id = entry.object.as_deref().and_then(|id| id.try_into().ok());
+                if let (Some(id), Some(mac)) = (id.map(UploadId::from_bytes), entry.row_mac) {
+                    self.documents.insert(id, last_of(entry, *mac));
+                }
+            }
             Some("platform") if done => {
                 let name = entry.object.as_deref().and_then(|name| std::str::from_utf8(name).ok());
                 self.platforms.extend(name.map(str::to_owned));
@@ -102,15 +121,7 @@ impl Newer {
             self.forget(row);
             return;
         };
-        let last = Last {
-            entry: entry.entry_id(),
-            call: entry.call.clone(),
-            at,
-            mac,
-            person: entry.person.map(|id| PersonId::from_bytes(*id)),
-            subject,
-            reason: entry.reason.clone(),
-        };
+        let last = last_of(entry, mac);
         match row {
             Row::Of(table, id) => {
                 // The use of a token may be told again where its answer was lost; whose it is, each word says.
@@ -134,6 +145,19 @@ impl Newer {
     /// Last words on the rows of a table.
     pub(super) fn of(&self, table: GrantingTable) -> impl Iterator<Item = (Id, &Last)> {
         self.rows.iter().filter(move |((known, _), _)| *known == table).map(|((_, id), last)| (*id, last))
+    }
+}
+
+fn last_of(entry: &Entry, mac: Mac) -> Last {
+    Last {
+        entry: entry.entry_id(),
+        call: entry.call.clone(),
+        at: Timestamp::from_micros(entry.time),
+        mac,
+        person: entry.person.map(|id| PersonId::from_bytes(*id)),
+        subject: entry.subject.map(|id| SubjectId::from_bytes(*id)),
+        reason: entry.reason.clone(),
+        document: entry.record.map(|id| DocumentId::from_bytes(*id)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Documents of synthetic people: a policy with a field of images, content, uploads and downloads.
 
+/// The policy of the installation as its next version, with the images of an identity document, which `payments` reads.
+pub use sandyq::cli::local::policy_with_images as policy;
 use sandyq::{
     crypto::digest::sha256,
     grpc::pb::{self, document_service_client::DocumentServiceClient},
@@ -10,29 +12,11 @@ use super::{
     people::grant,
     random::Choices,
     served::{Served, reason, request_id},
-    vault::POLICY,
 };
 
 pub const PART: usize = 1 << 20;
 /// What the policy lets a side have.
 pub const MAX_BYTES: usize = 6 * PART;
-
-/// The policy of the installation as its next version, with the images of an identity document, which `payments` reads.
-pub fn policy() -> String {
-    let field = format!(
-        "[[field]]\nname = \"id_image\"\ntype = \"document_image\"\ncategory = \"ordinary\"\nmax_bytes = {MAX_BYTES}\n\
-         max_versions = 3\ncollected_by = [\"backend\"]\nclause = \"5.4\"\n\n"
-    );
-    let payments = "[[purpose]]\nname = \"payments\"";
-    let amount = "    { name = \"payment_amount\", given = \"stated\", clause = \"5.4\" },\n";
-    let image = "    { name = \"id_image\", given = \"stated\", clause = \"5.4\" },\n";
-    assert!(POLICY.contains(payments) && POLICY.contains(amount));
-    POLICY
-        .replacen("number = 1\n", "number = 2\n", 1)
-        .replacen("effective = \"2024-01-03\"", "effective = \"2024-02-01\"", 1)
-        .replacen(payments, &format!("{field}{payments}"), 1)
-        .replacen(amount, &format!("{amount}{image}"), 1)
-}
 
 /// Content that begins as a PNG does; another number gives other bytes.
 pub fn content(number: u64, size: usize) -> Vec<u8> {

@@ -177,6 +177,22 @@ impl PartStore for Gate {
         self.inner.parts_of(platform, upload).await
     }
 
+    async fn parts_between(
+        &self,
+        platform: PlatformId,
+        uploads: (UploadId, UploadId),
+    ) -> Result<Vec<PartRow>, StoreError> {
+        self.inner.parts_between(platform, uploads).await
+    }
+
+    async fn uploads_between(
+        &self,
+        platform: PlatformId,
+        uploads: (UploadId, UploadId),
+    ) -> Result<Vec<UploadRow>, StoreError> {
+        self.inner.uploads_between(platform, uploads).await
+    }
+
     async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError> {
         self.inner.doomed_parts(platform, limit).await
     }

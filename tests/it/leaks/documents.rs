@@ -83,6 +83,10 @@ pub async fn drive_documents(driver: &mut Driver, marks: &mut Marked) {
         ..Default::default()
     };
     driver.succeed("backend", Call::DeleteDocument, delete.clone()).await;
+    let survey =
+        pb::CollectDocumentsRequest { request_id: request_id(), platform: "lerna".into(), dry_run: true };
+    let found: pb::CollectDocumentsResponse = driver.answer("admin", Call::CollectDocuments, survey).await;
+    assert!(found.found.unwrap().objects > 0);
     let again = pb::DeleteDocumentRequest { request_id: request_id(), ..delete };
     driver.refuse("backend", Call::DeleteDocument, again, "DOCUMENT_NOT_FOUND").await;
 }

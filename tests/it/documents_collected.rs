@@ -1,0 +1,239 @@
+//! The collector: what nobody needs goes, what is on its way stays, and what is missing is told; also after a death in the
+//! middle of an upload and of a deletion.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sandyq::{
+    blobs::parts::Parts,
+    crypto::{kms::local::LocalKms, random::SystemRng},
+    domain::{
+        document::Side,
+        operation::{Operation, OperationState},
+        time::Clock,
+    },
+    grpc::pb::{self, document_service_client::DocumentServiceClient},
+    policy::decide::Denial,
+    vault::{
+        Vault,
+        documents::{Collected, Documents},
+        error::VaultError,
+    },
+};
+
+use crate::common::{
+    backend::{Backend, on_both},
+    child::Server,
+    documents::{PART, ask, content, messages, policy, start},
+    people::{grant, tokenize_request},
+    random::Choices,
+    served::{initialised_on, request_id},
+    uploads::{Open, objects, reference, send},
+    vault::{as_admin, asker, settings, spiffe, staff},
+};
+
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+
+impl Open {
+    async fn survey(&self) -> Collected {
+        let admin = self.vault.caller(&staff("admin")).unwrap();
+        self.vault.survey_documents(&admin, as_admin(), "lerna").await.unwrap()
+    }
+
+    async fn begin_collection(&self) -> Result<Operation, VaultError> {
+        let admin = self.vault.caller(&staff("admin")).unwrap();
+        self.vault.collect_documents(&admin, as_admin(), "lerna").await
+    }
+
+    /// Collects, and answers how it ended.
+    async fn collect(&self) -> OperationState {
+        let begun = self.begin_collection().await.unwrap();
+        let worked = self.vault.work().await.unwrap();
+        let [long] = worked.long.as_slice() else { panic!("{worked:?}") };
+        assert_eq!(long.id, begun.id);
+        self.vault.work_long(long).await.unwrap();
+        let admin = self.vault.caller(&staff("admin")).unwrap();
+        let call = sandyq::vault::access::Call::GetOperation;
+        let ended = self.vault.operation(&admin, as_admin(), call, begun.id).await.unwrap().unwrap();
+        ended.state
+    }
+}
+
+/// Files in the document store.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let (mut found, mut dirs) = (Vec::new(), vec![dir.join("documents/1")]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { dirs.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+const NOTHING: Collected = Collected { objects: 0, expired: 0, orphans: 0, missing: 0 };
+
+on_both!(the_collector_takes_what_nobody_needs_and_tells_what_is_missing);
+async fn the_collector_takes_what_nobody_needs_and_tells_what_is_missing(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = Open::new(&backend, dir.path(), 3).await;
+    let image = content(1, 2 * PART);
+    let kept = open.put(1, Side::Front, &image).await.unwrap();
+    // Objects that no row names: of an upload that is done, and of one that never was.
+    let known = files(dir.path());
+    let stray = known[0].with_file_name("0".repeat(32));
+    fs::write(&stray, b"left by a stream that was overtaken").unwrap();
+    let unknown = dir.path().join("documents/1/ab").join("c".repeat(30));
+    fs::create_dir_all(&unknown).unwrap();
+    fs::write(unknown.join("d".repeat(32)), b"left by a death").unwrap();
+    let strange = unknown.join("README");
+    fs::write(&strange, b"no part").unwrap();
+    // An upload on its way, with a part that is not counted yet.
+    let running = open.upload(2, Side::Front, &image);
+    let mut uploading = open.begin(&running, 0).await.unwrap();
+    send(&mut uploading, &image[..PART + 5]).await.unwrap();
+    let found = files(dir.path())
+        .into_iter()
+        .find(|path| !known.contains(path) && path.parent() != stray.parent() && !path.starts_with(&unknown))
+        .unwrap();
+    fs::write(found.with_file_name("e".repeat(32)), b"not counted yet").unwrap();
+    assert_eq!(open.survey().await, Collected { objects: 6, orphans: 2, ..NOTHING });
+    assert_eq!(objects(dir.path()), 7, "a dry run deletes nothing");
+    assert_eq!(open.collect().await, OperationState::Done);
+    assert_eq!(open.survey().await, Collected { objects: 4, ..NOTHING });
+    assert!(strange.exists(), "what is no part is nobody's to delete");
+    send(&mut uploading, &image[PART + 5..]).await.unwrap();
+    let done = uploading.finish().await.unwrap();
+    assert!(open.read(done).await.unwrap() == image, "what was on its way was left alone");
+
+    // An upload that nobody carries on, and one collection at a time.
+    let left = open.upload(3, Side::Front, &image);
+    let mut uploading = open.begin(&left, 0).await.unwrap();
+    send(&mut uploading, &image[..PART]).await.unwrap();
+    open.clock.advance(DAY + 1_000_000);
+    let begun = open.begin_collection().await.unwrap();
+    assert_eq!(open.begin_collection().await.err(), Some(Denial::CollectionRunning.into()));
+    open.vault.work_long(&begun).await.unwrap();
+    assert_eq!(open.query(&left).await.err(), Some(Denial::UploadNotFound.into()));
+    assert_eq!(send(&mut uploading, &image[PART..]).await, Err(Denial::UploadMoved.into()));
+    assert_eq!(
+        open.survey().await,
+        Collected { objects: 4, ..NOTHING },
+        "and the part that was never counted"
+    );
+
+    // A row whose object is gone is damage: told each time, and left as it is.
+    fs::remove_file(&known[1]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(open.survey().await, Collected { objects: 3, missing: 1, ..NOTHING });
+        assert_eq!(open.collect().await, OperationState::Failed);
+    }
+    assert_eq!(open.read(kept).await.err(), Some(Denial::DataDamaged.into()));
+    let caller = open.vault.caller(&spiffe("backend")).unwrap();
+    let held = open.vault.list_documents(&caller, asker("backend"), "", reference(1)).await.unwrap();
+    assert_eq!(held.len(), 1);
+}
+
+/// The installation in these files, open without a server.
+async fn reopen(backend: &Backend, files: &Path) -> Open {
+    let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
+    let kms = LocalKms::open(&files.join("root.json"), &files.join("unseal.key")).unwrap();
+    let store = backend.store(files).await;
+    let vault = Vault::open(store, Arc::new(kms), Arc::clone(&clock), rng, None).await.unwrap();
+    let parts = Parts::create(&files.join("documents"), Duration::from_secs(20)).unwrap();
+    let vault = vault.with_settings(settings()).with_documents(Some(Documents::new(parts, 64)));
+    Open { vault: Arc::new(vault), clock }
+}
+
+on_both!(a_death_in_an_upload_or_a_deletion_leaves_nothing_after_one_collection);
+async fn a_death_in_an_upload_or_a_deletion_leaves_nothing_after_one_collection(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let files = dir.path().join("vault");
+    initialised_on(&backend, &files).await;
+    let mut choices = Choices::from_seed(std::process::id().into());
+    let image = content(1, 4 * PART + 99);
+    let mut server = Server::start(&files);
+    prepare(&server, &files).await;
+    let mut stored = Vec::new();
+    for round in 1..=4_u32 {
+        let channel = server.channel(&files, "backend").await;
+        let mut client = DocumentServiceClient::new(channel.clone());
+        // One document is whole, and is deleted while the server dies; another is on its way.
+        let small = content(u64::from(round), 2 * PART);
+        let whole = messages(&request_id(), start(round, pb::DocumentSide::Front, &small), &small, 500_000);
+        let answer = client.upload_document(tokio_stream::iter(whole)).await.unwrap().into_inner();
+        let delete = pb::DeleteDocumentRequest {
+            request_id: request_id(),
+            document_id: answer.document_id.clone(),
+            ..Default::default()
+        };
+        let id = request_id();
+        let pieces = messages(&id, start(round + 10, pb::DocumentSide::Front, &image), &image, 100_000);
+        let sent = usize::try_from(choices.below(u64::try_from(pieces.len()).unwrap())).unwrap();
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let mut other = DocumentServiceClient::new(channel);
+        let upload = tokio::spawn(async move {
+            let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+            other.upload_document(stream).await.map(drop)
+        });
+        for piece in pieces.into_iter().take(sent) {
+            sender.send(piece).await.unwrap();
+        }
+        let deletion = tokio::spawn(async move { client.delete_document(delete).await.map(drop) });
+        for _ in 0..choices.below(400) {
+            tokio::task::yield_now().await;
+        }
+        server.kill();
+        assert!(upload.await.unwrap().is_err());
+        let deleted = deletion.await.unwrap().is_ok();
+        stored.push((answer.document_id, deleted, small));
+        server = Server::start(&files);
+    }
+    server.kill();
+    let open = reopen(&backend, &files).await;
+    open.clock.advance(DAY + 1_000_000);
+    // Somebody is logged, so that time is believed; then one collection.
+    assert_eq!(open.collect().await, OperationState::Done);
+    open.vault.work().await.unwrap();
+    let after = open.survey().await;
+    assert_eq!(after, Collected { objects: after.objects, ..NOTHING });
+    let parts = backend.sql(&files, "UPDATE document_parts SET platform_id = platform_id").await;
+    assert_eq!(parts, after.objects, "every object has its row, and every row its object");
+    assert_eq!(backend.sql(&files, "UPDATE uploads SET platform_id = platform_id").await, 0);
+    open.vault.close().await;
+    // What was acknowledged is so; what was not is whole, or gone as a whole.
+    let server = Server::start(&files);
+    let mut payments = DocumentServiceClient::new(server.channel(&files, "payments").await);
+    for (document, deleted, small) in stored {
+        match payments.download_document(ask(&document, pb::DocumentSide::Front)).await {
+            Ok(stream) => {
+                assert!(!deleted, "a deletion that was acknowledged is done");
+                let (mut stream, mut bytes) = (stream.into_inner(), Vec::new());
+                while let Some(message) = stream.message().await.unwrap() {
+                    bytes.extend(message.data);
+                }
+                assert!(bytes == small);
+            }
+            Err(status) => assert_eq!(crate::common::served::reason(&status), "DOCUMENT_NOT_FOUND"),
+        }
+    }
+    server.kill();
+}
+
+/// The policy with images, and people.
+async fn prepare(server: &Server, files: &Path) {
+    use pb::{policy_service_client::PolicyServiceClient, vault_service_client::VaultServiceClient};
+    let mut admin = PolicyServiceClient::new(server.channel(files, "admin").await);
+    let request = pb::ApplyPolicyRequest { request_id: request_id(), text: policy(), validate_only: false };
+    admin.apply_policy(request).await.unwrap();
+    let mut backend = VaultServiceClient::new(server.channel(files, "backend").await);
+    for number in (1..=4).chain(11..=14) {
+        let mut request = tokenize_request(number);
+        request.consents = vec![grant("payments", &["iin", "id_image"])];
+        backend.tokenize(request).await.unwrap();
+    }
+}
