@@ -19,6 +19,17 @@ pub enum BlobError {
         #[source]
         source: io::Error,
     },
+    /// A bucket cannot be used.
+    #[error("cannot use the bucket {bucket} as a {what}")]
+    Bucket {
+        /// What the place is for.
+        what: &'static str,
+        /// The bucket.
+        bucket: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// What should be a directory is a file.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),

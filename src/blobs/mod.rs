@@ -10,5 +10,6 @@ mod fs;
 pub mod mirror;
 pub mod parts;
 mod place;
+pub mod s3;
 
 pub use error::{BlobError, Cause};

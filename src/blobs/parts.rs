@@ -8,15 +8,19 @@
 //!
 //! An upload is on record before its first part is here, so a name tells to whom it may belong still.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use data_encoding::HEXLOWER;
 
 use super::{
     error::BlobError,
     place::{Kind, Place, Put},
+    s3::Bucket,
 };
-use crate::domain::ids::{ObjectId, PlatformId, UploadId};
+use crate::domain::{
+    ids::{ObjectId, PlatformId, UploadId},
+    territory::Territory,
+};
 
 const PARTS: Kind =
     Kind { tidy: true, what: "document store", marker: "sandyq-documents", text: "sandyq-documents 1\n" };
@@ -55,12 +59,24 @@ impl Parts {
         Place::directory(path, &PARTS, limit).map(Self)
     }
 
-    /// Writes a part under a name that nothing has, durable when this returns.
+    /// A bucket of an S3 service, reached where `territory` admits it; one that is empty is made such a place.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub async fn bucket(
+        bucket: &Bucket,
+        territory: &Arc<dyn Territory>,
+        limit: Duration,
+    ) -> Result<Self, BlobError> {
+        Place::bucket(bucket, territory, &PARTS, limit).await.map(Self)
+    }
+
+    /// Writes a part under a name that nothing else has, durable when this returns.
     ///
     /// # Errors
     /// [`BlobError`].
     pub async fn put(&self, name: &PartName, bytes: Vec<u8>) -> Result<(), BlobError> {
-        self.0.put(&name.path(), bytes, Put::New).await
+        self.0.put(&name.path(), bytes, Put::Over).await
     }
 
     /// A part of so many bytes at most; none where there is no such object.

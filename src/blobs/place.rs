@@ -12,11 +12,16 @@ use tokio_stream::StreamExt as _;
 use super::{
     error::{BlobError, Cause},
     fs,
+    s3::Bucket,
 };
+use crate::domain::territory::Territory;
 
 /// Operations on the store at one time. One that does not end keeps its slot, so a stalled disk ties up this many
 /// threads and no more.
 const SLOTS: usize = 8;
+
+/// The same of a bucket, where an operation waits for the network and holds no thread.
+const BUCKET_SLOTS: usize = 64;
 
 /// Names that a listing reads as one operation.
 const LISTED_AT_ONCE: usize = 1_024;
@@ -77,6 +82,34 @@ impl Place {
         let store = Arc::new(fs::open(path, kind)?);
         let slots = Arc::new(Semaphore::new(SLOTS));
         Ok(Self { store, kind, at: path.display().to_string(), limit, slots })
+    }
+
+    /// A bucket, which is marked where it is empty.
+    pub(super) async fn bucket(
+        bucket: &Bucket,
+        territory: &Arc<dyn Territory>,
+        kind: &'static Kind,
+        limit: Duration,
+    ) -> Result<Self, BlobError> {
+        let store = Arc::new(bucket.open(kind.what, territory, limit)?);
+        let slots = Arc::new(Semaphore::new(BUCKET_SLOTS));
+        let at = format!("{}/{}", bucket.endpoint, bucket.bucket);
+        let place = Self { store, kind, at, limit, slots };
+        let marker = kind.text.len().try_into().unwrap_or(u64::MAX);
+        match place.look(kind.marker, marker).await? {
+            Looked::Bytes(bytes) if bytes == kind.text.as_bytes() => return Ok(place),
+            Looked::Missing(_) if place.is_empty().await? => {}
+            Looked::Bytes(_) | Looked::TooLarge | Looked::Missing(_) => {
+                return Err(BlobError::NotMarked { what: kind.what, place: place.at });
+            }
+        }
+        place.write(kind.marker, kind.text.as_bytes().to_vec(), Put::Over).await?;
+        Ok(place)
+    }
+
+    async fn is_empty(&self) -> Result<bool, BlobError> {
+        let mut all = self.store.list(None);
+        self.run("list", "", async move { all.next().await.transpose() }).await.map(|first| first.is_none())
     }
 
     pub(super) async fn read(&self, object: String, limit: u64) -> Result<Vec<u8>, BlobError> {
@@ -197,6 +230,10 @@ impl Place {
     /// Writes an object, whole or not at all; it is durable when this returns.
     pub(super) async fn put(&self, object: &str, bytes: Vec<u8>, how: Put) -> Result<(), BlobError> {
         self.check_marker().await?;
+        self.write(object, bytes, how).await
+    }
+
+    async fn write(&self, object: &str, bytes: Vec<u8>, how: Put) -> Result<(), BlobError> {
         let (store, location) = (Arc::clone(&self.store), Location::from(object));
         let mode = match how {
             Put::New => PutMode::Create,

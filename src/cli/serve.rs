@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     blobs::{backups::Backups, mirror::Mirror, parts::Parts},
-    config::{Config, Database, Own},
+    config::{Config, Database, DocumentsPlace, Own},
     crypto::random::SystemRng,
     domain::{caller::Governance, replica::ReplicaName, territory::Territory, time::Clock},
     grpc::{
@@ -127,7 +127,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     require(kms.as_ref(), rng.as_ref()).await?;
     let vault = Vault::open_with(store, kms, clock, rng, mirror(config)?, config.vault_options()?).await?;
     let vault = vault.with_settings(config.settings()?).with_backups(backups(config)?);
-    let vault = vault.with_documents(documents(config)?);
+    let vault = vault.with_documents(documents(config, &territory).await?);
     let vault = vault.with_residency(config.residency_watch(territory)?);
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
@@ -179,10 +179,17 @@ fn backups(config: &Config) -> Result<Option<Backups>, Failure> {
 }
 
 /// Where the documents of a configuration lie.
-fn documents(config: &Config) -> Result<Option<Documents>, Failure> {
-    let Some(documents) = config.documents()? else { return Ok(None) };
-    let parts = Parts::create(&documents.directory, DOCUMENTS_LIMIT)?;
-    Ok(Some(Documents::new(parts, documents.memory_mib)))
+async fn documents(config: &Config, territory: &Arc<Residency>) -> Result<Option<Documents>, Failure> {
+    let Some(memory_mib) = config.documents()? else { return Ok(None) };
+    let parts = match config.documents_place()? {
+        Some(DocumentsPlace::Directory(directory)) => Parts::create(&directory, DOCUMENTS_LIMIT)?,
+        Some(DocumentsPlace::Bucket(bucket)) => {
+            let territory: Arc<dyn Territory> = Arc::<Residency>::clone(territory);
+            Parts::bucket(&bucket, &territory, DOCUMENTS_LIMIT).await?
+        }
+        None => return Ok(None),
+    };
+    Ok(Some(Documents::new(parts, memory_mib)))
 }
 
 /// The mirror of a configuration.

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-pub use documents::DocumentsConfig;
+pub use documents::{BucketConfig, DocumentsConfig, DocumentsPlace};
 pub use options::{ErasureConfig, KeysConfig};
 pub use process::{HealthConfig, LimitsConfig, Own};
 pub use residency::{AttestedConfig, ResidencyConfig, SiteConfig};

@@ -167,9 +167,7 @@ impl Config {
         if let Some(backup) = &self.backup {
             targets.push(path(Use::Backups, self.resolve(&backup.directory)));
         }
-        if let Some(documents) = self.documents()? {
-            targets.push(path(Use::Documents, documents.directory));
-        }
+        targets.extend(self.documents_target()?);
         match self.root_key()? {
             RootKey::Local { file, unseal_key } => {
                 targets.extend([file, unseal_key].map(|file| path(Use::RootKey, file)));
@@ -182,6 +180,21 @@ impl Config {
             }
         }
         Ok(targets)
+    }
+
+    /// Where the parts of documents lie.
+    fn documents_target(&self) -> Result<Option<Target>, ConfigError> {
+        let Some(documents) = &self.documents else { return Ok(None) };
+        let place = match (&documents.directory, &documents.s3) {
+            (Some(directory), _) => Place::Path(self.resolve(directory)),
+            (None, Some(s3)) => {
+                let (host, port) = host_and_port(&s3.endpoint)
+                    .ok_or_else(|| self.rule("documents.s3.endpoint must be https://host:port"))?;
+                Place::Host(host, port)
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Target { used_for: Use::Documents, place }))
     }
 
     /// The declarations alone, without a look at files.

@@ -45,7 +45,7 @@ const KEPT: [(&str, &[&str]); 15] = [
     ("ring", &["crypto"]),
     ("aes_gcm", &["crypto"]),
     ("cryptoki", &["crypto"]),
-    ("reqwest", &["crypto"]),
+    ("reqwest", &["crypto", "blobs"]),
     ("tower", &["grpc"]),
     ("rustls", &["grpc"]),
     ("tlog_tiles", &["audit"]),

@@ -38,31 +38,6 @@ use crate::common::{
 
 const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
-impl Open {
-    async fn survey(&self) -> Collected {
-        let admin = self.vault.caller(&staff("admin")).unwrap();
-        self.vault.survey_documents(&admin, as_admin(), "lerna").await.unwrap()
-    }
-
-    async fn begin_collection(&self) -> Result<Operation, VaultError> {
-        let admin = self.vault.caller(&staff("admin")).unwrap();
-        self.vault.collect_documents(&admin, as_admin(), "lerna").await
-    }
-
-    /// Collects, and answers how it ended.
-    async fn collect(&self) -> OperationState {
-        let begun = self.begin_collection().await.unwrap();
-        let worked = self.vault.work().await.unwrap();
-        let [long] = worked.long.as_slice() else { panic!("{worked:?}") };
-        assert_eq!(long.id, begun.id);
-        self.vault.work_long(long).await.unwrap();
-        let admin = self.vault.caller(&staff("admin")).unwrap();
-        let call = sandyq::vault::access::Call::GetOperation;
-        let ended = self.vault.operation(&admin, as_admin(), call, begun.id).await.unwrap().unwrap();
-        ended.state
-    }
-}
-
 /// Files in the document store.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let (mut found, mut dirs) = (Vec::new(), vec![dir.join("documents/1")]);

@@ -29,6 +29,7 @@ mod documents;
 mod documents_collected;
 mod documents_erased;
 mod documents_resumed;
+mod documents_s3;
 mod horizon;
 mod interleavings;
 mod keys;

@@ -25,6 +25,8 @@ pub use self::{
     room::{MIN_MEMORY_MIB, Slot},
     upload::{Begun, StoredSide, Uploading},
 };
+pub use crate::blobs::s3::Bucket;
+
 use super::{Vault, act::Scene, error::VaultError};
 use crate::{
     audit::entry::Entry,

@@ -8,6 +8,7 @@ use sandyq::{
     domain::{
         document::Side,
         ids::RequestId,
+        operation::{Operation, OperationState},
         subject::ValueSource,
         time::{Clock, Timestamp},
     },
@@ -16,7 +17,7 @@ use sandyq::{
         Vault,
         access::Call,
         act::Asker,
-        documents::{Begun, Documents, Download, DownloadAsk, NewUpload, StoredSide, Uploading},
+        documents::{Begun, Collected, Documents, Download, DownloadAsk, NewUpload, StoredSide, Uploading},
         error::VaultError,
         replay::{Asked, Part},
         subjects::SubjectName,
@@ -50,8 +51,13 @@ pub fn reference(number: u32) -> SubjectName {
 impl Open {
     /// With so many synthetic people, who consent to `payments`.
     pub async fn new(backend: &Backend, dir: &Path, people: u32) -> Self {
-        let OpenVault { vault, clock } = OpenVault::create(backend, dir, |store| store).await;
         let parts = Parts::create(&dir.join("documents"), Duration::from_secs(20)).unwrap();
+        Self::over(backend, dir, people, parts).await
+    }
+
+    /// The same over another place of parts.
+    pub async fn over(backend: &Backend, dir: &Path, people: u32, parts: Parts) -> Self {
+        let OpenVault { vault, clock } = OpenVault::create(backend, dir, |store| store).await;
         let vault = vault.with_documents(Some(Documents::new(parts, 64)));
         let admin = vault.caller(&super::vault::staff("admin")).unwrap();
         vault.apply_policy(&admin, as_admin(), policy(), false).await.unwrap();
@@ -132,6 +138,31 @@ impl Open {
             bytes.extend_from_slice(&chunk.bytes);
         }
         Ok(bytes)
+    }
+}
+
+impl Open {
+    pub async fn survey(&self) -> Collected {
+        let admin = self.vault.caller(&super::vault::staff("admin")).unwrap();
+        self.vault.survey_documents(&admin, as_admin(), "lerna").await.unwrap()
+    }
+
+    pub async fn begin_collection(&self) -> Result<Operation, VaultError> {
+        let admin = self.vault.caller(&super::vault::staff("admin")).unwrap();
+        self.vault.collect_documents(&admin, as_admin(), "lerna").await
+    }
+
+    /// Collects, and answers how it ended.
+    pub async fn collect(&self) -> OperationState {
+        let begun = self.begin_collection().await.unwrap();
+        let worked = self.vault.work().await.unwrap();
+        let [long] = worked.long.as_slice() else { panic!("{worked:?}") };
+        assert_eq!(long.id, begun.id);
+        self.vault.work_long(long).await.unwrap();
+        let admin = self.vault.caller(&super::vault::staff("admin")).unwrap();
+        let call = sandyq::vault::access::Call::GetOperation;
+        let ended = self.vault.operation(&admin, as_admin(), call, begun.id).await.unwrap().unwrap();
+        ended.state
     }
 }
 
