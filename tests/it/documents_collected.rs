@@ -11,17 +11,12 @@ use std::{
 use sandyq::{
     blobs::parts::Parts,
     crypto::{kms::local::LocalKms, random::SystemRng},
-    domain::{
-        document::Side,
-        operation::{Operation, OperationState},
-        time::Clock,
-    },
+    domain::{document::Side, operation::OperationState, time::Clock},
     grpc::pb::{self, document_service_client::DocumentServiceClient},
     policy::decide::Denial,
     vault::{
         Vault,
         documents::{Collected, Documents},
-        error::VaultError,
     },
 };
 
@@ -33,7 +28,7 @@ use crate::common::{
     random::Choices,
     served::{initialised_on, request_id},
     uploads::{Open, objects, reference, send},
-    vault::{as_admin, asker, settings, spiffe, staff},
+    vault::{asker, settings, spiffe},
 };
 
 const DAY: i64 = 24 * 60 * 60 * 1_000_000;

@@ -23,7 +23,6 @@ pub const ENHANCE_YOUR_CALM: u32 = 0xb;
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
-    pub stream: u32,
     pub payload: Vec<u8>,
 }
 
@@ -98,8 +97,7 @@ impl Raw {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; usize::try_from(length).unwrap()];
         self.0.read_exact(&mut payload).await.ok()?;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], stream, payload })
+        Some(Frame { kind: head[3], payload })
     }
 
     /// Reads on until the server says goodbye; its code, or none where it ended without a word.

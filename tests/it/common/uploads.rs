@@ -160,7 +160,7 @@ impl Open {
         assert_eq!(long.id, begun.id);
         self.vault.work_long(long).await.unwrap();
         let admin = self.vault.caller(&super::vault::staff("admin")).unwrap();
-        let call = sandyq::vault::access::Call::GetOperation;
+        let call = Call::GetOperation;
         let ended = self.vault.operation(&admin, as_admin(), call, begun.id).await.unwrap().unwrap();
         ended.state
     }
