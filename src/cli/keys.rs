@@ -23,22 +23,28 @@ pub(super) struct Place {
 
 /// A version of a platform's key.
 #[derive(clap::Args, Debug, Clone)]
-pub(super) struct Version {
+pub(super) struct Chosen {
     #[command(flatten)]
     place: Place,
-    /// Version of the platform key.
+    /// What the key is for.
+    #[arg(long, value_enum, default_value_t = Kind::Platform)]
+    kind: Kind,
+    /// Version.
     #[arg(long)]
     version: u32,
 }
 
-/// A kind of key that is rotated.
+/// A kind of key that an officer handles.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A platform's key.
+    /// Wraps subject keys.
     Platform,
-    /// The audit key.
+    /// Hashes values, references and 12-digit tokens, by which everything is found.
+    Index,
+    /// Signs every log; of `--platform vault`.
     Audit,
-    /// The root key.
+    /// Wraps the keys of all platforms; of `--platform vault`. A root version is destroyed with all before it, and backups
+    /// that they sealed never open again.
     Root,
 }
 
@@ -46,6 +52,7 @@ impl Kind {
     const fn message(self) -> pb::KeyKind {
         match self {
             Self::Platform => pb::KeyKind::Platform,
+            Self::Index => pb::KeyKind::Index,
             Self::Audit => pb::KeyKind::Audit,
             Self::Root => pb::KeyKind::Root,
         }
@@ -62,17 +69,18 @@ pub(super) enum Command {
         #[arg(long, default_value = "")]
         platform: String,
     },
-    /// Count what each version of the platform key wraps.
+    /// Count what is under each version of the platform and index keys.
     Usage(Place),
     /// Make a new version of a key, and take everything over to it while the vault serves.
     Rotate {
         #[command(flatten)]
         place: Place,
-        /// The platform's key, under which every subject key is wrapped anew; of `--platform vault` also the audit key, to
-        /// which every log is handed over, and the root key, under which the keys of all platforms are wrapped anew.
+        /// The platform's key, under which every subject key is wrapped anew; its index key, under which everything is
+        /// hashed anew; of `--platform vault` also the audit key, to which every log is handed over, and the root key, under
+        /// which the keys of all platforms are wrapped anew.
         #[arg(long, value_enum, default_value_t = Kind::Platform)]
         kind: Kind,
-        /// At most so many subject keys a second; 0 for as many as go.
+        /// At most so many subjects a second; 0 for as many as go.
         #[arg(long, default_value_t = 0)]
         rate: u32,
         /// Only say what would happen: how many keys, how long, what stands in the way.
@@ -84,24 +92,21 @@ pub(super) enum Command {
     },
     /// Follow a rotation until it has ended.
     Watch(Which),
-    /// Refuse a version that retires: what it wraps is unreadable until it is enabled again.
+    /// Refuse a version that retires: what it wraps is unreadable until it is enabled again. One of the index key is
+    /// refused only when nothing is under it.
     Disable {
         #[command(flatten)]
-        version: Version,
+        version: Chosen,
         /// Disable indeed; without it nothing is changed, and what it wraps is printed.
         #[arg(long)]
         yes: bool,
     },
     /// Let a disabled version open again what it wraps.
-    Enable(Version),
-    /// Schedule the destruction of a version that wraps nothing.
+    Enable(Chosen),
+    /// Schedule the destruction of a version that nothing is under.
     Destroy {
         #[command(flatten)]
-        version: Version,
-        /// Of a platform's key; or of the root key (of `--platform vault`), with which all root versions before it go, and
-        /// backups that they sealed never open again.
-        #[arg(long, value_enum, default_value_t = Kind::Platform)]
-        kind: Kind,
+        version: Chosen,
         /// When, RFC 3339; at least 24 hours ahead.
         #[arg(long)]
         at: String,
@@ -110,7 +115,7 @@ pub(super) enum Command {
         yes: bool,
     },
     /// Call a scheduled destruction off; the version is disabled then.
-    Keep(Version),
+    Keep(Chosen),
 }
 
 pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
@@ -142,6 +147,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 request_id: request_id()?,
                 platform: version.place.platform.clone(),
                 version: version.version,
+                kind: version.kind.message().into(),
             };
             let answer = keys(version.place.client.connect().await?).enable_key(request).await;
             match answer.map_err(refused)?.into_inner().outcome {
@@ -152,8 +158,8 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 None => print(None, out),
             }
         }
-        Command::Destroy { version, kind, at, yes } => {
-            if !yes && kind == Kind::Root {
+        Command::Destroy { version, at, yes } => {
+            if !yes && version.kind == Kind::Root {
                 let also = "nothing was changed; with --yes the root versions up to this one are destroyed at that time, and \
                             backups that they sealed never open again";
                 return Ok(out.note(also)?);
@@ -162,13 +168,14 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 usage(&version.place, out).await?;
                 return Ok(out.note("nothing was changed; with --yes the version is destroyed at that time")?);
             }
-            destroy(&version, kind, &at, out).await
+            destroy(&version, &at, out).await
         }
         Command::Keep(version) => {
             let request = pb::CancelKeyDestructionRequest {
                 request_id: request_id()?,
                 platform: version.place.platform.clone(),
                 version: version.version,
+                kind: version.kind.message().into(),
             };
             let answer = keys(version.place.client.connect().await?).cancel_key_destruction(request).await;
             print(answer.map_err(refused)?.into_inner().key, out)
@@ -176,12 +183,13 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
     }
 }
 
-async fn disable(version: &Version, out: &mut Out) -> Result<(), Failure> {
+async fn disable(version: &Chosen, out: &mut Out) -> Result<(), Failure> {
     use pb::disable_key_response::Outcome;
     let request = pb::DisableKeyRequest {
         request_id: request_id()?,
         platform: version.place.platform.clone(),
         version: version.version,
+        kind: version.kind.message().into(),
     };
     let answer = keys(version.place.client.connect().await?).disable_key(request).await;
     match answer.map_err(refused)?.into_inner().outcome {
@@ -191,14 +199,14 @@ async fn disable(version: &Version, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
-async fn destroy(version: &Version, kind: Kind, at: &str, out: &mut Out) -> Result<(), Failure> {
+async fn destroy(version: &Chosen, at: &str, out: &mut Out) -> Result<(), Failure> {
     use pb::schedule_key_destruction_response::Outcome;
     let request = pb::ScheduleKeyDestructionRequest {
         request_id: request_id()?,
         platform: version.place.platform.clone(),
         version: version.version,
         destroy_time: Some(when(Some(at))?),
-        kind: kind.message().into(),
+        kind: version.kind.message().into(),
     };
     let answer = keys(version.place.client.connect().await?).schedule_key_destruction(request).await;
     match answer.map_err(refused)?.into_inner().outcome {
@@ -239,15 +247,25 @@ fn print_plan(kind: pb::KeyKind, plan: &pb::RotationPlan, out: &mut Out) -> Resu
         "estimated_seconds": plan.estimated_seconds, "blockers": plan.blockers,
     });
     let mut lines = vec![format!("would make    version {} of the {} key", plan.version, kind_name(kind))];
-    lines.push(if kind == pb::KeyKind::Audit {
-        format!("would hand    {} logs over, and look at the head of each to verify", plan.logs)
+    let subjects = plan.subject_keys;
+    let mut passes = "two";
+    if kind == pb::KeyKind::Audit {
+        lines.push(format!("would hand    {} logs over, and look at the head of each to verify", plan.logs));
     } else if kind == pb::KeyKind::Root {
-        format!("would wrap    {} keys of platforms anew, and open each to verify", plan.platform_keys)
+        lines.push(format!(
+            "would wrap    {} keys of platforms anew, and open each to verify",
+            plan.platform_keys
+        ));
+    } else if kind == pb::KeyKind::Index {
+        passes = "three";
+        let held = "and hold each against the new index";
+        lines.push(format!("would hash    what is held of {subjects} subjects anew, {held}"));
+        lines.push("would drop    every other index then".to_owned());
     } else {
-        format!("would wrap    {} subject keys anew, and open each to verify", plan.subject_keys)
-    });
+        lines.push(format!("would wrap    {subjects} subject keys anew, and open each to verify"));
+    }
     if plan.estimated_seconds > 0 {
-        lines.push(format!("would take    {} s for each of the two passes", plan.estimated_seconds));
+        lines.push(format!("would take    {} s for each of the {passes} passes", plan.estimated_seconds));
     }
     lines.extend(plan.blockers.iter().map(|blocker| format!("in the way    {blocker}")));
     if plan.blockers.is_empty() {
@@ -283,13 +301,19 @@ async fn usage(place: &Place, out: &mut Out) -> Result<(), Failure> {
         .iter()
         .map(|usage| {
             json!({
-                "version": usage.version, "state": state(usage.state()), "subject_keys": usage.subject_keys,
+                "kind": kind_name(usage.kind()), "version": usage.version, "state": state(usage.state()),
+                "subject_keys": usage.subject_keys, "hashes": usage.hashes,
             })
         })
         .collect();
     let line = |usage: &pb::KeyUsage| {
-        let state = state(usage.state());
-        format!("version {:<4} {state:<22} wraps {} subject keys", usage.version, usage.subject_keys)
+        let (kind, state) = (kind_name(usage.kind()), state(usage.state()));
+        let uses = if usage.kind() == pb::KeyKind::Index {
+            format!("has {} values, references and 12-digit tokens", usage.hashes)
+        } else {
+            format!("wraps {} subject keys", usage.subject_keys)
+        };
+        format!("{kind:<9} version {:<4} {state:<22} {uses}", usage.version)
     };
     Ok(out.data(&json!({ "usages": json }), &usages.iter().map(line).collect::<Vec<_>>())?)
 }

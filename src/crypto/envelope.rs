@@ -4,7 +4,10 @@ use ring::hkdf;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::aead::{self, Key, OpenError, SealError};
+use super::{
+    aead::{self, Key, OpenError, SealError},
+    digest::IndexKey,
+};
 use crate::domain::{
     authority::ReleaseAuthority,
     canonical::Canonical,
@@ -87,6 +90,38 @@ impl SubjectKey {
     ) -> Result<bool, OpenError> {
         let bytes = self.open(address, blob)?;
         Ok(bytes.as_slice().ct_eq(candidate.expose().as_bytes()).into())
+    }
+
+    /// Hashes of a sealed value under versions of the index key, in their order. Nothing is released.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the blob does not open at the address.
+    pub fn value_hashes<const N: usize>(
+        &self,
+        address: &RecordAddress,
+        blob: &Sealed,
+        keys: [&IndexKey; N],
+    ) -> Result<[[u8; 32]; N], OpenError> {
+        let bytes = self.open(address, blob)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| OpenError::Malformed)?;
+        let value = Plaintext::new(text.to_owned());
+        Ok(keys.map(|key| key.value(&address.field, &value)))
+    }
+
+    /// Hash of the platform's sealed reference under a version of the index key. Nothing is released.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the blob does not belong to the place.
+    pub fn reference_hash(
+        &self,
+        place: &SubjectPlace,
+        blob: &Sealed,
+        key: &IndexKey,
+    ) -> Result<[u8; 32], OpenError> {
+        let own = derive(&self.0, &place.0).ok_or(OpenError::Malformed)?;
+        let bytes = aead::open(&own, &place.0, blob)?;
+        let reference = std::str::from_utf8(&bytes).map_err(|_| OpenError::Malformed)?;
+        Ok(key.subject_reference(reference))
     }
 
     /// Seals something else of the subject at a place of its own.

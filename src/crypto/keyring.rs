@@ -56,7 +56,7 @@ pub struct Keyring {
     platform: PlatformId,
     wrapping: WrappingKeys,
     /// Blind indexes.
-    pub index: Arc<IndexKey>,
+    pub index: IndexKeys,
     /// Row MACs.
     pub row: Arc<RowKey>,
     /// MACs of requests' bodies.
@@ -71,7 +71,7 @@ impl Keyring {
     pub fn new(
         platform: PlatformId,
         wrapping: WrappingKeys,
-        index: Arc<IndexKey>,
+        index: IndexKeys,
         row: Arc<RowKey>,
         request: Arc<RowKey>,
     ) -> Result<Self, OpenError> {
@@ -168,6 +168,65 @@ impl Keyring {
         let with = self.wrapping.key(version)?;
         let key = aead::unwrap(with, &plan_place("wrapped_key", self.platform, proposal), wrapped_key)?;
         aead::open(&key, &plan_place("request", self.platform, proposal), request)
+    }
+}
+
+/// Versions of the index key. More than one is active while a rotation fills the index of the newest.
+pub struct IndexKeys {
+    loaded: BTreeMap<u32, Arc<IndexKey>>,
+    current: Arc<IndexKey>,
+    newest: Arc<IndexKey>,
+    written: Vec<Arc<IndexKey>>,
+    readable: Vec<Arc<IndexKey>>,
+}
+
+impl IndexKeys {
+    /// Versions that are loaded, those of them that are active, and those that only find what is there.
+    ///
+    /// # Errors
+    /// [`OpenError::UnknownKeyVersion`] where none is active, or one of them is not loaded.
+    pub fn new(
+        loaded: BTreeMap<u32, Arc<IndexKey>>,
+        active: &BTreeSet<u32>,
+        retiring: &BTreeSet<u32>,
+    ) -> Result<Self, OpenError> {
+        let key =
+            |version: &u32| loaded.get(version).map(Arc::clone).ok_or(OpenError::UnknownKeyVersion(*version));
+        let written = active.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        let mut readable = active.union(retiring).map(key).collect::<Result<Vec<_>, _>>()?;
+        readable.reverse();
+        let current = written.first().map(Arc::clone).ok_or(OpenError::UnknownKeyVersion(0))?;
+        let newest = written.last().map(Arc::clone).ok_or(OpenError::UnknownKeyVersion(0))?;
+        Ok(Self { loaded, current, newest, written, readable })
+    }
+
+    /// A version that is loaded, in whatever state.
+    #[must_use]
+    pub fn loaded(&self, version: u32) -> Option<Arc<IndexKey>> {
+        self.loaded.get(&version).map(Arc::clone)
+    }
+
+    /// The version by which values are looked up, and under which a unique value is unique: the oldest active one, whose
+    /// index is whole.
+    #[must_use]
+    pub fn current(&self) -> &IndexKey {
+        &self.current
+    }
+
+    /// The version under which new references and tokens of 12 digits are: each has one hash only.
+    #[must_use]
+    pub fn newest(&self) -> &IndexKey {
+        &self.newest
+    }
+
+    /// Versions in whose index a new value is put.
+    pub fn written(&self) -> impl Iterator<Item = &IndexKey> {
+        self.written.iter().map(Arc::as_ref)
+    }
+
+    /// Versions under which references and tokens of 12 digits may be, newest first.
+    pub fn readable(&self) -> impl Iterator<Item = &IndexKey> {
+        self.readable.iter().map(Arc::as_ref)
     }
 }
 

@@ -20,8 +20,12 @@ coded!(
         RotateRootKey = "rotate_root_key",
         /// Destroys a root version, and those before it, after the delay.
         DestroyRootKey = "destroy_root_key",
-        /// Destroys a key version that wraps nothing any more, after the delay.
+        /// Makes a new index key version the one by which everything is found.
+        RotateIndexKey = "rotate_index_key",
+        /// Destroys a version of the platform key that wraps nothing any more, after the delay.
         DestroyKey = "destroy_key",
+        /// Destroys a version of the index key under which nothing is any more, after the delay.
+        DestroyIndexKey = "destroy_index_key",
         /// Copies every table into a sealed backup.
         Backup = "backup",
         /// Deletes what broken uploads left in the document store, and looks for what is missing there.
@@ -52,14 +56,18 @@ coded!(
     Phase, "phase of an operation" {
         /// It has no phases.
         None = "",
-        /// Waits until every process has the new version, which then becomes the active one.
+        /// Waits until every process has the new version, which then becomes active.
         Activate = "activate",
         /// Wraps subject keys, or the keys of platforms, under it.
         Rewrap = "rewrap",
         /// Hands every log over to it.
         Announce = "announce",
-        /// Opens every key that it wraps, or looks at the head of every log.
+        /// Puts every value into the index of the new version, beside the old one.
+        Fill = "fill",
+        /// Opens every key that it wraps, looks at the head of every log, or holds every value against the new index.
         Verify = "verify",
+        /// Takes every value out of the indexes of other versions.
+        Drop = "drop",
     }
 );
 

@@ -17,7 +17,7 @@ use super::{
 use crate::vault::{
     Vault,
     error::VaultError,
-    keys::{KeyKind, KeyState, KeyUsage, KeyVersionRow, RotationPlan},
+    keys::{KeyKind, KeyState, KeyUsage, KeyVersionRow, RotationPlan, WhichKey},
     root_key::KmsReport,
 };
 
@@ -109,7 +109,8 @@ impl KeyService {
         call: Call,
         m: pb::DisableKeyRequest,
     ) -> Result<pb::KeyVersion, VaultError> {
-        let row = self.vault.disable_key(&call.caller, call.asker, &m.platform, m.version).await?;
+        let which = which(m.kind(), m.version);
+        let row = self.vault.disable_key(&call.caller, call.asker, &m.platform, which).await?;
         Ok(self.key(&row))
     }
 
@@ -118,7 +119,8 @@ impl KeyService {
         call: Call,
         m: pb::EnableKeyRequest,
     ) -> Result<pb::KeyVersion, VaultError> {
-        let row = self.vault.enable_key(&call.caller, call.asker, &m.platform, m.version).await?;
+        let which = which(m.kind(), m.version);
+        let row = self.vault.enable_key(&call.caller, call.asker, &m.platform, which).await?;
         Ok(self.key(&row))
     }
 
@@ -130,27 +132,32 @@ impl KeyService {
         let mut check = Checker::new("");
         let at = check.required_time("destroy_time", m.destroy_time);
         let at = check.finish(at)?;
-        let (vault, kind) = (&self.vault, m.kind());
+        let (vault, which) = (&self.vault, which(m.kind(), m.version));
         let (caller, asker, platform) = (&call.caller, call.asker, &m.platform);
-        let row = match key_kind(kind) {
-            None | Some(KeyKind::Platform) => {
-                vault.schedule_key_destruction(caller, asker, platform, m.version, at).await?
-            }
-            Some(KeyKind::Root) => {
-                vault.schedule_root_destruction(caller, asker, platform, m.version, at).await?
-            }
-            Some(_) => return Err(VaultError::invalid("kind", "keys of this kind are not destroyed")),
+        let row = if which.kind == KeyKind::Root {
+            vault.schedule_root_destruction(caller, asker, platform, m.version, at).await?
+        } else {
+            vault.schedule_key_destruction(caller, asker, platform, which, at).await?
         };
         Ok(self.key(&row))
     }
 }
 
 fn usage(of: KeyUsage) -> pb::KeyUsage {
+    let uses = i64::try_from(of.uses).unwrap_or(i64::MAX);
+    let counted = |kind| if of.kind == kind { uses } else { 0 };
     pb::KeyUsage {
+        kind: kind(of.kind.as_str()).into(),
         version: of.version,
         state: state(of.state).into(),
-        subject_keys: i64::try_from(of.subject_keys).unwrap_or(i64::MAX),
+        subject_keys: counted(KeyKind::Platform),
+        hashes: counted(KeyKind::Index),
     }
+}
+
+/// A version of a key; of the platform key where nothing is said.
+fn which(kind: pb::KeyKind, version: u32) -> WhichKey {
+    WhichKey { kind: key_kind(kind).unwrap_or(KeyKind::Platform), version }
 }
 
 fn plan(plan: RotationPlan) -> pb::RotationPlan {
@@ -295,7 +302,8 @@ impl key_service_server::KeyService for KeyService {
     ) -> Result<Response<pb::CancelKeyDestructionResponse>, Status> {
         let call = self.change(&request, &request.get_ref().request_id)?;
         let m = request.into_inner();
-        let work = self.vault.cancel_key_destruction(&call.caller, call.asker, &m.platform, m.version);
+        let which = which(m.kind(), m.version);
+        let work = self.vault.cancel_key_destruction(&call.caller, call.asker, &m.platform, which);
         answer(work, |row| pb::CancelKeyDestructionResponse { key: Some(self.key(&row)) }).await
     }
 }

@@ -4,7 +4,9 @@
 //! entries, rows and head land together or not at all.
 
 pub mod copy;
+mod error;
 mod granting;
+mod many;
 pub mod parts;
 pub mod postgres;
 pub mod rows;
@@ -26,12 +28,13 @@ use crate::domain::{
     operation::BudgetWindow,
     platform::Platform,
     secret::Sealed,
-    territory::Refused,
     time::Timestamp,
     token::TokenHash,
 };
 use copy::{Copying, Row, Table};
+pub use error::{Damage, StoreError};
 pub use granting::GrantingTable;
+pub use many::{Hashed, HashedValue, IndexMove, Many, Place, Rewrapped};
 use parts::PartStore;
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
@@ -46,42 +49,9 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 11;
+pub const SCHEMA_VERSION: i64 = 12;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
-
-/// Why the store did not do as asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database does not answer, or answers with an error of its own.
-    #[error("the database failed: {action}")]
-    Database {
-        /// What was tried.
-        action: &'static str,
-        /// The driver's error. For the operator's log; never for a client.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A stored row cannot be what it claims.
-    #[error(transparent)]
-    Damaged(#[from] Damage),
-    /// The database has no schema, or one that this binary may not run on.
-    #[error("{0}")]
-    Schema(String),
-    /// The database lies outside the declared sites.
-    #[error(transparent)]
-    Outside(#[from] Refused),
-}
-
-/// A stored row that cannot be what it claims: unknown code, wrong length, missing part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("table {table} holds a row that cannot be: column {column}")]
-pub struct Damage {
-    /// Table.
-    pub table: &'static str,
-    /// Column.
-    pub column: &'static str,
-}
 
 /// A value's place in the blind index: field, version of the index key, hash.
 pub type IndexKeyOfValue = (FieldName, u32, [u8; 32]);
@@ -190,6 +160,8 @@ pub enum Write {
     UpdateRecord(RecordRow, Mac),
     /// A new token.
     InsertToken(TokenRow),
+    /// That no token has this hash.
+    NoToken(TokenHash),
     /// A token's state.
     UpdateToken(TokenRow, Mac),
     /// A new consent.
@@ -256,8 +228,10 @@ pub enum Write {
         /// The newest of them.
         up_to: u32,
     },
-    /// Subject keys under another wrap. A row that changed meanwhile keeps what it has.
-    Rewrap(Vec<Rewrapped>),
+    /// Many rows in one statement.
+    Many(Many),
+    /// Takes values out of every index but one, of subjects after one and up to another, in the order of ids.
+    DropIndex(u32, SubjectId, SubjectId),
     /// New work.
     InsertOperation(OperationRow),
     /// Work that must be at this fence still.
@@ -282,17 +256,6 @@ pub enum Write {
     DropUpload(UploadRow),
     /// A new platform; written from the vault's own log.
     CreatePlatform(Arc<NewPlatform>),
-}
-
-/// A subject key with its wrap before and now.
-#[derive(Debug)]
-pub struct Rewrapped {
-    /// Whose.
-    pub subject: SubjectId,
-    /// As it was read.
-    pub before: Sealed,
-    /// As it is now.
-    pub after: Sealed,
 }
 
 /// The three numbers that a commit swaps on.
@@ -560,6 +523,18 @@ pub trait Store: PartStore {
 
     /// How many subject keys each header of a wrap has: the header names the version that wraps.
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError>;
+
+    /// What is hashed of up to `limit` subjects with a key after an id, in the order of ids.
+    async fn hashed(
+        &self,
+        platform: PlatformId,
+        versions: IndexMove,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<Hashed>, StoreError>;
+
+    /// How much is hashed under each version of the index key: values, references of subjects that have their key, tokens.
+    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError>;
 
     /// Processes that live, as they were last heard of.
     async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError>;

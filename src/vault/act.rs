@@ -11,7 +11,9 @@ use super::{
     Shared,
     access::Call,
     approval::Approval,
+    consent::reference_keys,
     context::Context,
+    detokenize::hashes_of,
     error::VaultError,
     replay::{Asked, Part},
 };
@@ -26,11 +28,11 @@ use crate::{
         operation::BudgetWindow,
         rng::Rng,
         time::Timestamp,
-        token::TokenHash,
+        token::{AnyToken, TokenHash},
     },
     policy::{decide::Denial, model::Policy},
     store::{
-        Damage, IndexKeyOfValue, ReadKeys, ReferenceKey, Snapshot, Write,
+        Damage, IndexKeyOfValue, ReadKeys, Snapshot, Write,
         rows::{ConsentRow, RecordRow, SubjectRow, TokenRow, work::ProposalRow},
     },
 };
@@ -349,6 +351,15 @@ impl Scene<'_> {
         }
     }
 
+    /// A token as it was given, with what stands behind it, each row believed.
+    ///
+    /// # Errors
+    /// As [`Self::token`].
+    pub fn token_given(&self, token: &AnyToken) -> Result<Option<Found<'_>>, Denial> {
+        let mut found = hashes_of(self.context, token).filter_map(|hash| self.token(&hash).transpose());
+        found.next().transpose()
+    }
+
     /// A token of the snapshot with what stands behind it, each row believed.
     ///
     /// # Errors
@@ -386,8 +397,10 @@ impl Scene<'_> {
     ///
     /// # Errors
     /// [`Denial::DataDamaged`].
-    pub fn subject_by_reference(&self, key: &ReferenceKey) -> Result<Option<&SubjectRow>, Denial> {
-        self.snapshot.references.get(key).map(|id| self.subject(*id)).transpose()
+    pub fn subject_by_reference(&self, reference: &str) -> Result<Option<&SubjectRow>, Denial> {
+        let mut keys = reference_keys(self.context, reference);
+        let found = keys.find_map(|key| self.snapshot.references.get(&key));
+        found.map(|id| self.subject(*id)).transpose()
     }
 
     /// The current records of a subject.

@@ -220,18 +220,18 @@ impl Deed for Grant {
     }
 
     fn reads(&self, context: &Context, before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
-        keys.references.insert(reference_key(context, &self.subject_reference));
+        keys.references.extend(reference_keys(context, &self.subject_reference));
         keys.consents.extend(before.and_then(|b| b.id(0).ok()).map(ConsentId::from_bytes));
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Consent>, VaultError> {
         let scene = hand.scene;
         may_record(scene, hand.caller)?;
-        let key = reference_key(scene.context, &self.subject_reference);
-        if !hand.plan.claim(Claim::Subject(key.1)) {
+        let own = scene.keys().index.current().subject_reference(&self.subject_reference);
+        if !hand.plan.claim(Claim::Subject(own)) {
             return Ok(Deeded::Later);
         }
-        let subject = find_subject(scene, &key)?;
+        let subject = find_subject(scene, &self.subject_reference)?;
         match subject.state {
             SubjectState::Active => {}
             SubjectState::Restricted => return Err(Denial::SubjectRestricted.into()),
@@ -307,13 +307,13 @@ fn recorded<'a>(scene: &'a Scene<'_>, id: ConsentId) -> Result<&'a ConsentRow, D
     Ok(row)
 }
 
-pub(super) fn reference_key(context: &Context, reference: &str) -> ReferenceKey {
-    let index = &context.keys.index;
-    (index.version, index.subject_reference(reference))
+/// Where a subject with this reference may be found. It has one hash; which key version it is under, its row says.
+pub(super) fn reference_keys(context: &Context, reference: &str) -> impl Iterator<Item = ReferenceKey> {
+    context.keys.index.readable().map(move |index| (index.version, index.subject_reference(reference)))
 }
 
-fn find_subject<'a>(scene: &'a Scene<'_>, key: &ReferenceKey) -> Result<&'a SubjectRow, Denial> {
-    scene.subject_by_reference(key)?.ok_or(Denial::SubjectNotFound)
+fn find_subject<'a>(scene: &'a Scene<'_>, reference: &str) -> Result<&'a SubjectRow, Denial> {
+    scene.subject_by_reference(reference)?.ok_or(Denial::SubjectNotFound)
 }
 
 struct List {
@@ -334,13 +334,13 @@ impl Deed for List {
     }
 
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
-        keys.references.insert(reference_key(context, &self.subject_reference));
+        keys.references.extend(reference_keys(context, &self.subject_reference));
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Self::Answer>, VaultError> {
         let scene = hand.scene;
         may_record(scene, hand.caller)?;
-        let subject = find_subject(scene, &reference_key(scene.context, &self.subject_reference))?.id;
+        let subject = find_subject(scene, &self.subject_reference)?.id;
         let consents = scene.consents_of(subject)?;
         let start = match self.after {
             None => Some(0),

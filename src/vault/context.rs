@@ -12,7 +12,7 @@ use crate::{
         aead::{Key, OpenError},
         audit_key::AuditKey,
         digest::{IndexKey, RowKey, sha256},
-        keyring::{KeyKind, Keyring, WrappingKeys, key_version_place},
+        keyring::{IndexKeys, KeyKind, Keyring, WrappingKeys, key_version_place},
         kms::{Kms, KmsError},
     },
     domain::{
@@ -348,8 +348,7 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// The keyring, and whether it has every version. A version of the platform key that protects no data now may be
-    /// missing: a KMS that does not answer must not stop a process that serves.
+    /// The keyring, and whether it has every version. One that protects no data now may be missing: a KMS that does not answer must not stop a process that serves.
     async fn keyring(&self) -> Result<(Keyring, bool), LoadError> {
         let missing =
             |kind: KeyKind| LoadError::KeyMissing { platform: self.platform.get(), kind: kind.as_str() };
@@ -364,36 +363,54 @@ impl Opener<'_> {
             Some(known) => Arc::clone(&known.request),
             None => Arc::new(RowKey::new(&self.open(KeyKind::Request, row).await?)),
         };
-        let row = needed(KeyKind::Index)?;
-        let index_key = match self.known(row) {
-            Some(known) => Arc::clone(&known.index),
-            None => Arc::new(IndexKey::new(row.version, &self.open(KeyKind::Index, row).await?)),
-        };
+        needed(KeyKind::Index)?;
         let active = needed(KeyKind::Platform)?.version;
-        let mut wrapping = WrappingKeys { keys: BTreeMap::new(), disabled: BTreeSet::new(), active };
         let mut complete = true;
-        for row in self.keys.iter().filter(|k| k.kind == KeyKind::Platform.as_str()) {
-            match row.state {
-                KeyState::Destroyed => continue,
-                KeyState::Disabled | KeyState::DestructionScheduled => {
-                    wrapping.disabled.insert(row.version);
-                }
-                KeyState::Pending | KeyState::Active | KeyState::Retiring => {}
-            }
-            match self.platform_key(row).await {
-                Ok(key) => {
-                    wrapping.keys.insert(row.version, key);
-                }
-                Err(error) if matches!(row.state, KeyState::Active | KeyState::Retiring) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    self.tell(row, &error);
-                    complete = false;
-                }
+        let disabled =
+            self.versions(KeyKind::Platform, &[KeyState::Disabled, KeyState::DestructionScheduled]);
+        let mut wrapping = WrappingKeys { keys: BTreeMap::new(), disabled, active };
+        for row in self.of_kind(KeyKind::Platform) {
+            if let Some(key) = self.may_miss(row, self.platform_key(row).await, &mut complete)? {
+                wrapping.keys.insert(row.version, key);
             }
         }
-        Ok((Keyring::new(self.platform, wrapping, index_key, row_key, request_key)?, complete))
+        let mut loaded = BTreeMap::new();
+        for row in self.of_kind(KeyKind::Index) {
+            if let Some(key) = self.may_miss(row, self.index_key(row).await, &mut complete)? {
+                loaded.insert(row.version, key);
+            }
+        }
+        let of = |state| self.versions(KeyKind::Index, &[state]);
+        let index = IndexKeys::new(loaded, &of(KeyState::Active), &of(KeyState::Retiring))?;
+        Ok((Keyring::new(self.platform, wrapping, index, row_key, request_key)?, complete))
+    }
+
+    /// Versions of a kind that are not destroyed.
+    fn of_kind(&self, kind: KeyKind) -> impl Iterator<Item = &KeyVersionRow> {
+        let held = move |row: &&KeyVersionRow| row.kind == kind.as_str() && row.state != KeyState::Destroyed;
+        self.keys.iter().filter(held)
+    }
+
+    fn versions(&self, kind: KeyKind, states: &[KeyState]) -> BTreeSet<u32> {
+        self.of_kind(kind).filter(|row| states.contains(&row.state)).map(|row| row.version).collect()
+    }
+
+    /// A key that was loaded; none where it was not and no data needs it now.
+    fn may_miss<T>(
+        &self,
+        row: &KeyVersionRow,
+        key: Result<T, LoadError>,
+        complete: &mut bool,
+    ) -> Result<Option<T>, LoadError> {
+        match key {
+            Ok(key) => Ok(Some(key)),
+            Err(error) if matches!(row.state, KeyState::Active | KeyState::Retiring) => Err(error),
+            Err(error) => {
+                self.tell(row, &error);
+                *complete = false;
+                Ok(None)
+            }
+        }
     }
 
     /// Every version of the audit key but destroyed ones: one that signs no more is known by what it signed.
@@ -401,9 +418,7 @@ impl Opener<'_> {
         let missing = LoadError::KeyMissing { platform: 0, kind: KeyKind::Audit.as_str() };
         let active = active(self.keys, KeyKind::Audit).ok_or(missing)?.version;
         let (mut keys, mut complete) = (BTreeMap::new(), true);
-        let kept =
-            |row: &&KeyVersionRow| row.kind == KeyKind::Audit.as_str() && row.state != KeyState::Destroyed;
-        for row in self.keys.iter().filter(kept) {
+        for row in self.of_kind(KeyKind::Audit) {
             match self.audit_key(installation, row).await {
                 Ok(key) => {
                     keys.insert(row.version, key);
@@ -448,6 +463,13 @@ impl Opener<'_> {
         match self.known(row).and_then(|known| known.loaded(row.version)) {
             Some(key) => Ok(key),
             None => self.open(KeyKind::Platform, row).await.map(Arc::new),
+        }
+    }
+
+    async fn index_key(&self, row: &KeyVersionRow) -> Result<Arc<IndexKey>, LoadError> {
+        match self.known(row).and_then(|known| known.index.loaded(row.version)) {
+            Some(key) => Ok(key),
+            None => Ok(Arc::new(IndexKey::new(row.version, &self.open(KeyKind::Index, row).await?))),
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     act::{Asker, Claim},
     deed::{Deed, Deeded, Hand},
     error::VaultError,
-    keys::rotated_key,
+    keys::given_up,
     replay::ItemOutcome,
     tokenize::unavailable,
 };
@@ -16,16 +16,10 @@ use crate::{
     domain::{
         caller::Caller,
         ids::{OperationId, PlatformId},
-        operation::{Operation, OperationKind, OperationState, Phase},
+        operation::{Operation, OperationKind, OperationState},
     },
     policy::decide::Denial,
-    store::{
-        Write,
-        rows::{
-            config::{KeyState, KeyVersionRow},
-            work::OperationRow,
-        },
-    },
+    store::{Write, rows::work::OperationRow},
 };
 
 /// What a person does to an operation.
@@ -105,12 +99,15 @@ impl Deed for Steer {
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Operation>, VaultError> {
         let found = self.found.as_ref().ok_or(Denial::OperationNotFound)?;
         let next = steered(found, self.control, hand.scene.now)?;
-        if self.control == Control::Cancel && found.phase == Phase::Activate {
-            // Nothing was ever protected by the version that waits.
+        if self.control == Control::Cancel
+            && let Some((row, was)) = given_up(hand.scene, found)
+        {
             if !hand.plan.claim(Claim::Config) {
                 return Ok(Deeded::Later);
             }
-            drop_pending(hand, found)?;
+            hand.log(|entry| super::keys::about_key(&row, entry))?;
+            hand.plan.reconfigures = true;
+            hand.plan.writes.push(Write::UpdateKey(row, was));
         }
         hand.log(|entry| Entry {
             object_kind: Some("operation".to_owned()),
@@ -139,11 +136,12 @@ fn steered(
     match found.kind {
         OperationKind::RotatePlatformKey
         | OperationKind::RotateAuditKey
+        | OperationKind::RotateIndexKey
         | OperationKind::RotateRootKey
         | OperationKind::DestroyRootKey
         | OperationKind::CollectDocuments
         | OperationKind::Backup => {}
-        OperationKind::DestroySubject | OperationKind::DestroyKey => {
+        OperationKind::DestroySubject | OperationKind::DestroyKey | OperationKind::DestroyIndexKey => {
             return Err(Denial::OperationUncontrolled);
         }
     }
@@ -158,17 +156,4 @@ fn steered(
         },
         Control::Cancel => next.ended(OperationState::Cancelled, now),
     })
-}
-
-fn drop_pending(hand: &mut Hand<'_, '_>, rotation: &Operation) -> Result<(), VaultError> {
-    let Some(kind) = rotated_key(rotation.kind) else { return Ok(()) };
-    let row = hand.scene.context.key(kind, rotation.key_version);
-    let Some(row) = row.filter(|row| row.state == KeyState::Pending) else { return Ok(()) };
-    let mut gone = KeyVersionRow { state: KeyState::Destroyed, wrapped: None, ..row.clone() };
-    gone.mac = hand.scene.keys().row.mac(&gone.image());
-    let was = row.mac;
-    hand.log(|entry| super::keys::about_key(&gone, entry))?;
-    hand.plan.reconfigures = true;
-    hand.plan.writes.push(Write::UpdateKey(gone, was));
-    Ok(())
 }

@@ -6,7 +6,7 @@ use super::{
     act::Asker,
     context::Context,
     deed::{Deed, Deeded, Hand},
-    detokenize::hash_of,
+    detokenize::hashes_of,
     error::VaultError,
     replay::ItemOutcome,
     revise::own_token,
@@ -84,7 +84,7 @@ impl Deed for Describe {
     }
 
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
-        keys.tokens.insert(hash_of(context, &self.token));
+        keys.tokens.extend(hashes_of(context, &self.token));
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<TokenDescription>, VaultError> {

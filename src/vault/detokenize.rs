@@ -101,12 +101,14 @@ impl Vault {
     }
 }
 
-/// What a token is found by.
-pub(super) fn hash_of(context: &Context, token: &AnyToken) -> TokenHash {
-    match token {
-        AnyToken::Random(token) => token_hash(token),
-        AnyToken::Digits(digits) => context.keys.index.digits_token(digits),
-    }
+/// What a token is found by. One of 12 digits has one hash; which key version it is under, its row says.
+pub(super) fn hashes_of(context: &Context, token: &AnyToken) -> impl Iterator<Item = TokenHash> {
+    let (bare, digits) = match token {
+        AnyToken::Random(token) => (Some(token_hash(token)), None),
+        AnyToken::Digits(digits) => (None, Some(digits)),
+    };
+    let keyed = move |digits| context.keys.index.readable().map(move |key| key.digits_token(digits));
+    bare.into_iter().chain(digits.into_iter().flat_map(keyed))
 }
 
 struct DetokenizeAct {
@@ -139,7 +141,7 @@ impl Act for DetokenizeAct {
 
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {
         let tokens = || self.question.tokens.iter().flatten();
-        keys.tokens.extend(tokens().map(|token| hash_of(context, token)));
+        keys.tokens.extend(tokens().flat_map(|token| hashes_of(context, token)));
         replay::reads(self.caller.id, &self.asker, keys);
         if tokens().any(is_guessable) {
             spending::reads(context, self.caller.id, BudgetKind::Enumeration, self.asked_at, keys);
@@ -248,7 +250,7 @@ impl Asking<'_, '_> {
         withhold: bool,
     ) -> Result<Result<Released, VaultError>, VaultError> {
         let (scene, question) = (self.scene, self.question);
-        let (found, damage) = match scene.token(&hash_of(scene.context, token)) {
+        let (found, damage) = match scene.token_given(token) {
             Ok(found) => (found, None),
             Err(damage) => (None, Some(damage)),
         };

@@ -5,10 +5,10 @@ use super::{
     Vault,
     access::Call,
     act::{Asker, Scene},
-    consent::reference_key,
+    consent::reference_keys,
     context::Context,
     deed::{Deed, Deeded, Hand},
-    detokenize::hash_of,
+    detokenize::hashes_of,
     error::VaultError,
     facts::{Held, TokenFacts, decide_on},
     replay::ItemOutcome,
@@ -107,14 +107,12 @@ impl Explain {
     fn behind<'a>(&self, scene: &'a Scene<'_>) -> Result<Option<Behind<'a>>, Denial> {
         match &self.0.target {
             Target::Token(token) => {
-                let found = scene.token(&hash_of(scene.context, token))?;
+                let found = scene.token_given(token)?;
                 Ok(found.map(|f| Behind { token: Some(f.token), record: f.record, subject: f.subject }))
             }
             Target::Field(by, field) => {
                 let subject = match by {
-                    SubjectBy::Reference(reference) => {
-                        scene.subject_by_reference(&reference_key(scene.context, reference))?
-                    }
+                    SubjectBy::Reference(reference) => scene.subject_by_reference(reference)?,
                     SubjectBy::Id(id) if scene.snapshot.subjects.contains_key(id) => {
                         Some(scene.subject(*id)?)
                     }
@@ -152,10 +150,10 @@ impl Deed for Explain {
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
         match &self.0.target {
             Target::Token(token) => {
-                keys.tokens.insert(hash_of(context, token));
+                keys.tokens.extend(hashes_of(context, token));
             }
             Target::Field(SubjectBy::Reference(reference), _) => {
-                keys.references.insert(reference_key(context, reference));
+                keys.references.extend(reference_keys(context, reference));
             }
             Target::Field(SubjectBy::Id(id), _) => {
                 keys.subjects.insert(*id);

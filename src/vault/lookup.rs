@@ -8,7 +8,7 @@ use super::{
     act::{Asker, Claim},
     context::Context,
     deed::{Deed, Deeded, Hand},
-    detokenize::{declared, field_type, hash_of},
+    detokenize::{declared, field_type, hashes_of},
     error::VaultError,
     facts::{Held, TokenFacts, decide_on},
     replay::ItemOutcome,
@@ -156,14 +156,14 @@ impl Deed for Compare {
     }
 
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
-        keys.tokens.insert(hash_of(context, &self.question.token));
+        keys.tokens.extend(hashes_of(context, &self.question.token));
         spending::reads(context, self.caller.id, BudgetKind::Enumeration, self.asked_at, keys);
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Compared>, VaultError> {
         let (scene, question) = (hand.scene, &self.question);
         let policy = scene.policy()?;
-        let found = scene.token(&hash_of(scene.context, &question.token))?;
+        let found = scene.token_given(&question.token)?;
         let about = |entry: Entry| Entry {
             purpose: declared(scene, &question.purpose),
             view: Some("compare".to_owned()),
@@ -198,7 +198,7 @@ fn compare(
 ) -> Result<(Permit, bool), Denial> {
     let (scene, caller) = (hand.scene, hand.caller);
     spending::check(scene, hand.plan, caller, BudgetKind::Enumeration)?;
-    let found = scene.token(&hash_of(scene.context, &question.token))?;
+    let found = scene.token_given(&question.token)?;
     let ask = Ask {
         caller,
         purpose: &question.purpose,
@@ -236,7 +236,7 @@ struct Lookup {
 
 impl Lookup {
     fn key(&self, context: &Context) -> IndexKeyOfValue {
-        let index = &context.keys.index;
+        let index = context.keys.index.current();
         (self.search.field.clone(), index.version, index.value(&self.search.field, &self.search.value))
     }
 }

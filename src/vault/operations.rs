@@ -84,12 +84,14 @@ impl Vault {
         match operation.kind {
             OperationKind::RotatePlatformKey
             | OperationKind::RotateAuditKey
-            | OperationKind::RotateRootKey => self.rotate(operation).await,
+            | OperationKind::RotateRootKey
+            | OperationKind::RotateIndexKey => self.rotate(operation).await,
             OperationKind::Backup => self.write_backup(operation).await,
             OperationKind::CollectDocuments => self.collect(operation).await,
-            OperationKind::DestroySubject | OperationKind::DestroyKey | OperationKind::DestroyRootKey => {
-                Ok(())
-            }
+            OperationKind::DestroySubject
+            | OperationKind::DestroyKey
+            | OperationKind::DestroyIndexKey
+            | OperationKind::DestroyRootKey => Ok(()),
         }
     }
 
@@ -104,12 +106,15 @@ impl Vault {
                     Some(taken) => self.step(platform, taken, Step::Destroy).await?.is_some(),
                     None => false,
                 },
-                OperationKind::DestroyKey => self.destroy_key(&operation).await?,
+                OperationKind::DestroyKey | OperationKind::DestroyIndexKey => {
+                    self.destroy_key(&operation).await?
+                }
                 OperationKind::DestroyRootKey => self.destroy_root(&operation).await?,
                 OperationKind::RotatePlatformKey
                 | OperationKind::RotateAuditKey
                 | OperationKind::RotateRootKey
                 | OperationKind::CollectDocuments
+                | OperationKind::RotateIndexKey
                 | OperationKind::Backup => {
                     worked.long.push(operation);
                     continue;

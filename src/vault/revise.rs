@@ -6,7 +6,7 @@ use super::{
     act::{Asker, Claim, Found, Scene},
     context::Context,
     deed::{Deed, Deeded, Hand},
-    detokenize::{field_type, hash_of},
+    detokenize::{field_type, hashes_of},
     error::VaultError,
     replay::ItemOutcome,
     storing::{insert_version, usable},
@@ -88,7 +88,7 @@ pub(super) fn own_token<'a>(
     token: &AnyToken,
 ) -> Result<(Found<'a>, &'a Policy), Denial> {
     let policy = scene.policy()?;
-    let found = scene.token(&hash_of(scene.context, token))?.ok_or(Denial::TokenNotFound)?;
+    let found = scene.token_given(token)?.ok_or(Denial::TokenNotFound)?;
     let field = &found.record.address.field;
     let stores = policy.field(field).is_some_and(|declared| policy.may_collect(caller, declared));
     let reads = policy.purposes_of(caller).any(|(_, purpose)| purpose.covers(field));
@@ -125,7 +125,7 @@ impl Deed for Revoke {
     }
 
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
-        keys.tokens.insert(hash_of(context, &self.token));
+        keys.tokens.extend(hashes_of(context, &self.token));
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Timestamp>, VaultError> {
@@ -196,7 +196,7 @@ impl Update {
     /// Where the value may stand in the index: the field is known only with the token, so every unique field whose type
     /// takes the value is looked at.
     fn places(&self, policy: &Policy, context: &Context) -> Vec<IndexKeyOfValue> {
-        let index = &context.keys.index;
+        let index = context.keys.index.current();
         let unique = policy.fields().filter(|(_, field)| field.is_unique());
         unique
             .filter_map(|(name, field)| {
@@ -219,7 +219,7 @@ impl Deed for Update {
     }
 
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
-        keys.tokens.insert(hash_of(context, &self.correction.token));
+        keys.tokens.extend(hashes_of(context, &self.correction.token));
         for applied in context.policies() {
             keys.values.extend(self.places(&applied.policy, context));
         }

@@ -55,17 +55,15 @@ impl<'a> Storing<'a, '_> {
         &self,
         plan: &mut Plan,
         item: &Checked,
-        reference_hash: [u8; 32],
     ) -> Result<Result<Tokenized, Denial>, VaultError> {
         if let Err(reason) = self.may_store(item) {
             return Ok(Err(reason));
         }
-        let version = self.scene.keys().index.version;
-        let known = self.scene.subject_by_reference(&(version, reference_hash));
+        let known = self.scene.subject_by_reference(&item.subject_reference);
         let kind = item.subject_kind;
         let subject = match known.and_then(|found| found.map(|found| self.open(found, kind)).transpose()) {
             Ok(Some(subject)) => subject,
-            Ok(None) => self.create(plan, item, reference_hash)?,
+            Ok(None) => self.create(plan, item)?,
             Err(reason) => return Ok(Err(reason)),
         };
         let mut tokens = Vec::new();
@@ -158,22 +156,18 @@ impl<'a> Storing<'a, '_> {
         Ok(OpenSubject { id: found.id, key, records: self.scene.records_of(found.id)? })
     }
 
-    fn create(
-        &self,
-        plan: &mut Plan,
-        item: &Checked,
-        reference_hash: [u8; 32],
-    ) -> Result<OpenSubject<'static>, VaultError> {
+    fn create(&self, plan: &mut Plan, item: &Checked) -> Result<OpenSubject<'static>, VaultError> {
         let scene = self.scene;
         let (platform, rng) = (scene.context.platform, scene.rng());
         let id = SubjectId::random(rng).map_err(unavailable)?;
         let key = SubjectKey::random(rng).map_err(unavailable)?;
         let place = SubjectPlace::reference(platform, id);
+        let index = scene.keys().index.newest();
         let mut row = SubjectRow {
             platform,
             id,
-            index_version: scene.keys().index.version,
-            reference_hash,
+            index_version: index.version,
+            reference_hash: index.subject_reference(&item.subject_reference),
             sealed_reference: key
                 .seal_at(&place, item.subject_reference.as_bytes(), rng)
                 .map_err(unavailable)?,
@@ -327,6 +321,11 @@ impl<'a> Storing<'a, '_> {
             ..self.entry()?
         });
         let id = row.id;
+        if let AnyToken::Digits(digits) = &token {
+            // The database keeps hashes of one version apart; under another the same digits have another hash.
+            let others = self.scene.keys().index.readable().filter(|key| key.version != row.hash_version);
+            plan.writes.extend(others.map(|key| Write::NoToken(key.digits_token(digits))));
+        }
         plan.writes.push(Write::InsertToken(row));
         Ok((token, id))
     }
@@ -362,9 +361,17 @@ pub(super) fn insert_version(
     row.mac = scene.keys().row.mac(&row.image());
     plan.writes.push(Write::InsertRecord(row));
     if value.field_type != FieldType::Text {
-        let (field, index_version, hash) = value.index_key(scene.context);
         let claims_unique = value.unique;
-        plan.writes.push(Write::InsertIndex(IndexRow { field, index_version, hash, record, claims_unique }));
+        for index in scene.keys().index.written() {
+            let (field, index_version, hash) = value.index_key_under(index);
+            plan.writes.push(Write::InsertIndex(IndexRow {
+                field,
+                index_version,
+                hash,
+                record,
+                claims_unique,
+            }));
+        }
     }
     Ok(())
 }
@@ -379,7 +386,7 @@ pub(super) fn new_token(
     expires_at: Option<crate::domain::time::Timestamp>,
 ) -> Result<(AnyToken, TokenRow), VaultError> {
     let (rng, platform) = (scene.rng(), scene.context.platform);
-    let index = &scene.keys().index;
+    let index = scene.keys().index.newest();
     let (token, hash, hash_version) = if mode == TokenMode::Digits {
         let digits = DigitsToken::random(rng).map_err(unavailable)?;
         let hash = index.digits_token(&digits);

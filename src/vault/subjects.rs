@@ -4,7 +4,7 @@ use super::{
     Vault,
     access::Call,
     act::{Asker, Claim, Scene},
-    consent::reference_key,
+    consent::reference_keys,
     context::Context,
     deed::{Deed, Deeded, Hand},
     error::VaultError,
@@ -205,7 +205,7 @@ impl SubjectName {
     pub(super) fn reads(&self, context: &Context, keys: &mut ReadKeys) {
         match self {
             Self::Reference(reference) => {
-                keys.references.insert(reference_key(context, reference));
+                keys.references.extend(reference_keys(context, reference));
             }
             Self::Id(id) => {
                 keys.subjects.insert(*id);
@@ -216,9 +216,7 @@ impl SubjectName {
     /// The subject, believed.
     pub(super) fn find<'a>(&self, scene: &'a Scene<'_>) -> Result<&'a SubjectRow, Denial> {
         let found = match self {
-            Self::Reference(reference) => {
-                scene.subject_by_reference(&reference_key(scene.context, reference))?
-            }
+            Self::Reference(reference) => scene.subject_by_reference(reference)?,
             Self::Id(id) if scene.snapshot.subjects.contains_key(id) => Some(scene.subject(*id)?),
             Self::Id(_) => None,
         };

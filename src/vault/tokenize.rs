@@ -6,7 +6,7 @@ use super::{
     Vault,
     access::Call,
     act::{Act, Asker, Claim, Flow, Plan, Reply, Scene, reply},
-    consent::NewConsent,
+    consent::{NewConsent, reference_keys},
     context::Context,
     error::{VaultError, Violation},
     replay::{self, ItemOutcome, Outcome, Standing},
@@ -14,6 +14,7 @@ use super::{
     storing::Storing,
 };
 use crate::{
+    crypto::digest::IndexKey,
     domain::{
         caller::Caller,
         field::FieldType,
@@ -140,9 +141,13 @@ pub(super) struct CheckedValue {
 }
 
 impl CheckedValue {
-    /// The value's place in the blind index.
+    /// The value's place in the blind index, where it is looked up.
     pub(super) fn index_key(&self, context: &Context) -> IndexKeyOfValue {
-        let index = &context.keys.index;
+        self.index_key_under(context.keys.index.current())
+    }
+
+    /// The value's place in the index of one version.
+    pub(super) fn index_key_under(&self, index: &IndexKey) -> IndexKeyOfValue {
         (self.field.clone(), index.version, index.value(&self.field, &self.value))
     }
 }
@@ -223,14 +228,13 @@ impl Act for TokenizeAct {
     }
 
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {
-        let index = &context.keys.index;
         replay::reads(self.caller.id, &self.asker, keys);
         if let Some(before) = &self.before {
             let ids = before.items.iter().flat_map(|item| tokens_of(item).0);
             keys.token_rows.extend(ids);
         }
         for item in self.items.iter().flatten() {
-            keys.references.insert((index.version, index.subject_reference(&item.subject_reference)));
+            keys.references.extend(reference_keys(context, &item.subject_reference));
             let unique = item.fields.iter().filter(|f| f.unique);
             keys.values.extend(unique.map(|f| f.index_key(context)));
             keys.deterministic |= item.fields.iter().any(|f| f.mode == TokenMode::Deterministic);
@@ -269,7 +273,7 @@ impl Act for TokenizeAct {
                     continue;
                 }
             };
-            let hash = scene.keys().index.subject_reference(&item.subject_reference);
+            let hash = scene.keys().index.current().subject_reference(&item.subject_reference);
             if !own.insert(hash) {
                 let again = "a batch names each subject once";
                 self.answers.push(Err(VaultError::invalid("subject_reference", again)));
@@ -288,7 +292,7 @@ impl Act for TokenizeAct {
             }
             let mark = plan.mark();
             let storing = Storing { scene, asker: &self.asker, caller: &caller, call };
-            match storing.store(plan, item, hash)? {
+            match storing.store(plan, item)? {
                 Ok(tokenized) => self.answers.push(Ok(tokenized)),
                 Err(reason) => {
                     plan.undo_to(mark);

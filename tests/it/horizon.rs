@@ -18,7 +18,7 @@ use sandyq::{
         Vault,
         backup::{BackupError, OpenBackup, Sink},
         context::LoadError,
-        keys::KeyKind,
+        keys::{KeyKind, WhichKey},
         subjects::SubjectName,
         tokenize::Tokenized,
     },
@@ -33,6 +33,8 @@ use crate::{
     },
 };
 
+/// The first version of a platform key.
+const FIRST: WhichKey = WhichKey { kind: KeyKind::Platform, version: 1 };
 const HOUR: i64 = 60 * 60 * 1_000_000;
 
 /// Puts every row of a backup into a database, and asks no log what was taken away since.
@@ -140,7 +142,7 @@ async fn an_erased_value_is_out_of_reach_after_the_destruction_date_and_not_befo
     let at = open.clock.now().plus(Duration::from_hours(25));
     let (admin, vault) = (open.admin(), &open.vault);
     for platform in ["lerna", "vault"] {
-        vault.schedule_key_destruction(&admin, as_admin(), platform, 1, at).await.unwrap();
+        vault.schedule_key_destruction(&admin, as_admin(), platform, FIRST, at).await.unwrap();
     }
     vault.schedule_root_destruction(&admin, as_admin(), "vault", 1, at).await.unwrap();
 

@@ -17,7 +17,7 @@ use sandyq::{
         access::Call,
         controls::Control,
         error::VaultError,
-        keys::{KeyKind, KeyState, KeyUsage},
+        keys::{KeyKind, KeyState, KeyUsage, WhichKey},
         page::PageAsk,
         tokenize::Tokenized,
     },
@@ -70,11 +70,16 @@ async fn work(open: &OpenVault) {
     }
 }
 
+const fn platform_key(version: u32) -> WhichKey {
+    WhichKey { kind: KeyKind::Platform, version }
+}
+
 async fn usage(open: &OpenVault) -> Vec<(u32, KeyState, u64)> {
     let usages = open.vault.key_usage(&open.admin(), as_admin(), "lerna").await.unwrap();
     usages
         .into_iter()
-        .map(|KeyUsage { version, state, subject_keys }| (version, state, subject_keys))
+        .filter(|usage| usage.kind == KeyKind::Platform)
+        .map(|KeyUsage { version, state, uses, .. }| (version, state, uses))
         .collect()
 }
 
@@ -247,10 +252,10 @@ async fn a_version_is_put_out_of_use_and_destroyed_only_when_nothing_needs_it(ba
     let (dir, open, gate) = gated(&backend).await;
     let stored = people(&open, 0..20).await;
     let (admin, vault) = (open.admin(), &open.vault);
-    let disable = async |version| vault.disable_key(&admin, as_admin(), "lerna", version).await;
+    let disable = async |version| vault.disable_key(&admin, as_admin(), "lerna", platform_key(version)).await;
     let destroy = async |version, days: u64| {
         let at = open.clock.now().plus(Duration::from_hours(24 * days) + Duration::from_hours(1));
-        vault.schedule_key_destruction(&admin, as_admin(), "lerna", version, at).await
+        vault.schedule_key_destruction(&admin, as_admin(), "lerna", platform_key(version), at).await
     };
     assert_eq!(disable(1).await.err(), Some(Denial::KeyActive.into()));
     assert_eq!(destroy(1, 1).await.err(), Some(Denial::KeyActive.into()));
@@ -273,14 +278,14 @@ async fn a_version_is_put_out_of_use_and_destroyed_only_when_nothing_needs_it(ba
         }
     }
     assert_eq!(readable, 16, "what the disabled version wraps is refused, and nothing else");
-    vault.enable_key(&admin, as_admin(), "lerna", 1).await.unwrap();
+    vault.enable_key(&admin, as_admin(), "lerna", platform_key(1)).await.unwrap();
     all_read(&open, &stored).await;
     open.clock.advance(2 * MINUTE);
     work(&open).await;
 
     assert!(matches!(destroy(1, 0).await.err(), Some(VaultError::Invalid(_))), "no less than a day ahead");
     assert_eq!(destroy(1, 1).await.unwrap().state, KeyState::DestructionScheduled);
-    let kept = vault.cancel_key_destruction(&admin, as_admin(), "lerna", 1).await.unwrap();
+    let kept = vault.cancel_key_destruction(&admin, as_admin(), "lerna", platform_key(1)).await.unwrap();
     assert_eq!((kept.state, kept.destroy_at), (KeyState::Disabled, None));
     destroy(1, 2).await.unwrap();
     // The destruction that was called off comes due first, and does nothing.
@@ -311,9 +316,9 @@ async fn states_change_while_the_root_is_away(backend: Backend) {
     let (root, away) = (dir.path().join("root"), dir.path().join("away"));
     std::fs::rename(&root, &away).unwrap();
     let (admin, vault) = (open.admin(), &open.vault);
-    vault.disable_key(&admin, as_admin(), "lerna", 1).await.unwrap();
+    vault.disable_key(&admin, as_admin(), "lerna", platform_key(1)).await.unwrap();
     all_read(&open, &stored).await;
-    vault.enable_key(&admin, as_admin(), "lerna", 1).await.unwrap();
+    vault.enable_key(&admin, as_admin(), "lerna", platform_key(1)).await.unwrap();
     all_read(&open, &stored).await;
     assert_eq!(begin(&open).await.err(), Some(VaultError::Unavailable), "a new version needs the root");
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 3)]);

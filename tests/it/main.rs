@@ -31,6 +31,7 @@ mod documents_erased;
 mod documents_resumed;
 mod documents_s3;
 mod horizon;
+mod index_rotation;
 mod interleavings;
 mod keys;
 mod kill;

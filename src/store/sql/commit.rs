@@ -4,13 +4,10 @@ use super::{
     Engine, Purpose, SqlStore,
     config_writes::insert_key,
     database,
-    statement::{Statement, Touches, json_blobs},
+    statement::{Statement, Touches},
     writes::{insert_tile, statements},
 };
-use crate::{
-    domain::ids::PlatformId,
-    store::{Commit, CommitOutcome, NewPlatform, Rewrapped, StoreError, Write, rows::log::EntryRow},
-};
+use crate::store::{Commit, CommitOutcome, NewPlatform, StoreError, Write, rows::log::EntryRow};
 
 /// A statement failed: either a row did not meet what its write stated, or the database failed.
 enum Failed {
@@ -59,20 +56,6 @@ fn swap_head<'a>(sql: &'static str, commit: &'a Commit) -> Statement<'a> {
                 .collect(),
         )
 }
-
-/// `$1` platform, `$2` a list of subject, wrap before, wrap now.
-fn rewrap(sql: &'static str, platform: PlatformId, rows: &[Rewrapped]) -> Statement<'static> {
-    let rows = rows.iter().map(|row| {
-        let parts = [row.subject.as_bytes().as_slice(), row.before.as_bytes(), row.after.as_bytes()];
-        json_blobs(&parts)
-    });
-    let list = format!("[{}]", rows.collect::<Vec<_>>().join(","));
-    Statement::any(sql).int(platform.get()).own_text(list)
-}
-
-/// The statement of [`rewrap`], for every dialect.
-pub(super) const REWRAP: &str = "/* commit::rewrap */ UPDATE subjects SET wrapped_key = {hex:2} FROM {2} \
-     WHERE platform_id = $1 AND subject_id = {hex:0} AND wrapped_key = {hex:1}";
 
 fn split(rows: &[EntryRow]) -> (Vec<&[u8]>, Vec<&[u8]>) {
     rows.iter().map(|row| (row.entry.as_slice(), row.leaf_hash.as_slice())).unzip()
@@ -139,17 +122,23 @@ impl<E: Engine> SqlStore<E> {
             if let Write::CreatePlatform(new) = write {
                 self.insert_platform(tx, new).await?;
             }
-            if let Write::Rewrap(rows) = write {
-                self.run(tx, rewrap(self.rewrap, platform, rows)).await?;
+            if let Write::Many(many) = write {
+                self.run(tx, self.lists.statement(platform, many)).await?;
             }
         }
         Ok(())
     }
 
     async fn run(&self, tx: &mut E::Tx, statement: Statement<'_>) -> Result<(), Failed> {
-        let expected = statement.touches;
+        let touches = statement.touches;
         let rows = self.engine.execute_in(tx, statement).await?;
-        if expected == Touches::One && rows != 1 { Err(Failed::Conflict) } else { Ok(()) }
+        let met = match touches {
+            Touches::One => rows == 1,
+            Touches::Exactly(expected) => rows == expected,
+            Touches::Some => rows > 0,
+            Touches::Any => true,
+        };
+        if met { Ok(()) } else { Err(Failed::Conflict) }
     }
 
     pub(super) async fn insert_installation(&self, name: &str, vault: &NewPlatform) -> sqlx::Result<()> {

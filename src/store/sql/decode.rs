@@ -120,7 +120,7 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         T::try_from(value).map_err(|_| self.damaged(column))
     }
 
-    fn flag(&mut self, column: &'static str) -> Result<bool, Damage> {
+    pub(super) fn flag(&mut self, column: &'static str) -> Result<bool, Damage> {
         Ok(self.number::<u8>(column)? != 0)
     }
 
@@ -171,7 +171,7 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         Ok(Sealed::from_bytes(self.bytes(column)?.to_vec()))
     }
 
-    fn optional_sealed(&mut self, column: &'static str) -> Result<Option<Sealed>, Damage> {
+    pub(super) fn optional_sealed(&mut self, column: &'static str) -> Result<Option<Sealed>, Damage> {
         Ok(self.optional_bytes(column)?.map(|bytes| Sealed::from_bytes(bytes.to_vec())))
     }
 
@@ -179,7 +179,10 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         self.bytes(column)?.try_into().map_err(|_| self.damaged(column))
     }
 
-    fn optional_array<const N: usize>(&mut self, column: &'static str) -> Result<Option<[u8; N]>, Damage> {
+    pub(super) fn optional_array<const N: usize>(
+        &mut self,
+        column: &'static str,
+    ) -> Result<Option<[u8; N]>, Damage> {
         let bytes = self.optional_bytes(column)?;
         bytes.map(|bytes| bytes.try_into().map_err(|_| self.damaged(column))).transpose()
     }

@@ -23,7 +23,11 @@ use crate::{
 const REPLICA_GONE_MICROS: i64 = 60 * 1_000_000;
 
 impl<E: Engine> SqlStore<E> {
-    async fn list(&self, action: &'static str, statement: Statement<'_>) -> Result<Vec<E::Row>, StoreError> {
+    pub(super) async fn list(
+        &self,
+        action: &'static str,
+        statement: Statement<'_>,
+    ) -> Result<Vec<E::Row>, StoreError> {
         self.engine.fetch(statement).await.map_err(database(action))
     }
 
@@ -508,7 +512,7 @@ impl<E: Engine> SqlStore<E> {
 const REPLICAS: &str = "/* replicas */ SELECT name, started_at, heartbeat_at, schema, keys_loaded_at FROM replicas ORDER BY name";
 
 /// Decodes each row.
-fn each<'r, R: super::SqlRow, T>(
+pub(super) fn each<'r, R: super::SqlRow, T>(
     rows: &'r [R],
     table: &'static str,
     decode: impl Fn(Columns<'r, R>) -> Result<T, crate::store::Damage>,

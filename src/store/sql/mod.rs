@@ -7,6 +7,8 @@ mod copy;
 pub(super) mod decode;
 mod documents;
 pub(super) mod engine;
+mod hashed;
+mod list_writes;
 mod lists;
 mod read;
 pub(super) mod schema;
@@ -20,8 +22,8 @@ use snapshot::SnapshotSql;
 use statement::{Dialect, Statement};
 
 use super::{
-    CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
-    RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+    CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
+    NewPlatform, ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
     copy::{Copying, Row, Table},
     parts::PartStore,
     rows::{
@@ -82,7 +84,7 @@ pub(super) struct SqlStore<E> {
     engine: E,
     snapshot: SnapshotSql,
     insert_entries: &'static str,
-    rewrap: &'static str,
+    lists: list_writes::ListWrites,
     copied: tokio::sync::OnceCell<std::sync::Arc<[TableSql]>>,
 }
 
@@ -92,8 +94,8 @@ impl<E: Engine> SqlStore<E> {
         // times in a process's life at most.
         let snapshot = SnapshotSql::leak(engine.dialect());
         let insert_entries = engine.dialect().render(engine.dialect().insert_entries).leak();
-        let rewrap = engine.dialect().render(commit::REWRAP).leak();
-        Self { engine, snapshot, insert_entries, rewrap, copied: tokio::sync::OnceCell::new() }
+        let lists = list_writes::ListWrites::new(engine.dialect());
+        Self { engine, snapshot, insert_entries, lists, copied: tokio::sync::OnceCell::new() }
     }
 
     pub(super) const fn engine(&self) -> &E {
@@ -333,6 +335,20 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
         self.count_wraps_by_header(platform).await
+    }
+
+    async fn hashed(
+        &self,
+        platform: PlatformId,
+        versions: IndexMove,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<Hashed>, StoreError> {
+        self.read_hashed(platform, versions, after, limit).await
+    }
+
+    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError> {
+        self.count_hashed_by_version(platform).await
     }
 
     async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {

@@ -26,6 +26,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (9, "lookup_indexes", include_str!("../../../migrations/sqlite/0009_lookup_indexes.sql")),
     (10, "disclosures", include_str!("../../../migrations/sqlite/0010_disclosures.sql")),
     (11, "collect", include_str!("../../../migrations/sqlite/0011_collect.sql")),
+    (12, "index_rotation", include_str!("../../../migrations/sqlite/0012_index_rotation.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -41,6 +42,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (9, "lookup_indexes", include_str!("../../../migrations/postgres/0009_lookup_indexes.sql")),
     (10, "disclosures", include_str!("../../../migrations/postgres/0010_disclosures.sql")),
     (11, "collect", include_str!("../../../migrations/postgres/0011_collect.sql")),
+    (12, "index_rotation", include_str!("../../../migrations/postgres/0012_index_rotation.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

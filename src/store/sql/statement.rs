@@ -20,6 +20,10 @@ pub(in crate::store) enum Param<'a> {
 pub(in crate::store) enum Touches {
     /// Exactly one.
     One,
+    /// Exactly so many.
+    Exactly(u64),
+    /// At least one.
+    Some,
     /// However many there are.
     Any,
 }
@@ -39,6 +43,10 @@ impl<'a> Statement<'a> {
 
     pub(in crate::store) const fn any(sql: &'static str) -> Self {
         Self { sql, params: Vec::new(), touches: Touches::Any }
+    }
+
+    pub(in crate::store) const fn touching(sql: &'static str, touches: Touches) -> Self {
+        Self { sql, params: Vec::new(), touches }
     }
 
     fn with(mut self, param: Param<'a>) -> Self {

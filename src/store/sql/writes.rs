@@ -9,7 +9,7 @@ use super::{
         delete_document, destroy_documents, drop_upload, end_upload, insert_document, insert_upload,
         take_upload, update_document,
     },
-    statement::Statement,
+    statement::{Statement, Touches},
 };
 use crate::{
     domain::{
@@ -85,8 +85,9 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .bytes(record.as_bytes()),
         ],
         Write::Claim(record) => vec![
-            of(Statement::new(
+            of(Statement::touching(
                 "/* write::claim */ UPDATE index_entries SET claims_unique = 1 WHERE platform_id = $1 AND record_id = $2",
+                Touches::Some,
             ))
             .bytes(record.as_bytes()),
         ],
@@ -160,8 +161,26 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::TakeUpload(row, was) => take_upload(row, *was),
         Write::EndUpload(row) => vec![end_upload(row)],
         Write::DropUpload(row) => drop_upload(row),
+        Write::NoToken(hash) => vec![
+            // Touches one row where there is no such token, and none where there is.
+            of(Statement::new(
+                "/* write::no_token */ UPDATE heads SET size = size WHERE platform_id = $1 \
+                 AND NOT EXISTS (SELECT 1 FROM tokens WHERE platform_id = $1 AND token_hash = $2)",
+            ))
+            .bytes(&hash.0),
+        ],
+        Write::DropIndex(keep, after, up_to) => vec![
+            of(Statement::any(
+                "/* write::drop_index */ DELETE FROM index_entries WHERE platform_id = $1 AND index_version <> $2 \
+                 AND record_id IN (SELECT record_id FROM records WHERE platform_id = $1 AND subject_id > $3 \
+                 AND subject_id <= $4)",
+            ))
+            .int(*keep)
+            .bytes(after.as_bytes())
+            .bytes(up_to.as_bytes()),
+        ],
         // Written by the commit itself: they need the dialect's way of writing lists.
-        Write::CreatePlatform(_) | Write::Rewrap(_) => Vec::new(),
+        Write::CreatePlatform(_) | Write::Many(_) => Vec::new(),
     }
 }
 

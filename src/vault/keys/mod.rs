@@ -7,18 +7,26 @@
 //! can be destroyed only when it wraps nothing.
 //!
 //! A rotation of the audit key takes the same way; instead of keys that are wrapped anew, every log is handed over. One of the
-//! root key makes its version in the KMS, and wraps the keys of all platforms anew.
+//! root key makes its version in the KMS, and wraps the keys of all platforms anew. One of the index key moves what
+//! everything is found by, see [`index`].
 
 mod audit;
+mod index;
+mod piece;
 mod root;
 mod rotate;
 mod rotation;
 mod schedule;
 mod states;
+mod working;
+mod wrapping;
 
+pub(in crate::vault) use index::MOVED;
 pub use rotate::RotationPlan;
-pub(in crate::vault) use rotation::{Working, rotated_key};
+pub(in crate::vault) use rotation::given_up;
 pub(in crate::vault) use schedule::Schedule;
+pub use states::WhichKey;
+pub(in crate::vault) use working::Working;
 
 use super::{
     Vault,
@@ -42,15 +50,17 @@ pub use crate::{
     store::rows::config::{KeyState, KeyVersionRow},
 };
 
-/// What a version of the platform key wraps.
+/// What is under a version of a platform's platform or index key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyUsage {
+    /// What the key is for.
+    pub kind: KeyKind,
     /// Version.
     pub version: u32,
     /// State.
     pub state: KeyState,
-    /// Subject keys under it.
-    pub subject_keys: u64,
+    /// Subject keys that it wraps; or values, references and tokens of 12 digits that are hashed under it.
+    pub uses: u64,
 }
 
 impl Vault {
@@ -69,7 +79,7 @@ impl Vault {
         self.gather(caller, &asker, Call::ListKeys, platform, page, list).await
     }
 
-    /// Counts what each version of the platform key wraps.
+    /// Counts what is under each version of the index and platform keys.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -82,16 +92,33 @@ impl Vault {
         let platform = self.target(caller, &asker, Call::ListKeyUsage, platform).await?;
         let slice = Slice::whole();
         let keys = self.run(platform, caller, asker, List { call: Call::ListKeyUsage, slice }).await?;
-        let counts = self.wraps(platform).await?;
-        let usages = keys
-            .into_iter()
-            .map(|(_, row)| row)
-            .filter(|row| row.kind == KeyKind::Platform.as_str() && row.state != KeyState::Destroyed)
-            .map(|row| {
-                let subject_keys = counts.iter().filter(|(v, _)| *v == row.version).map(|(_, n)| n).sum();
-                KeyUsage { version: row.version, state: row.state, subject_keys }
-            });
-        Ok(usages.collect())
+        let mut usages = Vec::new();
+        for kind in [KeyKind::Platform, KeyKind::Index] {
+            let counts = self.uses(platform, kind).await?;
+            let rows = keys.iter().map(|(_, row)| row);
+            let rows = rows.filter(|row| row.kind == kind.as_str() && row.state != KeyState::Destroyed);
+            usages.extend(rows.map(|row| KeyUsage {
+                kind,
+                version: row.version,
+                state: row.state,
+                uses: under(&counts, row.version),
+            }));
+        }
+        Ok(usages)
+    }
+
+    /// What is under each version of a key.
+    async fn uses(&self, platform: PlatformId, kind: KeyKind) -> Result<Vec<(u32, u64)>, VaultError> {
+        match kind {
+            KeyKind::Platform => self.wraps(platform).await,
+            KeyKind::Index => self.shared.store.count_hashed(platform).await.map_err(unavailable),
+            KeyKind::Root | KeyKind::Row | KeyKind::Request | KeyKind::Audit => Ok(Vec::new()),
+        }
+    }
+
+    /// What is under one version of a key.
+    async fn used(&self, platform: PlatformId, kind: KeyKind, version: u32) -> Result<u64, VaultError> {
+        Ok(under(&self.uses(platform, kind).await?, version))
     }
 
     /// Subject keys by the version that wraps them.
@@ -103,6 +130,10 @@ impl Vault {
         };
         Ok(counts.into_iter().map(version).collect())
     }
+}
+
+fn under(counts: &[(u32, u64)], version: u32) -> u64 {
+    counts.iter().filter(|(known, _)| *known == version).map(|(_, count)| count).sum()
 }
 
 /// Name of a key version in entries.
@@ -126,10 +157,10 @@ fn sealed_row(scene: &Scene<'_>, mut row: KeyVersionRow) -> KeyVersionRow {
     row
 }
 
-/// A version of the platform key.
-fn platform_key<'a>(scene: &Scene<'a>, version: u32) -> Result<&'a KeyVersionRow, Denial> {
+/// A key version.
+fn key_row<'a>(scene: &Scene<'a>, which: WhichKey) -> Result<&'a KeyVersionRow, Denial> {
     let context: &'a Context = scene.context;
-    context.key(KeyKind::Platform, version).ok_or(Denial::KeyNotFound)
+    context.key(which.kind, which.version).ok_or(Denial::KeyNotFound)
 }
 
 struct List {
@@ -160,13 +191,13 @@ impl Deed for List {
 /// The part that changes of one key version have in common: found, changed, written, told.
 fn change(
     hand: &mut Hand<'_, '_>,
-    version: u32,
+    which: WhichKey,
     to: impl FnOnce(&KeyVersionRow) -> Result<KeyVersionRow, Denial>,
 ) -> Result<Option<KeyVersionRow>, VaultError> {
     if !hand.plan.claim(Claim::Config) {
         return Ok(None);
     }
-    let row = platform_key(hand.scene, version)?;
+    let row = key_row(hand.scene, which)?;
     let changed = sealed_row(hand.scene, to(row)?);
     hand.log(|entry| about_key(&changed, entry))?;
     hand.plan.reconfigures = true;
@@ -175,9 +206,9 @@ fn change(
 }
 
 /// The answer to a retry of a change: the version as it is now.
-fn again(hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<KeyVersionRow, VaultError> {
+fn again(hand: &Hand<'_, '_>, kind: KeyKind, before: &ItemOutcome) -> Result<KeyVersionRow, VaultError> {
     let version = u32::try_from(before.number(0)?).map_err(unavailable)?;
-    Ok(platform_key(hand.scene, version)?.clone())
+    Ok(key_row(hand.scene, WhichKey { kind, version })?.clone())
 }
 
 fn outcome(row: &KeyVersionRow) -> ItemOutcome {

@@ -43,13 +43,13 @@ const ATTEMPTS: u32 = 3;
 pub struct RotationPlan {
     /// The version that would be made.
     pub version: u32,
-    /// Subject keys that would be wrapped anew; none of an audit key.
+    /// Subjects whose keys would be wrapped anew, or whose values would be hashed anew; none of an audit key.
     pub subject_keys: u64,
     /// Logs that would be handed over; of an audit key.
     pub logs: u64,
     /// Keys of platforms that would be wrapped anew; of the root key.
     pub platform_keys: u64,
-    /// Seconds that it would take at the given rate; none without one.
+    /// Seconds that one pass over them would take at the given rate; none without one.
     pub seconds: Option<u64>,
     /// What stands in the way now.
     pub blockers: Vec<String>,
@@ -149,7 +149,7 @@ impl Vault {
         kms.wrap(&place, &key, rng).await.map_err(|error| unreadable(LoadError::from(error)))
     }
 
-    /// What a rotation does once, and verifies once more.
+    /// What a rotation does in each of its passes.
     async fn steps(&self, platform: PlatformId, work: Rotation) -> Result<u64, VaultError> {
         if work.key == KeyKind::Audit {
             return Ok(u64::try_from(self.platforms().len()).unwrap_or(u64::MAX));
@@ -179,19 +179,25 @@ struct Rotation {
     key: KeyKind,
     operation: OperationKind,
     object: [u8; 16],
+    /// Times that it goes through all subjects.
+    passes: u64,
 }
 
 impl Rotation {
     fn of(key: KeyKind) -> Result<Self, VaultError> {
-        let (operation, object) = match key {
-            KeyKind::Platform => (OperationKind::RotatePlatformKey, *b"platform key    "),
-            KeyKind::Audit => (OperationKind::RotateAuditKey, *b"audit key       "),
-            KeyKind::Root => (OperationKind::RotateRootKey, *b"root key        "),
-            KeyKind::Index | KeyKind::Row | KeyKind::Request => {
+        let (operation, object, passes) = match key {
+            // Wrapped anew, and opened to verify.
+            KeyKind::Platform => (OperationKind::RotatePlatformKey, *b"platform key    ", 2),
+            KeyKind::Root => (OperationKind::RotateRootKey, *b"root key        ", 2),
+            // Handed over, and looked at to verify.
+            KeyKind::Audit => (OperationKind::RotateAuditKey, *b"audit key       ", 2),
+            // Put into the new index, held against it, and taken out of the old.
+            KeyKind::Index => (OperationKind::RotateIndexKey, *b"index key       ", 3),
+            KeyKind::Row | KeyKind::Request => {
                 return Err(VaultError::invalid("kind", "keys of this kind are not rotated"));
             }
         };
-        Ok(Self { key, operation, object })
+        Ok(Self { key, operation, object, passes })
     }
 
     /// Whether there is one key of the kind for the whole installation.
@@ -309,7 +315,14 @@ impl Begun {
             phase: Phase::Activate,
             key_version: new.version,
             rate: new.rate,
-            ..Operation::new(id, row.platform, work.operation, work.object, scene.now, 2 * new.total)
+            ..Operation::new(
+                id,
+                row.platform,
+                work.operation,
+                work.object,
+                scene.now,
+                work.passes * new.total,
+            )
         };
         tracing::info!(platform = row.platform.get(), key = name_of(&row), operation = %id, "a rotation begins");
         Ok(Self { row, operation })

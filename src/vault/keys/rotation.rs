@@ -3,29 +3,34 @@
 //! cursor, so that any process goes on where another stopped.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinHandle;
-
-use super::{KeyState, KeyVersionRow, about_key, root, sealed_row};
+use super::{
+    KeyState, KeyVersionRow, about_key,
+    piece::{Planned, Slice},
+    root, sealed_row,
+};
 use crate::{
     audit::entry::{Entry, Verdict},
-    crypto::keyring::{KeyKind, Keyring, WrapError},
+    crypto::keyring::{KeyKind, Keyring},
     domain::{
         ids::{EntryId, OperationId, PlatformId, SubjectId},
         operation::{Operation, OperationKind, OperationState, Phase},
         time::Timestamp,
     },
     store::{
-        Rewrapped, Write,
-        rows::work::{OperationRow, ReplicaRow},
+        ReadKeys, Write,
+        rows::{
+            Mac,
+            work::{OperationRow, ReplicaRow},
+        },
     },
     vault::{
         Vault,
         act::{Act, Claim, Flow, Plan, Reply, Scene},
+        context::Context,
         error::{VaultError, unreadable},
         operations::LEASE,
         tokenize::unavailable,
@@ -73,7 +78,9 @@ impl Vault {
                 (Phase::Announce, _) | (Phase::Verify, OperationKind::RotateAuditKey) => {
                     (self.hand_over(&mut taken).await?, 0)
                 }
-                (Phase::Rewrap | Phase::Verify, _) => self.slice(platform, &mut taken, rows).await?,
+                (Phase::Rewrap | Phase::Fill | Phase::Verify | Phase::Drop, _) => {
+                    self.slice(&mut taken, rows).await?
+                }
             };
             if went == Went::Stopped {
                 return Ok(());
@@ -89,13 +96,7 @@ impl Vault {
 
     /// Makes the new version active.
     async fn activate(&self, taken: &mut Operation) -> Result<Went, VaultError> {
-        match self.key_step(taken.clone(), Step::Activate).await? {
-            Some(next) if next.is_open() => {
-                *taken = next;
-                Ok(Went::On)
-            }
-            _ => Ok(Went::Stopped),
-        }
+        Ok(go_on(taken, self.key_step(taken.clone(), Step::Activate).await?))
     }
 
     async fn all_have_keys(&self, platform: PlatformId) -> Result<bool, VaultError> {
@@ -103,52 +104,35 @@ impl Vault {
         Ok(self.processes_without_keys().await?.is_empty())
     }
 
-    async fn slice(
-        &self,
-        platform: PlatformId,
-        taken: &mut Operation,
-        rows: u32,
-    ) -> Result<(Went, usize), VaultError> {
+    async fn slice(&self, taken: &mut Operation, rows: u32) -> Result<(Went, usize), VaultError> {
         // No more in one commit than a second may see.
         let rows = if taken.rate > 0 { rows.min(taken.rate) } else { rows };
         let after = taken.resume_after.unwrap_or(SubjectId::from_bytes([0; 16]));
-        let read = self.shared.store.wrapped_keys(platform, after, rows).await.map_err(unavailable)?;
-        let keys = self.keys_of(platform, taken.key_version).await?;
-        let mut slice = Slice { rows: read.len(), last: read.last().map(|(id, _)| *id), ..Slice::default() };
-        for (subject, before) in read {
-            match keys.rewrap(subject, &before, self.shared.rng.as_ref()) {
-                Ok(None) => {}
-                Ok(Some(after)) => slice.rewrapped.push(Rewrapped { subject, before, after }),
-                Err(WrapError::Seal(_)) => return Err(VaultError::Unavailable),
-                Err(WrapError::Key(error)) => {
-                    tracing::error!(platform = platform.get(), %subject, %error, "a subject key does not open");
-                    // One damaged row must not keep all others under the old version: it is met again at the end.
-                    if taken.phase == Phase::Verify {
-                        self.key_step(taken.clone(), Step::Fail).await?;
-                        return Ok((Went::Stopped, 0));
-                    }
-                }
-            }
+        let keys = self.keys_of(taken).await?;
+        let slice = if taken.kind == OperationKind::RotateIndexKey {
+            self.index_slice(&keys, taken, after, rows).await?
+        } else {
+            self.wrapping_slice(&keys, taken, after, rows).await?
+        };
+        // One damaged row must not keep all others under the old version: it is met again at the end.
+        if slice.damaged && taken.phase == Phase::Verify {
+            self.key_step(taken.clone(), Step::Fail).await?;
+            return Ok((Went::Stopped, 0));
         }
         let done = slice.rows;
-        match self.key_step(taken.clone(), Step::Slice(slice)).await? {
-            Some(next) if next.is_open() => {
-                *taken = next;
-                Ok((Went::On, done))
-            }
-            _ => Ok((Went::Stopped, done)),
-        }
+        let next = self.key_step(taken.clone(), Step::Slice(slice)).await?;
+        Ok((go_on(taken, next), done))
     }
 
-    /// The keys of a platform, with this version active.
-    async fn keys_of(&self, platform: PlatformId, version: u32) -> Result<Arc<Keyring>, VaultError> {
-        let keys = Arc::clone(&self.context(platform)?.keys);
-        if keys.active() == version {
+    /// The keys of a platform, as far along as its rotation.
+    async fn keys_of(&self, taken: &Operation) -> Result<Arc<Keyring>, VaultError> {
+        let keys = Arc::clone(&self.context(taken.platform)?.keys);
+        if is_in_force(taken, &keys) {
             return Ok(keys);
         }
-        self.refresh(platform).await?;
-        let keys = Arc::clone(&self.context(platform)?.keys);
-        if keys.active() == version { Ok(keys) } else { Err(VaultError::Unavailable) }
+        self.refresh(taken.platform).await?;
+        let keys = Arc::clone(&self.context(taken.platform)?.keys);
+        if is_in_force(taken, &keys) { Ok(keys) } else { Err(VaultError::Unavailable) }
     }
 
     async fn refresh(&self, platform: PlatformId) -> Result<(), VaultError> {
@@ -183,8 +167,8 @@ impl Vault {
     /// Destroys a version whose time has come, if it still wraps nothing.
     pub(in crate::vault) async fn destroy_key(&self, operation: &Operation) -> Result<bool, VaultError> {
         let Some(taken) = self.key_step(operation.clone(), Step::Take).await? else { return Ok(false) };
-        let counts = self.wraps(taken.platform).await?;
-        let wraps = counts.iter().filter(|(v, _)| *v == taken.key_version).map(|(_, count)| count).sum();
+        let kind = key_kind(taken.kind);
+        let wraps = self.used(taken.platform, kind, taken.key_version).await?;
         Ok(self.key_step(taken, Step::Destroy { wraps }).await?.is_some())
     }
 
@@ -214,15 +198,6 @@ fn rest(rate: u32, rows: usize, took: Duration) -> Option<Duration> {
     let rows = u32::try_from(rows).unwrap_or(u32::MAX);
     let due = Duration::from_secs(1).checked_mul(rows)?.checked_div(rate)?;
     due.checked_sub(took)
-}
-
-/// What one commit of a rotation did.
-#[derive(Default)]
-pub(super) struct Slice {
-    rewrapped: Vec<Rewrapped>,
-    /// Subject keys that were looked at.
-    rows: usize,
-    last: Option<SubjectId>,
 }
 
 pub(super) enum Step {
@@ -260,24 +235,31 @@ impl Act for StepAct {
         self.reply.is_abandoned()
     }
 
+    fn reads(&self, _context: &Context, keys: &mut ReadKeys) {
+        if let Step::Slice(slice) = &self.step {
+            slice.piece.reads(keys);
+        }
+    }
+
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         self.answer = None;
-        let next = match &mut self.step {
+        let next = match &self.step {
             Step::Take => take(&self.operation, scene, plan)?,
-            Step::Fail => {
-                log(&self.operation, scene, plan, "Operation/Fail", None)?;
-                Some(self.operation.clone().ended(OperationState::Failed, scene.now))
-            }
+            Step::Fail => fail(&self.operation, scene, plan)?,
             Step::Activate => activate(&self.operation, scene, plan)?,
-            Step::Slice(slice) => Some(advance(&self.operation, slice, scene, plan)?),
-            Step::Walked { steps, last } => Some(walked(&self.operation, (*steps, *last), scene, plan)?),
-            Step::Root(step) => Some(root::decide(&self.operation, step, scene, plan)?),
+            Step::Slice(slice) => advance(&self.operation, slice, scene, plan)?,
+            Step::Walked { steps, last } => Next::To(walked(&self.operation, (*steps, *last), scene, plan)?),
+            Step::Root(step) => Next::To(root::decide(&self.operation, step, scene, plan)?),
             Step::Destroy { wraps } => destroy(&self.operation, *wraps, scene, plan)?,
         };
-        if let Some(next) = next {
-            plan.writes
-                .push(Write::UpdateOperation(OperationRow { operation: next.clone() }, self.operation.fence));
-            self.answer = Some(next);
+        match next {
+            Next::Later => return Ok(Flow::Later),
+            Next::Not => {}
+            Next::To(next) => {
+                let row = OperationRow { operation: next.clone() };
+                plan.writes.push(Write::UpdateOperation(row, self.operation.fence));
+                self.answer = Some(next);
+            }
         }
         Ok(Flow::Ready)
     }
@@ -288,23 +270,71 @@ impl Act for StepAct {
     }
 }
 
-fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Option<Operation>, VaultError> {
+/// Where a step leads.
+enum Next {
+    To(Operation),
+    /// It is not this worker's, or not the time.
+    Not,
+    /// The batch changes the configuration already.
+    Later,
+}
+
+/// Goes on with what a step led to.
+fn go_on(taken: &mut Operation, next: Option<Operation>) -> Went {
+    match next {
+        Some(next) if next.is_open() => {
+            *taken = next;
+            Went::On
+        }
+        _ => Went::Stopped,
+    }
+}
+
+/// The kind of key that an operation works on.
+const fn key_kind(kind: OperationKind) -> KeyKind {
+    match kind {
+        OperationKind::RotateIndexKey | OperationKind::DestroyIndexKey => KeyKind::Index,
+        OperationKind::RotateAuditKey => KeyKind::Audit,
+        OperationKind::RotateRootKey | OperationKind::DestroyRootKey => KeyKind::Root,
+        OperationKind::RotatePlatformKey
+        | OperationKind::DestroyKey
+        | OperationKind::DestroySubject
+        | OperationKind::CollectDocuments
+        | OperationKind::Backup => KeyKind::Platform,
+    }
+}
+
+/// Whether keys are as far along as the rotation: every commit of it states so, as every other commit states the epoch
+/// that it was decided under.
+fn is_in_force(operation: &Operation, keys: &Keyring) -> bool {
+    let version = match (operation.kind, operation.phase) {
+        (OperationKind::RotateIndexKey, Phase::Drop) => keys.index.current().version,
+        (OperationKind::RotateIndexKey, _) => keys.index.newest().version,
+        _ => keys.active(),
+    };
+    version == operation.key_version
+}
+
+fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Next, VaultError> {
     let leased = operation.lease_until.is_some_and(|until| until > scene.now);
     let open = matches!(operation.state, OperationState::Waiting | OperationState::Running);
     if operation.due_at > scene.now || leased || !open {
-        return Ok(None);
+        return Ok(Next::Not);
     }
-    let destroys = matches!(operation.kind, OperationKind::DestroyKey | OperationKind::DestroyRootKey);
+    let destroys = matches!(
+        operation.kind,
+        OperationKind::DestroyKey | OperationKind::DestroyIndexKey | OperationKind::DestroyRootKey
+    );
     if destroys && scene.time_jumped() {
         tracing::error!(
             platform = scene.context.platform.get(),
             operation = %operation.id,
             "time is more than a day past the log's last entry: destruction waits until somebody is logged there"
         );
-        return Ok(None);
+        return Ok(Next::Not);
     }
     log(operation, scene, plan, "Operation/Take", None)?;
-    Ok(Some(Operation {
+    Ok(Next::To(Operation {
         state: OperationState::Running,
         fence: operation.fence.saturating_add(1),
         lease_until: Some(scene.now.plus(LEASE)),
@@ -312,17 +342,16 @@ fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Opt
     }))
 }
 
-fn activate(
-    operation: &Operation,
-    scene: &Scene<'_>,
-    plan: &mut Plan,
-) -> Result<Option<Operation>, VaultError> {
+fn activate(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Next, VaultError> {
     let keys = scene.context.key_rows();
-    let kind = rotated_key(operation.kind).ok_or(VaultError::Unavailable)?;
+    let kind = key_kind(operation.kind);
     let of = |state| keys.iter().filter(move |row| row.kind == kind.as_str() && row.state == state);
-    let is_audit = kind == KeyKind::Audit;
-    let next = Operation {
-        phase: if is_audit { Phase::Announce } else { Phase::Rewrap },
+    let begun = Operation {
+        phase: match kind {
+            KeyKind::Audit => Phase::Announce,
+            KeyKind::Index => Phase::Fill,
+            KeyKind::Platform | KeyKind::Root | KeyKind::Row | KeyKind::Request => Phase::Rewrap,
+        },
         resume_after: None,
         lease_until: Some(scene.now.plus(LEASE)),
         ..operation.clone()
@@ -332,30 +361,21 @@ fn activate(
         let active = of(KeyState::Active).any(|row| row.version == operation.key_version);
         log(operation, scene, plan, if active { "Operation/ActivateKey" } else { "Operation/Fail" }, None)?;
         let failed = || operation.clone().ended(OperationState::Failed, scene.now);
-        return Ok(Some(if active { next } else { failed() }));
+        return Ok(Next::To(if active { begun } else { failed() }));
     };
-    if !scene.context.has_all_keys() || !plan.claim(Claim::Config) {
-        return Ok(None);
+    if !scene.context.has_all_keys() {
+        return Ok(Next::Not);
     }
-    let retiring = of(KeyState::Active).map(|row| (row, KeyState::Retiring));
+    if !plan.claim(Claim::Config) {
+        return Ok(Next::Later);
+    }
+    // Until the index of the new version is filled, values are found by the old one, and written to both.
+    let retiring = of(KeyState::Active).filter(|_| kind != KeyKind::Index);
+    let retiring = retiring.map(|row| (row, KeyState::Retiring));
     for (row, state) in retiring.chain([(pending, KeyState::Active)]) {
         put_key(KeyVersionRow { state, ..row.clone() }, row, scene, plan, "Operation/ActivateKey")?;
     }
-    Ok(Some(next))
-}
-
-/// The kind of key that an operation makes a new version of; none of another.
-pub(in crate::vault) const fn rotated_key(operation: OperationKind) -> Option<KeyKind> {
-    match operation {
-        OperationKind::RotatePlatformKey => Some(KeyKind::Platform),
-        OperationKind::RotateAuditKey => Some(KeyKind::Audit),
-        OperationKind::RotateRootKey => Some(KeyKind::Root),
-        OperationKind::DestroySubject
-        | OperationKind::DestroyKey
-        | OperationKind::DestroyRootKey
-        | OperationKind::Backup
-        | OperationKind::CollectDocuments => None,
-    }
+    Ok(Next::To(begun))
 }
 
 fn put_key(
@@ -373,45 +393,106 @@ fn put_key(
     Ok(())
 }
 
+/// The new version of a rotation that is given up, as it is then, and its MAC before. Where nothing was ever protected by
+/// it, it is gone. Where a new index is not whole, nothing more is put there; what is there, the next rotation moves on.
+pub(in crate::vault) fn given_up(scene: &Scene<'_>, operation: &Operation) -> Option<(KeyVersionRow, Mac)> {
+    let row = scene.context.key(key_kind(operation.kind), operation.key_version)?;
+    let next = match (operation.kind, operation.phase, row.state) {
+        (_, Phase::Activate, KeyState::Pending) => {
+            KeyVersionRow { state: KeyState::Destroyed, wrapped: None, ..row.clone() }
+        }
+        (OperationKind::RotateIndexKey, Phase::Fill | Phase::Verify, KeyState::Active) => {
+            KeyVersionRow { state: KeyState::Retiring, ..row.clone() }
+        }
+        _ => return None,
+    };
+    Some((sealed_row(scene, next), row.mac))
+}
+
+fn fail(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Next, VaultError> {
+    if let Some((row, _)) = given_up(scene, operation)
+        && let Some(was) = scene.context.key(key_kind(operation.kind), row.version)
+    {
+        if !plan.claim(Claim::Config) {
+            return Ok(Next::Later);
+        }
+        put_key(row, was, scene, plan, "Operation/Fail")?;
+    }
+    log(operation, scene, plan, "Operation/Fail", None)?;
+    Ok(Next::To(operation.clone().ended(OperationState::Failed, scene.now)))
+}
+
+/// The phase after one that is done with the last subject; none at the end.
+const fn phase_after(kind: OperationKind, phase: Phase) -> Option<Phase> {
+    match (kind, phase) {
+        (OperationKind::RotateIndexKey, Phase::Verify) => Some(Phase::Drop),
+        (_, Phase::Rewrap | Phase::Fill) => Some(Phase::Verify),
+        _ => None,
+    }
+}
+
+const fn call_of(kind: OperationKind, phase: Phase) -> &'static str {
+    match (kind, phase) {
+        (OperationKind::RotateIndexKey, Phase::Drop) => "Operation/DropIndex",
+        (OperationKind::RotateIndexKey, Phase::Verify) => "Operation/VerifyIndex",
+        (OperationKind::RotateIndexKey, _) => "Operation/FillIndex",
+        (_, Phase::Verify) => "Operation/VerifyKeys",
+        _ => "Operation/RewrapKeys",
+    }
+}
+
 fn advance(
     operation: &Operation,
-    slice: &mut Slice,
+    slice: &Slice,
     scene: &Scene<'_>,
     plan: &mut Plan,
-) -> Result<Operation, VaultError> {
-    if scene.keys().active() != operation.key_version {
+) -> Result<Next, VaultError> {
+    if !is_in_force(operation, scene.keys()) {
         return Err(VaultError::Unavailable);
     }
     let rows = u64::try_from(slice.rows).unwrap_or(u64::MAX);
-    let next = Operation {
+    let mut next = Operation {
         resume_after: slice.last,
         lease_until: Some(scene.now.plus(LEASE)),
         // Subjects that came since are done already; those that went are not missed.
         done: (operation.done + rows).min(operation.total),
         ..operation.clone()
     };
-    let (call, next) = match (operation.phase, slice.last.is_some()) {
-        (Phase::Verify, true) => ("Operation/VerifyKeys", next),
-        (Phase::Verify, false) => {
-            let ended = Operation { done: next.total, ..next };
-            ("Operation/EndRotation", ended.ended(OperationState::Done, scene.now))
+    let mark = plan.mark();
+    let changed = match slice.piece.plan(operation, slice.last, scene, plan)? {
+        Planned::Ready { damaged: true, .. } if operation.phase == Phase::Verify => {
+            plan.undo_to(mark);
+            return fail(operation, scene, plan);
         }
-        (_, true) => ("Operation/RewrapKeys", next),
-        (_, false) => ("Operation/RewrapKeys", Operation { phase: Phase::Verify, ..next }),
+        Planned::Ready { changed, .. } => changed,
+        Planned::Later => return Ok(Next::Later),
     };
-    let changed = u64::try_from(slice.rewrapped.len()).unwrap_or(u64::MAX);
-    let count = if operation.phase == Phase::Verify { rows } else { changed };
-    log(operation, scene, plan, call, Some(count))?;
-    // Decided again, the plan needs them again.
-    let again = |row: &Rewrapped| Rewrapped {
-        subject: row.subject,
-        before: row.before.clone(),
-        after: row.after.clone(),
-    };
-    if !slice.rewrapped.is_empty() {
-        plan.writes.push(Write::Rewrap(slice.rewrapped.iter().map(again).collect()));
+    let count = if matches!(operation.phase, Phase::Verify | Phase::Drop) { rows } else { changed };
+    let mut call = call_of(operation.kind, operation.phase);
+    if slice.last.is_none() {
+        if let Some(phase) = phase_after(operation.kind, operation.phase) {
+            next.phase = phase;
+        } else {
+            call = "Operation/EndRotation";
+            next.done = next.total;
+            next = next.ended(OperationState::Done, scene.now);
+        }
+        if next.phase == Phase::Drop && operation.phase == Phase::Verify {
+            if !plan.claim(Claim::Config) {
+                return Ok(Next::Later);
+            }
+            // From here on everything is found by the new version alone.
+            for row in scene.context.key_rows() {
+                let older = row.kind == KeyKind::Index.as_str() && row.version != operation.key_version;
+                if older && row.state == KeyState::Active {
+                    let retiring = KeyVersionRow { state: KeyState::Retiring, ..row.clone() };
+                    put_key(retiring, row, scene, plan, "Operation/SwitchIndex")?;
+                }
+            }
+        }
     }
-    Ok(next)
+    log(operation, scene, plan, call, Some(count))?;
+    Ok(Next::To(next))
 }
 
 /// The operation after a walk over one platform, or over all.
@@ -433,7 +514,7 @@ fn walked(
         Phase::Verify if last => "Operation/EndRotation",
         Phase::Verify => "Operation/VerifyKeys",
         Phase::Announce => "Operation/HandOver",
-        Phase::None | Phase::Activate | Phase::Rewrap => "Operation/RewrapKeys",
+        Phase::None | Phase::Activate | Phase::Rewrap | Phase::Fill | Phase::Drop => "Operation/RewrapKeys",
     };
     log(operation, scene, plan, call, Some(steps))?;
     Ok(match (last, operation.phase == Phase::Verify) {
@@ -448,28 +529,33 @@ fn destroy(
     wraps: u64,
     scene: &Scene<'_>,
     plan: &mut Plan,
-) -> Result<Option<Operation>, VaultError> {
-    let row = scene.context.key(KeyKind::Platform, operation.key_version);
+) -> Result<Next, VaultError> {
+    let row = scene.context.key(key_kind(operation.kind), operation.key_version);
     let due = row.filter(|row| {
         row.state == KeyState::DestructionScheduled && row.destroy_at.is_some_and(|at| at <= scene.now)
     });
     let Some(row) = due else {
         // It was called off.
         log(operation, scene, plan, "Operation/DestroyKey", None)?;
-        return Ok(Some(operation.clone().ended(OperationState::Cancelled, scene.now)));
+        return Ok(Next::To(operation.clone().ended(OperationState::Cancelled, scene.now)));
     };
     if !plan.claim(Claim::Config) {
-        return Ok(None);
+        return Ok(Next::Later);
     }
     if wraps > 0 {
-        tracing::error!(version = row.version, wraps, "a key version is in use: it is not destroyed");
+        tracing::error!(
+            kind = row.kind,
+            version = row.version,
+            wraps,
+            "a key version is in use: it is not destroyed"
+        );
         let kept = KeyVersionRow { state: KeyState::Disabled, destroy_at: None, ..row.clone() };
         put_key(kept, row, scene, plan, "Operation/DestroyKey")?;
-        return Ok(Some(operation.clone().ended(OperationState::Failed, scene.now)));
+        return Ok(Next::To(operation.clone().ended(OperationState::Failed, scene.now)));
     }
     let gone = KeyVersionRow { state: KeyState::Destroyed, wrapped: None, ..row.clone() };
     put_key(gone, row, scene, plan, "Operation/DestroyKey")?;
-    Ok(Some(Operation { done: 1, ..operation.clone() }.ended(OperationState::Done, scene.now)))
+    Ok(Next::To(Operation { done: 1, ..operation.clone() }.ended(OperationState::Done, scene.now)))
 }
 
 pub(super) fn log(
@@ -487,36 +573,6 @@ pub(super) fn log(
         ..Entry::new(id, scene.now, scene.context.platform, call, Verdict::Done)
     });
     Ok(())
-}
-
-/// Long work that this process does.
-#[derive(Default)]
-pub(in crate::vault) struct Working(BTreeMap<OperationId, JoinHandle<()>>);
-
-impl Working {
-    /// Begins work on each that nobody here works on.
-    pub(in crate::vault) fn begin(&mut self, vault: &Arc<Vault>, due: Vec<Operation>) {
-        self.0.retain(|_, task| !task.is_finished());
-        for operation in due {
-            if self.0.contains_key(&operation.id) {
-                continue;
-            }
-            let vault = Arc::clone(vault);
-            let id = operation.id;
-            let task = tokio::spawn(async move {
-                if let Err(error) = vault.work_long(&operation).await {
-                    tracing::warn!(operation = %operation.id, %error, "long work stopped; it is taken up again");
-                }
-            });
-            self.0.insert(id, task);
-        }
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.0.values().for_each(JoinHandle::abort);
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{KeyState, KeyVersionRow, again, change, outcome};
+use super::{KeyKind, KeyState, KeyVersionRow, again, change, outcome};
 use crate::{
     domain::{
         caller::Caller,
@@ -23,6 +23,31 @@ use crate::{
     },
 };
 
+/// A key version of a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WhichKey {
+    /// What the key is for.
+    pub kind: KeyKind,
+    /// Version.
+    pub version: u32,
+}
+
+impl WhichKey {
+    /// The operation that destroys it.
+    ///
+    /// # Errors
+    /// [`VaultError`] where versions of the kind do not change their states.
+    fn destruction(self) -> Result<OperationKind, VaultError> {
+        match self.kind {
+            KeyKind::Platform => Ok(OperationKind::DestroyKey),
+            KeyKind::Index => Ok(OperationKind::DestroyIndexKey),
+            KeyKind::Root | KeyKind::Row | KeyKind::Request | KeyKind::Audit => {
+                Err(VaultError::invalid("kind", "versions of keys of this kind stay as they are"))
+            }
+        }
+    }
+}
+
 /// How long a destruction is at least in the future: time to notice it.
 const LEAST_DELAY: Duration = Duration::from_hours(24);
 /// How long it is at most.
@@ -38,9 +63,9 @@ impl Vault {
         caller: &Caller,
         asker: Asker,
         platform: &str,
-        version: u32,
+        which: WhichKey,
     ) -> Result<KeyVersionRow, VaultError> {
-        self.change_key(caller, asker, platform, Change { to: To::Disabled, version, wraps: 0 }).await
+        self.change_key(caller, asker, platform, which, To::Disabled).await
     }
 
     /// Lets a disabled version open again.
@@ -52,9 +77,9 @@ impl Vault {
         caller: &Caller,
         asker: Asker,
         platform: &str,
-        version: u32,
+        which: WhichKey,
     ) -> Result<KeyVersionRow, VaultError> {
-        self.change_key(caller, asker, platform, Change { to: To::Enabled, version, wraps: 0 }).await
+        self.change_key(caller, asker, platform, which, To::Enabled).await
     }
 
     /// Schedules the destruction of a version that wraps nothing.
@@ -66,13 +91,10 @@ impl Vault {
         caller: &Caller,
         asker: Asker,
         platform: &str,
-        version: u32,
+        which: WhichKey,
         at: Timestamp,
     ) -> Result<KeyVersionRow, VaultError> {
-        let id = self.target(caller, &asker, Call::ScheduleKeyDestruction, platform).await?;
-        let counts = self.wraps(id).await?;
-        let wraps = counts.iter().filter(|(v, _)| *v == version).map(|(_, count)| count).sum();
-        self.change_key(caller, asker, platform, Change { to: To::Destroyed(at), version, wraps }).await
+        self.change_key(caller, asker, platform, which, To::Destroyed(at)).await
     }
 
     /// Calls a destruction off; the version is disabled then.
@@ -84,9 +106,9 @@ impl Vault {
         caller: &Caller,
         asker: Asker,
         platform: &str,
-        version: u32,
+        which: WhichKey,
     ) -> Result<KeyVersionRow, VaultError> {
-        self.change_key(caller, asker, platform, Change { to: To::Kept, version, wraps: 0 }).await
+        self.change_key(caller, asker, platform, which, To::Kept).await
     }
 
     async fn change_key(
@@ -94,9 +116,17 @@ impl Vault {
         caller: &Caller,
         asker: Asker,
         platform: &str,
-        change: Change,
+        which: WhichKey,
+        to: To,
     ) -> Result<KeyVersionRow, VaultError> {
+        which.destruction()?;
+        let mut change = Change { to, which, uses: 0 };
         let platform = self.target(caller, &asker, change.call(), platform).await?;
+        // What a disabled version wraps is refused. What one of the index key hides would look as if it were not there,
+        // and be stored a second time.
+        if matches!(to, To::Destroyed(_)) || (matches!(to, To::Disabled) && which.kind == KeyKind::Index) {
+            change.uses = self.used(platform, which.kind, which.version).await?;
+        }
         self.run(platform, caller, asker, change).await
     }
 }
@@ -119,9 +149,9 @@ enum To {
 
 struct Change {
     to: To,
-    version: u32,
-    /// What it wraps, where that matters. A version that does not protect new data gets no more.
-    wraps: u64,
+    which: WhichKey,
+    /// What is under it, where that matters. A version that does not protect new data gets no more.
+    uses: u64,
 }
 
 impl Deed for Change {
@@ -145,16 +175,16 @@ impl Deed for Change {
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<KeyVersionRow>, VaultError> {
-        let (now, to, wraps) = (hand.scene.now, self.to, self.wraps);
+        let (now, to, uses) = (hand.scene.now, self.to, self.uses);
         if let To::Destroyed(at) = to {
             check_time(at, now)?;
         }
-        let changed = change(hand, self.version, |row| next(row, to, wraps))?;
+        let changed = change(hand, self.which, |row| next(row, to, uses))?;
         let Some(row) = changed else { return Ok(Deeded::Later) };
         if let To::Destroyed(at) = to {
             // Each destruction is an object of its own: one that was called off does not stand in the way of the next.
             let id = OperationId::random(hand.scene.rng()).map_err(unavailable)?;
-            let work = Operation::new(id, row.platform, OperationKind::DestroyKey, *id.as_bytes(), now, 1);
+            let work = Operation::new(id, row.platform, self.which.destruction()?, *id.as_bytes(), now, 1);
             let operation = Operation { due_at: at, key_version: row.version, ..work };
             hand.plan.writes.push(Write::InsertOperation(OperationRow { operation }));
         }
@@ -163,21 +193,24 @@ impl Deed for Change {
     }
 
     fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<KeyVersionRow, VaultError> {
-        again(hand, before)
+        again(hand, self.which.kind, before)
     }
 }
 
 /// The version in its next state (design: pending, active, retiring, disabled, scheduled, destroyed).
-fn next(row: &KeyVersionRow, to: To, wraps: u64) -> Result<KeyVersionRow, Denial> {
+fn next(row: &KeyVersionRow, to: To, uses: u64) -> Result<KeyVersionRow, Denial> {
     let (state, destroy_at) = match (to, row.state) {
         (To::Disabled | To::Destroyed(_), KeyState::Active | KeyState::Pending) => {
             return Err(Denial::KeyActive);
+        }
+        (To::Disabled, KeyState::Retiring) if uses > 0 && row.kind == KeyKind::Index.as_str() => {
+            return Err(Denial::KeyInUse);
         }
         (To::Disabled, KeyState::Retiring) | (To::Kept, KeyState::DestructionScheduled) => {
             (KeyState::Disabled, None)
         }
         (To::Enabled, KeyState::Disabled) => (KeyState::Retiring, None),
-        (To::Destroyed(at), KeyState::Retiring | KeyState::Disabled) if wraps == 0 => {
+        (To::Destroyed(at), KeyState::Retiring | KeyState::Disabled) if uses == 0 => {
             (KeyState::DestructionScheduled, Some(at))
         }
         (To::Destroyed(_), KeyState::Retiring | KeyState::Disabled) => return Err(Denial::KeyInUse),

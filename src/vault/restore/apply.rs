@@ -26,7 +26,7 @@ use crate::{
             work::{OperationRow, ProposalRow},
         },
     },
-    vault::{MAX_COOLING, access::Call},
+    vault::{MAX_COOLING, access::Call, keys::MOVED},
 };
 
 /// Rows that one commit changes.
@@ -95,6 +95,9 @@ impl Site<'_> {
                 if blocked.contains(id) && next.state == SubjectState::Active {
                     next = self.block(next, self.now());
                     step.strict(self, "subject", id.as_bytes(), next.mac, "event")?;
+                }
+                if last.is_some_and(|last| last.moved) {
+                    step.kept(self, "subject", id.as_bytes(), next.mac)?;
                 }
                 let records = snapshot.records_of.get(id).into_iter().flatten();
                 let ended = row.state != SubjectState::Erased && next.state == SubjectState::Erased;
@@ -173,7 +176,7 @@ impl Site<'_> {
     }
 
     fn subject(&self, row: &SubjectRow, last: &Last, step: &mut Step) -> Result<SubjectRow, RestoreError> {
-        if last.mac == row.mac {
+        if last.mac == row.mac || last.call == MOVED {
             return Ok(row.clone());
         }
         let erased = |destroy_at, restriction| SubjectRow {
@@ -248,7 +251,10 @@ impl Site<'_> {
                     continue;
                 };
                 let row = self.believed(row, TokenRow::image, |row| row.mac)?;
-                if row.mac == last.mac {
+                if row.mac == last.mac || last.call == MOVED {
+                    if last.moved {
+                        step.kept(self, "token", id, row.mac)?;
+                    }
                     continue;
                 }
                 let states = [TokenState::Spent, TokenState::Revoked, TokenState::Active];
@@ -266,6 +272,9 @@ impl Site<'_> {
                     step.strict(self, "token", id, next.mac, &last.call)?;
                     next
                 };
+                if last.moved {
+                    step.kept(self, "token", id, next.mac)?;
+                }
                 step.writes.push(Write::UpdateToken(next, row.mac));
             }
             self.commit(step, counts).await?;

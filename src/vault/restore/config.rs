@@ -199,6 +199,10 @@ impl Site<'_> {
         match known.find(|next| next.mac == last.mac) {
             // Without its successor it is what opens the data, whatever it became.
             Some(_) if lost_key && row.state == KeyState::Active => Becomes::Strict(None, row.mac),
+            // Its index is whole in the backup; that of its successor need not be.
+            Some(_) if row.kind == KeyKind::Index.as_str() && row.state == KeyState::Active => {
+                Becomes::Strict(None, row.mac)
+            }
             Some(next) => Becomes::Proved(Write::UpdateKey(next, row.mac)),
             None if row.state == KeyState::Active => Becomes::Strict(None, row.mac),
             None => {

@@ -292,9 +292,13 @@ impl Restore<'_> {
 
     /// Refuses a backup whose data a key version wraps that was destroyed since.
     async fn refuse_destroyed(&self, site: &Site<'_>, newer: &newer::Newer) -> Result<(), RestoreError> {
-        for (header, count) in site.store.count_wraps(site.platform).await? {
-            let version = wrap_version(&Sealed::from_bytes(header)).unwrap_or(0);
-            let Some(row) = site.context.key(KeyKind::Platform, version) else { continue };
+        let wraps = site.store.count_wraps(site.platform).await?;
+        let version = |header| wrap_version(&Sealed::from_bytes(header)).unwrap_or(0);
+        let wraps = wraps.into_iter().map(|(header, count)| (KeyKind::Platform, version(header), count));
+        let hashed = site.store.count_hashed(site.platform).await?;
+        let hashed = hashed.into_iter().map(|(version, count)| (KeyKind::Index, version, count));
+        for (kind, version, count) in wraps.chain(hashed) {
+            let Some(row) = site.context.key(kind, version) else { continue };
             let object = format!("{}/{version}", row.kind).into_bytes();
             let Some(last) = newer.config.get(&("key", object)) else { continue };
             let mut gone = row.clone();
@@ -305,9 +309,9 @@ impl Restore<'_> {
             });
             if destroyed && count > 0 {
                 return Err(RestoreError::Refused(format!(
-                    "version {version} of the key of platform {} was destroyed at {}, and {count} keys of the backup are \
-                     wrapped under it: no backup from before its rotation is restored any more",
-                    site.name, last.at
+                    "version {version} of the {} key of platform {} was destroyed at {}, and {count} rows of the backup \
+                     need it: no backup from before its rotation is restored any more",
+                    row.kind, site.name, last.at
                 )));
             }
         }

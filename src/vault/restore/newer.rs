@@ -11,6 +11,7 @@ use crate::{
     store::{GrantingTable, rows::Mac},
     vault::{
         documents::{DELETED, VERSION},
+        keys::MOVED,
         reconcile::{DESTROYED, Row, told_row},
     },
 };
@@ -36,6 +37,8 @@ pub(super) struct Last {
     pub(super) reason: Option<String>,
     /// Of a version of a document's side: which document.
     pub(super) document: Option<DocumentId>,
+    /// Whether a rotation of the index key moved the row's hash since. What else it says did not change by that.
+    pub(super) moved: bool,
 }
 
 /// A correction of a value.
@@ -124,9 +127,17 @@ impl Newer {
         let last = last_of(entry, mac);
         match row {
             Row::Of(table, id) => {
-                // The use of a token may be told again where its answer was lost; whose it is, each word says.
-                let before = self.rows.get(&(table, id)).and_then(|before| before.subject);
-                self.rows.insert((table, id), Last { subject: subject.or(before), ..last });
+                let before = self.rows.get_mut(&(table, id));
+                if let Some(before) = before {
+                    if last.moved {
+                        before.moved = true;
+                        return;
+                    }
+                    // The use of a token may be told again where its answer was lost; whose it is, each word says.
+                    *before = Last { subject: subject.or(before.subject), moved: before.moved, ..last };
+                } else {
+                    self.rows.insert((table, id), last);
+                }
             }
             Row::Config(kind, object) => {
                 self.config.insert((kind, object.to_vec()), last);
@@ -158,6 +169,7 @@ fn last_of(entry: &Entry, mac: Mac) -> Last {
         subject: entry.subject.map(|id| SubjectId::from_bytes(*id)),
         reason: entry.reason.clone(),
         document: entry.record.map(|id| DocumentId::from_bytes(*id)),
+        moved: entry.call == MOVED,
     }
 }
 

@@ -40,6 +40,8 @@ use crate::{
 
 /// The entry of a row that was put to its strictest state.
 const STRICT: &str = "Restore/Strict";
+/// The entry of a row whose hash a rotation had moved since the backup.
+const KEPT: &str = "Restore/Keep";
 /// The entry of rows that were put to what the log proves.
 const REPLAYED: &str = "Restore/Replay";
 
@@ -105,6 +107,18 @@ impl Step {
         one_more(&mut self.counts.strict, kind);
         tracing::debug!(kind, call, "a row is put to its strictest state");
         self.entries.push(Entry { row_mac: Some(mac.into()), ..site.about(STRICT, kind, id)? });
+        Ok(())
+    }
+
+    /// A row that has this MAC again, since its hash is under the version of the index key that the backup has.
+    pub(super) fn kept(
+        &mut self,
+        site: &Site<'_>,
+        kind: &str,
+        id: &[u8],
+        mac: Mac,
+    ) -> Result<(), RestoreError> {
+        self.entries.push(Entry { row_mac: Some(mac.into()), ..site.about(KEPT, kind, id)? });
         Ok(())
     }
 

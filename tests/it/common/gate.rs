@@ -13,8 +13,9 @@ use sandyq::{
         time::Timestamp,
     },
     store::{
-        CallerKey, Commit, CommitOutcome, GrantingTable, Installation, LockedHead, NewPlatform, ReadKeys,
-        RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+        CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
+        NewPlatform, ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
+        WhichOperations,
         copy::{Copying, Row, Table},
         parts::PartStore,
         rows::{
@@ -276,6 +277,20 @@ impl Store for Gate {
 
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
         self.inner.count_wraps(platform).await
+    }
+
+    async fn hashed(
+        &self,
+        platform: PlatformId,
+        versions: IndexMove,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<Hashed>, StoreError> {
+        self.inner.hashed(platform, versions, after, limit).await
+    }
+
+    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError> {
+        self.inner.count_hashed(platform).await
     }
 
     async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {

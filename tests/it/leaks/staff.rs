@@ -117,9 +117,10 @@ pub async fn drive_keys(driver: &mut Driver) {
     let usage = pb::ListKeyUsageRequest { platform: platform(), ..Default::default() };
     let used: pb::ListKeyUsageResponse = driver.answer("admin", Call::ListKeyUsage, usage).await;
     assert_eq!(used.usages[0].subject_keys, 0, "{used:?}");
-    let disable = pb::DisableKeyRequest { request_id: request_id(), platform: platform(), version: 1 };
+    let disable =
+        pb::DisableKeyRequest { request_id: request_id(), platform: platform(), version: 1, kind: 0 };
     driver.succeed("admin", Call::DisableKey, disable).await;
-    let enable = pb::EnableKeyRequest { request_id: request_id(), platform: platform(), version: 1 };
+    let enable = pb::EnableKeyRequest { request_id: request_id(), platform: platform(), version: 1, kind: 0 };
     driver.succeed("admin", Call::EnableKey, enable).await;
     let destroy = pb::ScheduleKeyDestructionRequest {
         request_id: request_id(),
@@ -129,7 +130,12 @@ pub async fn drive_keys(driver: &mut Driver) {
         ..pb::ScheduleKeyDestructionRequest::default()
     };
     driver.succeed("admin", Call::ScheduleKeyDestruction, destroy).await;
-    let keep = pb::CancelKeyDestructionRequest { request_id: request_id(), platform: platform(), version: 1 };
+    let keep = pb::CancelKeyDestructionRequest {
+        request_id: request_id(),
+        platform: platform(),
+        version: 1,
+        kind: 0,
+    };
     driver.succeed("admin", Call::CancelKeyDestruction, keep).await;
 
     let begun: pb::RotateKeyResponse = driver.answer("admin", Call::RotateKey, rotate(false)).await;

@@ -1,0 +1,91 @@
+//! Writes of many rows in one statement, each with the dialect's way of writing lists.
+
+use super::statement::{Dialect, Statement, Touches, json_blobs};
+use crate::{
+    domain::ids::PlatformId,
+    store::{Many, rows::Mac},
+};
+
+/// `$2` a list of subject, wrap before, wrap now.
+const REWRAP: &str = "/* commit::rewrap */ UPDATE subjects SET wrapped_key = {hex:2} FROM {2} \
+     WHERE platform_id = $1 AND subject_id = {hex:0} AND wrapped_key = {hex:1}";
+
+/// `$2` a list of record, hash under the version `$3`, hash under the version `$4`.
+const FILL: &str = "/* commit::fill_index */ INSERT INTO index_entries (platform_id, field, index_version, value_hash, \
+     record_id, claims_unique) SELECT i.platform_id, i.field, $4, {hex:2}, i.record_id, i.claims_unique \
+     FROM {2} {join} index_entries i ON i.platform_id = $1 AND i.record_id = {hex:0} AND i.value_hash = {hex:1} \
+     WHERE i.index_version = $3 \
+     ON CONFLICT (platform_id, field, index_version, value_hash, record_id) DO NOTHING";
+
+/// `$2` a list of subject, hash under the version `$3`, MAC now, MAC before.
+const MOVE_SUBJECTS: &str = "/* commit::move_subjects */ UPDATE subjects SET index_version = $3, \
+     reference_hash = {hex:1}, mac = {hex:2} FROM {2} \
+     WHERE platform_id = $1 AND subject_id = {hex:0} AND mac = {hex:3}";
+
+/// The same of tokens, by row id.
+const MOVE_TOKENS: &str = "/* commit::move_tokens */ UPDATE tokens SET hash_version = $3, token_hash = {hex:1}, \
+     mac = {hex:2} FROM {2} WHERE platform_id = $1 AND token_id = {hex:0} AND mac = {hex:3}";
+
+/// The statements in one dialect.
+pub(super) struct ListWrites {
+    rewrap: &'static str,
+    fill: &'static str,
+    move_subjects: &'static str,
+    move_tokens: &'static str,
+}
+
+impl ListWrites {
+    /// The texts live as long as the process, as prepared statements want them.
+    pub(super) fn new(dialect: &Dialect) -> Self {
+        let render = |template| dialect.render(template).leak();
+        Self {
+            rewrap: render(REWRAP),
+            fill: render(FILL),
+            move_subjects: render(MOVE_SUBJECTS),
+            move_tokens: render(MOVE_TOKENS),
+        }
+    }
+
+    /// The statement that writes these rows.
+    pub(super) fn statement(&self, platform: PlatformId, rows: &Many) -> Statement<'static> {
+        let id = platform.get();
+        match rows {
+            Many::Rewrap(rows) => {
+                let rows = rows
+                    .iter()
+                    .map(|r| [r.subject.as_bytes().as_slice(), r.before.as_bytes(), r.after.as_bytes()]);
+                Statement::any(self.rewrap).int(id).own_text(list(rows))
+            }
+            Many::FillIndex(versions, places) => {
+                let rows = places.iter().map(|p| [p.record.as_bytes().as_slice(), &p.from, &p.to]);
+                Statement::any(self.fill).int(id).own_text(list(rows)).int(versions.from).int(versions.to)
+            }
+            Many::MoveSubjects(rows) => {
+                let version = rows.first().map_or(0, |(row, _)| row.index_version);
+                let moved = rows
+                    .iter()
+                    .map(|(row, was)| moved(row.id.as_bytes(), &row.reference_hash, &row.mac, was));
+                exactly(self.move_subjects, rows.len()).int(id).own_text(list(moved)).int(version)
+            }
+            Many::MoveTokens(rows) => {
+                let version = rows.first().map_or(0, |(row, _)| row.hash_version);
+                let moved =
+                    rows.iter().map(|(row, was)| moved(row.id.as_bytes(), &row.hash.0, &row.mac, was));
+                exactly(self.move_tokens, rows.len()).int(id).own_text(list(moved)).int(version)
+            }
+        }
+    }
+}
+
+/// Each row must be as it was: its entry tells what it becomes.
+fn exactly(sql: &'static str, rows: usize) -> Statement<'static> {
+    Statement::touching(sql, Touches::Exactly(u64::try_from(rows).unwrap_or(u64::MAX)))
+}
+
+const fn moved<'a>(id: &'a [u8; 16], hash: &'a [u8; 32], mac: &'a Mac, was: &'a Mac) -> [&'a [u8]; 4] {
+    [id, hash, mac, was]
+}
+
+fn list<'a, const N: usize>(rows: impl Iterator<Item = [&'a [u8]; N]>) -> String {
+    format!("[{}]", rows.map(|parts| json_blobs(&parts)).collect::<Vec<_>>().join(","))
+}

@@ -1,0 +1,78 @@
+//! What one commit of a rotation does with the subjects that it read.
+
+use super::index::Filling;
+use crate::{
+    domain::{ids::SubjectId, operation::Operation},
+    store::{Many, ReadKeys, Rewrapped, Write},
+    vault::{
+        act::{Plan, Scene},
+        error::VaultError,
+    },
+};
+
+/// What the next commit of a rotation does.
+pub(super) struct Slice {
+    pub(super) piece: Piece,
+    /// Subjects that were looked at.
+    pub(super) rows: usize,
+    pub(super) last: Option<SubjectId>,
+    /// Whether something of them does not open, or is not what it was.
+    pub(super) damaged: bool,
+}
+
+/// What it writes.
+pub(super) enum Piece {
+    /// Subject keys, wrapped anew.
+    Wraps(Vec<Rewrapped>),
+    /// Values, references and tokens, hashed anew.
+    Index(Filling),
+    /// Places in indexes of other versions, dropped.
+    Dropped,
+}
+
+impl Piece {
+    pub(super) fn reads(&self, keys: &mut ReadKeys) {
+        match self {
+            Self::Index(filling) => filling.reads(keys),
+            Self::Wraps(_) | Self::Dropped => {}
+        }
+    }
+
+    /// Decided again, the plan needs it again. Answers what it changed.
+    pub(super) fn plan(
+        &self,
+        operation: &Operation,
+        up_to: Option<SubjectId>,
+        scene: &Scene<'_>,
+        plan: &mut Plan,
+    ) -> Result<Planned, VaultError> {
+        match self {
+            Self::Wraps(rows) => {
+                let again = |row: &Rewrapped| Rewrapped {
+                    subject: row.subject,
+                    before: row.before.clone(),
+                    after: row.after.clone(),
+                };
+                if !rows.is_empty() {
+                    plan.writes.push(Write::Many(Many::Rewrap(rows.iter().map(again).collect())));
+                }
+                Ok(Planned::Ready { changed: u64::try_from(rows.len()).unwrap_or(u64::MAX), damaged: false })
+            }
+            Self::Index(filling) => filling.plan(scene, plan),
+            Self::Dropped => {
+                let after = operation.resume_after.unwrap_or(SubjectId::from_bytes([0; 16]));
+                let keep = operation.key_version;
+                plan.writes.extend(up_to.map(|up_to| Write::DropIndex(keep, after, up_to)));
+                Ok(Planned::Ready { changed: 0, damaged: false })
+            }
+        }
+    }
+}
+
+/// What a piece came to.
+pub(super) enum Planned {
+    /// So much is changed; and whether a row was met that somebody had changed behind the vault.
+    Ready { changed: u64, damaged: bool },
+    /// The batch writes one of the rows already.
+    Later,
+}
