@@ -1,5 +1,5 @@
 -- Schema 11. Cleaning the document store is an operation.
-UPDATE schema_version SET version = 11, oldest_binary = 10;
+UPDATE schema_version SET version = 11, oldest_binary = 11;
 
 ALTER TABLE operations DROP CONSTRAINT operations_kind_check;
 ALTER TABLE operations ADD CONSTRAINT operations_kind_check

@@ -1,5 +1,5 @@
 -- Schema 11. Cleaning the document store is an operation.
-UPDATE schema_version SET version = 11, oldest_binary = 10;
+UPDATE schema_version SET version = 11, oldest_binary = 11;
 
 CREATE TABLE operations_11 (
     platform_id  INTEGER NOT NULL,

@@ -195,7 +195,7 @@ async fn edited_configuration_rows_keep_the_vault_closed(backend: Backend) {
         ("UPDATE audit_entries SET leaf_hash = zeroblob(32) WHERE position = 3", "stored leaves"),
         ("DELETE FROM audit_entries WHERE position = 3", "stored leaves"),
         ("UPDATE schema_version SET version = 0", "run `sandyq migrate`"),
-        ("UPDATE schema_version SET version = 9, oldest_binary = 9", "a binary of schema 9 or newer"),
+        ("UPDATE schema_version SET version = 999, oldest_binary = 999", "a binary of schema 999 or newer"),
     ] {
         let served = Served::start_on(&backend.fresh().await).await;
         served.store(1).await;
