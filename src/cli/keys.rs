@@ -107,7 +107,7 @@ pub(super) enum Command {
     Destroy {
         #[command(flatten)]
         version: Chosen,
-        /// When, RFC 3339; at least 24 hours ahead.
+        /// When, RFC 3339; at least 24 hours ahead, and as much more as a proposal may wait where two people are needed.
         #[arg(long)]
         at: String,
         /// Schedule indeed; without it nothing is changed, and what it wraps is printed.

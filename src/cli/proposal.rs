@@ -80,7 +80,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
 async fn list(client: &client::Args, platform: &str, all: bool, out: &mut Out) -> Result<(), Failure> {
     let mut service = proposals(client.connect().await?);
     let state = if all { pb::ProposalState::Unspecified } else { pb::ProposalState::Open };
-    let (mut found, mut page_token) = (Vec::new(), String::new());
+    let (mut found, mut damaged, mut page_token) = (Vec::new(), Vec::new(), String::new());
     loop {
         let request = pb::ListProposalsRequest {
             platform: platform.to_owned(),
@@ -90,14 +90,16 @@ async fn list(client: &client::Args, platform: &str, all: bool, out: &mut Out) -
         };
         let page = service.list_proposals(request).await.map_err(refused)?.into_inner();
         found.extend(page.proposals);
+        damaged.extend(page.damaged_proposal_ids);
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
         }
     }
     let json: Vec<_> = found.iter().map(record_json).collect();
-    let lines: Vec<_> = found.iter().map(line).collect();
-    out.data(&json!({ "proposals": json }), &lines)?;
+    let mut lines: Vec<_> = found.iter().map(line).collect();
+    lines.extend(damaged.iter().map(|id| format!("DAMAGED      {id}: its row was changed behind the vault")));
+    out.data(&json!({ "proposals": json, "damaged": damaged }), &lines)?;
     Ok(())
 }
 

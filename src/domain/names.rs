@@ -120,8 +120,10 @@ fn is_word(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
+/// A handle stands in the log and in every list of persons: what reads as an IIN, a telephone or a card number is none.
 fn is_handle(text: &str) -> bool {
     (2..=40).contains(&text.len())
+        && !super::reference::holds_personal_data(text)
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text
             .bytes()
@@ -176,6 +178,17 @@ mod tests {
             assert!(bad.parse::<SpiffeId>().is_err(), "{bad}");
         }
         assert_eq!("spiffe://lerna.kz/a/b".parse::<SpiffeId>().unwrap().trust_domain(), "lerna.kz");
+    }
+
+    #[test]
+    fn a_handle_is_no_number_of_a_person() {
+        for good in ["k-17", "second", "0042", "a.b_c", "7011"] {
+            assert!(good.parse::<PersonHandle>().is_ok(), "{good}");
+        }
+        // An IIN (of nobody: 1 January 2000, number 0000) alone, in a text, in groups; a telephone; a test card.
+        for bad in ["000101500001", "k-000101500001", "000101-500001", "87010000000", "4111111111111111"] {
+            assert!(bad.parse::<PersonHandle>().is_err(), "{bad}");
+        }
     }
 
     #[test]

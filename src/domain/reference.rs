@@ -31,8 +31,7 @@ impl Reference {
         if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
             return Err(BadReference::Form);
         }
-        let groups = || text.split(|c: char| !c.is_ascii_digit());
-        if groups().any(is_phone) || digit_runs(text).iter().any(|run| holds_personal_number(run)) {
+        if holds_personal_data(text) {
             return Err(BadReference::PersonalData);
         }
         Ok(Self(text.to_owned()))
@@ -51,9 +50,15 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Whether something in a text of letters, digits and separators reads as an IIN, a telephone or a card number.
+pub(super) fn holds_personal_data(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_digit()).any(is_phone)
+        || digit_runs(text).iter().any(|run| holds_personal_number(run))
+}
+
 /// Runs of digits, with the separators that people put into numbers taken out.
 fn digit_runs(text: &str) -> Vec<String> {
-    text.split(|c: char| c.is_ascii_uppercase())
+    text.split(|c: char| c.is_ascii_alphabetic())
         .map(|part| part.chars().filter(char::is_ascii_digit).collect())
         .collect()
 }

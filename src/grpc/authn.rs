@@ -8,7 +8,7 @@ use tonic::{Extensions, Request};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::tls::Shown;
+use super::{block_list::BlockList, tls::Shown};
 use crate::{
     domain::{
         caller::{Caller, KeyPin},
@@ -48,6 +48,25 @@ pub struct Mark {
     pub serial: Vec<u8>,
 }
 
+/// Whether the certificate of a call still stands: asked again where a call goes on for long, or is about to do something.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    blocked: Arc<BlockList>,
+    mark: Mark,
+}
+
+impl Standing {
+    /// That of a certificate before a block list.
+    #[must_use]
+    pub const fn new(blocked: Arc<BlockList>, mark: Mark) -> Self {
+        Self { blocked, mark }
+    }
+
+    fn check(&self) -> Result<(), VaultError> {
+        if self.blocked.blocks(&self.mark) { Err(VaultError::CertificateBlocked) } else { Ok(()) }
+    }
+}
+
 /// The peer that a certificate names: by its only URI name. None where there is none, or more than one.
 #[must_use]
 pub fn peer_of(certificate: &CertificateDer<'_>) -> Option<Peer> {
@@ -77,6 +96,15 @@ fn spiffe_id_of(parsed: &X509Certificate<'_>) -> Option<SpiffeId> {
 pub(super) struct Call {
     pub(super) caller: Arc<Caller>,
     pub(super) asker: Asker,
+    /// None in an act that another approved: the certificate is the approver's then, and was looked at before.
+    pub(super) standing: Option<Standing>,
+}
+
+impl Call {
+    /// Whether the certificate is still none that is blocked.
+    pub(super) fn still_stands(&self) -> Result<(), VaultError> {
+        self.standing.as_ref().map_or(Ok(()), Standing::check)
+    }
 }
 
 /// Whether a call must carry a request id.
@@ -151,5 +179,7 @@ pub(super) fn caller_of(vault: &Vault, extensions: &Extensions) -> Result<Call, 
         vault.count_refusals(&caller, Refusal::KeyNotPinned, 1);
         return Err(VaultError::KeyNotPinned);
     }
-    Ok(Call { caller, asker: Asker { spiffe_id: spiffe_id.clone(), key: mark.key, request: None } })
+    let standing = extensions.get::<Standing>().cloned();
+    let asker = Asker { spiffe_id: spiffe_id.clone(), key: mark.key, request: None };
+    Ok(Call { caller, asker, standing })
 }

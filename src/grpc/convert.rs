@@ -207,8 +207,9 @@ impl Checker {
             self.refuse(&name, "goes with TOKEN_MODE_EXPIRING, and with no other mode");
             return None;
         }
-        if end.is_some_and(|end| end <= now || end > now.plus_micros(TOKEN_AHEAD_MICROS)) {
-            self.refuse(&name, "lies ahead, by at most 366 days");
+        // Whether it lies in the past is asked of what is new: a retry is answered as before.
+        if end.is_some_and(|end| end > now.plus_micros(TOKEN_AHEAD_MICROS)) {
+            self.refuse(&name, "lies ahead by at most 366 days");
             return None;
         }
         Some((mode, end))

@@ -14,7 +14,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
-    authn::Peer,
+    authn::{Peer, Standing},
     kept::{Cut, Kept, cut},
     limits::{HEAD_LIMIT, head_within},
     status::{caller_limited, of_transport, shutting_down, status},
@@ -121,7 +121,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         // The one that is ready takes the call; its copy gets ready for the next.
         let copy = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, copy);
@@ -134,6 +134,9 @@ where
                 Ok(running) => running,
                 Err(status) => return Ok(gate.counted(call, started, status.into_http())),
             };
+            if let Some(mark) = request.extensions().get::<Peer>().map(|peer| peer.mark.clone()) {
+                request.extensions_mut().insert(Standing::new(Arc::clone(&gate.tls.blocked), mark));
+            }
             // A call that takes a stream is as long as its stream.
             let limit = (!request.uri().path().ends_with(UPLOAD)).then_some(HEAD_LIMIT);
             let answer = tokio::select! {

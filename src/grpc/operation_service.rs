@@ -136,6 +136,10 @@ async fn watch(
             if to.is_closed() {
                 return;
             }
+            if let Err(error) = call.still_stands() {
+                let _gone = to.send(Err(status(&error))).await;
+                return;
+            }
             // Asked anew each time: a role that was taken away ends the watching too.
             match vault.operation(&call.caller, call.asker.clone(), Asked::WatchOperation, id).await {
                 Ok(Some(next)) if next == seen => {}

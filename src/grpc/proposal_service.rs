@@ -49,8 +49,11 @@ impl ProposalService {
         let page = page(m.page_size, place(&m.page_token)?)?;
         let wanted = wanted(m.state)?;
         let found = self.vault.list_proposals(&call.caller, call.asker, &m.platform, wanted, page).await?;
-        let proposals = found.rows.iter().map(|view| record(&self.vault, view)).collect();
-        Ok(pb::ListProposalsResponse { proposals, next_page_token: token(found.next) })
+        Ok(pb::ListProposalsResponse {
+            proposals: found.page.rows.iter().map(|view| record(&self.vault, view)).collect(),
+            next_page_token: token(found.page.next),
+            damaged_proposal_ids: found.damaged.iter().map(ToString::to_string).collect(),
+        })
     }
 
     async fn get(
@@ -82,12 +85,19 @@ impl ProposalService {
             check.refuse("plan_sha256", "must have 32 bytes");
         }
         let (id, sha256) = check.finish(id.zip(sha256))?;
-        let view = match self.vault.approve_proposal(&call.caller, call.asker, id, sha256).await? {
+        let view = match self.vault.approve_proposal(&call.caller, call.asker.clone(), id, sha256).await? {
             Approving::Before(view) => *view,
             Approving::Run(run) => {
-                let asker = run.asker.clone();
+                call.still_stands()?;
+                let (kind, proposer, asker) = (run.call, Arc::clone(&run.proposer), run.asker.clone());
                 // Boxed: it holds the future of every call that can be proposed.
-                let done = Box::pin(self.run(*run)).await;
+                let mut done = Box::pin(self.run(*run)).await;
+                if let Err(error @ VaultError::Invalid(_)) = &done
+                    && !ToRun::is_decided(&asker)
+                {
+                    // Refused on its way to the lane: it can never be carried out, and waits for nobody any more.
+                    done = self.vault.void_proposal(kind, &proposer, asker.clone(), error.clone()).await;
+                }
                 ToRun::outcome(&asker, done)?
             }
         };
@@ -108,7 +118,7 @@ impl ProposalService {
     #[expect(clippy::wildcard_enum_match_arm, reason = "no other call is ever proposed")]
     async fn run(&self, run: ToRun) -> Result<(), VaultError> {
         let ToRun { call: kind, plan, proposer, asker } = run;
-        let call = Call { caller: proposer, asker };
+        let call = Call { caller: proposer, asker, standing: None };
         let platforms = PlatformService::new(Arc::clone(&self.vault));
         let policies = PolicyService::new(Arc::clone(&self.vault));
         let subjects = SubjectService::new(Arc::clone(&self.vault));
@@ -138,7 +148,7 @@ impl ProposalService {
 }
 
 fn read<T: Message + Default>(plan: &[u8]) -> Result<T, VaultError> {
-    T::decode(plan).map_err(|_| Denial::DataDamaged.into())
+    T::decode(plan).map_err(|_| VaultError::invalid("request", "is none that this release can carry out"))
 }
 
 fn proposal_id(text: &str) -> Result<ProposalId, VaultError> {

@@ -165,7 +165,7 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::SubjectDestroyed => row(
             Code::FailedPrecondition,
             reason,
-            "the subject's keys are destroyed; nothing can bring the data back",
+            "the subject's keys are destroyed, or their time has come; nothing can bring the data back",
         ),
         Denial::OperationNotFound => row(Code::NotFound, reason, "no such operation"),
         Denial::ProposalNotFound => row(Code::NotFound, reason, "no such proposal"),

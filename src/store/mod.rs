@@ -25,7 +25,7 @@ use crate::domain::{
         TokenRowId,
     },
     names::{FieldName, SpiffeId},
-    operation::BudgetWindow,
+    operation::{BudgetWindow, OperationKind},
     platform::Platform,
     secret::Sealed,
     time::Timestamp,
@@ -49,7 +49,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 12;
+pub const SCHEMA_VERSION: i64 = 13;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -361,6 +361,8 @@ pub struct Installation {
 pub enum WhichOperations {
     /// Open ones whose time has come, the longest due first.
     Due(Timestamp),
+    /// Those of one kind, the newest first.
+    OfKind(OperationKind),
     /// The newest first, after one that was made then.
     Newest(Option<(Timestamp, OperationId)>),
 }
@@ -496,11 +498,13 @@ pub trait Store: PartStore {
         limit: u32,
     ) -> Result<Vec<ProposalId>, StoreError>;
 
-    /// Up to `limit` proposals after a moment and id, oldest first.
+    /// Up to `limit` proposals after a moment and id, oldest first, without their requests: all, or those that are open
+    /// and can be approved at a moment.
     async fn proposals(
         &self,
         platform: PlatformId,
         after: (Timestamp, ProposalId),
+        open_at: Option<Timestamp>,
         limit: u32,
     ) -> Result<Vec<ProposalRow>, StoreError>;
 

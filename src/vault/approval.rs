@@ -67,6 +67,12 @@ pub struct ToRun {
 }
 
 impl ToRun {
+    /// Whether the lane has decided on an approval.
+    #[must_use]
+    pub fn is_decided(asker: &Asker) -> bool {
+        asker.approval().is_some_and(|approval| approval.outcome.get().is_some())
+    }
+
     /// How the proposal stands, after its call answered `done`; the call's own error where it was not run.
     ///
     /// # Errors
@@ -125,6 +131,43 @@ impl Vault {
         let refuse = Refuse { call, reason: Denial::DataDamaged };
         let done = self.run(platform, caller, asker.clone(), refuse).await;
         ToRun::outcome(&asker, done).map(|view| Approving::Before(Box::new(view)))
+    }
+
+    /// Ends a proposal as failed whose request breaks a rule by now, or is none that this release knows; by the same
+    /// checks as if it were carried out.
+    ///
+    /// # Errors
+    /// `why`, and [`VaultError`] where it may not be approved.
+    pub async fn void_proposal(
+        &self,
+        call: Call,
+        proposer: &Caller,
+        asker: Asker,
+        why: VaultError,
+    ) -> Result<(), VaultError> {
+        self.run(PlatformId::VAULT, proposer, asker, Void { call, why }).await
+    }
+}
+
+/// A request that cannot be carried out.
+struct Void {
+    call: Call,
+    why: VaultError,
+}
+
+impl Deed for Void {
+    type Answer = ();
+
+    fn call(&self) -> Call {
+        self.call
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn act(&mut self, _hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
+        Err(self.why.clone())
     }
 }
 

@@ -107,6 +107,8 @@ pub(super) struct Hand<'a, 's> {
     first_entry: Option<EntryId>,
     /// How many people a dangerous act needs.
     pub(super) governance: Governance,
+    /// How long a proposal can be approved.
+    proposal_time: Duration,
 }
 
 impl<'a, 's> Hand<'a, 's> {
@@ -117,12 +119,28 @@ impl<'a, 's> Hand<'a, 's> {
         asker: &'a Asker,
         call: Call,
     ) -> Self {
-        Self { scene, plan, caller, call, asker, first_entry: None, governance: Governance::SingleOfficer }
+        Self {
+            scene,
+            plan,
+            caller,
+            call,
+            asker,
+            first_entry: None,
+            governance: Governance::SingleOfficer,
+            proposal_time: Duration::ZERO,
+        }
     }
 
     /// The call.
     pub(super) const fn call(&self) -> Call {
         self.call
+    }
+
+    /// How long it may be until this is done: a proposal waits for its second person.
+    pub(super) fn may_wait(&self) -> Duration {
+        let proposed =
+            self.governance == Governance::TwoPerson && self.call.needs_two() && !self.is_approved();
+        if proposed { self.proposal_time } else { Duration::ZERO }
     }
 
     /// Whether two people have agreed to it.
@@ -305,7 +323,7 @@ impl<D: Deed> DeedAct<D> {
             Standing::New
         };
         let mut hand = Hand::new(scene, plan, caller, &self.asker, call);
-        hand.governance = self.governance;
+        (hand.governance, hand.proposal_time) = (self.governance, self.proposal_time);
         match (standing, &self.before) {
             (Standing::Twin, _) => Ok(None),
             // What the answer is rebuilt from is read first.

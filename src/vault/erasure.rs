@@ -202,7 +202,8 @@ impl Deed for Cancel {
         if row.state != SubjectState::Erased {
             return Err(Denial::SubjectNotErased.into());
         }
-        if row.wrapped_key.is_none() {
+        // From its date on the destruction is nobody's to stop, whether or not the work on it has begun.
+        if row.wrapped_key.is_none() || row.destroy_at.is_some_and(|at| at <= scene.now) {
             return Err(Denial::SubjectDestroyed.into());
         }
         if !hand.plan.claim(Claim::SubjectRow(row.id)) {

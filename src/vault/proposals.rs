@@ -40,6 +40,8 @@ use crate::{
 
 /// Rows that one look at a list reads.
 const AT_ONCE: u32 = 200;
+/// Rows that one page looks at: a rare match may take several pages, some of them empty.
+const LOOKED_AT: usize = 2_000;
 
 /// A request as it was sent. It can name a person, so it is not shown.
 pub struct PlanBytes(Zeroizing<Vec<u8>>);
@@ -113,6 +115,15 @@ impl ProposalView {
             reason: row.reason.clone(),
         })
     }
+}
+
+/// Proposals of one page.
+#[derive(Debug)]
+pub struct Listed {
+    /// Those that hold.
+    pub page: Page<ProposalView>,
+    /// Those whose rows were changed behind the vault; nobody can approve them.
+    pub damaged: Vec<ProposalId>,
 }
 
 /// The call of a believed row.
@@ -201,7 +212,8 @@ pub(super) fn propose(
 }
 
 impl Vault {
-    /// Lists proposals of calls that the caller may make, oldest first; `wanted` narrows it to a state.
+    /// Lists proposals of calls that the caller may make, oldest first; `wanted` narrows it to a state. A row that was
+    /// changed behind the vault is told by its id, and keeps no other out of the list.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -212,8 +224,8 @@ impl Vault {
         platform: &str,
         wanted: Option<ProposalState>,
         ask: PageAsk,
-    ) -> Result<Page<ProposalView>, VaultError> {
-        let (mut rows, mut last) = (Vec::new(), None);
+    ) -> Result<Listed, VaultError> {
+        let (mut rows, mut damaged, mut last, mut looked) = (Vec::new(), Vec::new(), None, 0);
         for (name, id) in self.in_view(caller, &asker, Call::ListProposals, platform).await? {
             let mut after = match &ask.after {
                 Some((before, _)) if name.as_str() < before.as_str() => continue,
@@ -222,29 +234,34 @@ impl Vault {
             };
             let now = self.run(id, caller, asker.clone(), MayList).await?;
             loop {
-                let found = self.shared.store.proposals(id, after, AT_ONCE).await.map_err(unreadable)?;
+                let open_at = (wanted == Some(ProposalState::Open)).then_some(now);
+                let found = self.shared.store.proposals(id, after, open_at, AT_ONCE).await;
+                let found = found.map_err(unreadable)?;
                 let (context, staff) = (self.context(id)?, self.shared.staff.load_full());
                 for row in &found {
+                    if rows.len() == ask.size || looked == LOOKED_AT {
+                        return Ok(Listed { page: Page { rows, next: last }, damaged });
+                    }
+                    looked += 1;
                     after = (row.created_at, row.id);
-                    let believed = context.keys.row.verify(&row.image(), &row.mac);
-                    believed.map_err(|_| Denial::DataDamaged)?;
-                    let view = ProposalView::of(row, now)?;
-                    let other = wanted.is_some_and(|wanted| wanted != view.state);
-                    if other || view.call.allows(caller, id, &staff).is_err() {
-                        continue;
-                    }
-                    if rows.len() == ask.size {
-                        return Ok(Page { rows, next: last });
-                    }
                     last = Some((name.to_string(), format!("{}/{}", row.created_at.as_micros(), row.id)));
-                    rows.push(view);
+                    let believed = context.keys.row.verify(&row.image(), &row.mac).is_ok();
+                    let Some(view) = ProposalView::of(row, now).ok().filter(|_| believed) else {
+                        tracing::error!(platform = id.get(), proposal = %row.id, "a proposal's row is damaged");
+                        damaged.push(row.id);
+                        continue;
+                    };
+                    let other = wanted.is_some_and(|wanted| wanted != view.state);
+                    if !other && view.call.allows(caller, id, &staff).is_ok() {
+                        rows.push(view);
+                    }
                 }
                 if found.len() < usize::try_from(AT_ONCE).unwrap_or(usize::MAX) {
                     break;
                 }
             }
         }
-        Ok(Page { rows, next: None })
+        Ok(Listed { page: Page { rows, next: None }, damaged })
     }
 
     /// A proposal with its request, where it is open.

@@ -10,13 +10,14 @@ use super::{
     error::VaultError,
     replay::ItemOutcome,
     storing::{insert_version, usable},
-    tokenize::CheckedValue,
+    tokenize::{CheckedValue, unavailable},
 };
 use crate::{
     audit::entry::Entry,
     domain::{
         caller::Caller,
         consent::RecordAddress,
+        ids::{PlatformId, SubjectId},
         reference::Reference,
         secret::Plaintext,
         subject::ValueSource,
@@ -26,9 +27,11 @@ use crate::{
     policy::{decide::Denial, model::Policy},
     store::{
         IndexKeyOfValue, ReadKeys, Write,
-        rows::{RecordRow, RecordState, TokenRow},
+        rows::{Mac, RecordRow, RecordState, TokenRow},
     },
 };
+
+const ENTRIES_AT_ONCE: u32 = 256;
 
 /// A correction of a value (Law 94-V, Article 13).
 pub struct Correction {
@@ -62,7 +65,35 @@ impl Vault {
         asker: Asker,
         token: AnyToken,
     ) -> Result<Timestamp, VaultError> {
-        self.run(caller.platform, caller, asker, Revoke { token }).await
+        let revoked = self.run(caller.platform, caller, asker, Revoke { token }).await?;
+        match revoked {
+            Revoked::Now(at) => Ok(at),
+            Revoked::Before { subject, mac, now } => {
+                Ok(self.first_told(caller.platform, subject, mac).await?.unwrap_or(now))
+            }
+        }
+    }
+
+    /// When the log first told of a row of a subject with this MAC.
+    async fn first_told(
+        &self,
+        platform: PlatformId,
+        subject: SubjectId,
+        mac: Mac,
+    ) -> Result<Option<Timestamp>, VaultError> {
+        let mut next = 0;
+        loop {
+            let rows = self.shared.store.entries_of(platform, subject, next, ENTRIES_AT_ONCE).await;
+            let rows = rows.map_err(unavailable)?;
+            let Some((last, _)) = rows.last() else { return Ok(None) };
+            next = last + 1;
+            for (_, row) in &rows {
+                let entry = Entry::decode(&row.entry).map_err(unavailable)?;
+                if entry.row_mac.is_some_and(|told| *told == mac) {
+                    return Ok(Some(Timestamp::from_micros(entry.time)));
+                }
+            }
+        }
     }
 
     /// Corrects a value: its record gets a new version, which all its tokens answer from now on. The value that it
@@ -109,8 +140,23 @@ struct Revoke {
     token: AnyToken,
 }
 
+/// When a token was ended.
+enum Revoked {
+    /// By this call.
+    Now(Timestamp),
+    /// By one before it: the log says when.
+    Before {
+        /// Whose token.
+        subject: SubjectId,
+        /// MAC of the row since then.
+        mac: Mac,
+        /// The time of this call.
+        now: Timestamp,
+    },
+}
+
 impl Deed for Revoke {
-    type Answer = Timestamp;
+    type Answer = Revoked;
 
     fn call(&self) -> Call {
         Call::RevokeToken
@@ -128,14 +174,18 @@ impl Deed for Revoke {
         keys.tokens.extend(hashes_of(context, &self.token));
     }
 
-    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Timestamp>, VaultError> {
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Revoked>, VaultError> {
         let scene = hand.scene;
         let (found, _) = own_token(scene, hand.caller, &self.token)?;
         if !hand.plan.claim(Claim::Token(found.token.hash)) {
             return Ok(Deeded::Later);
         }
         let mut mac = found.token.mac;
+        let mut revoked = Revoked::Before { subject: found.subject.id, mac, now: scene.now };
+        let mut numbers = Vec::new();
         if found.token.state != TokenState::Revoked {
+            revoked = Revoked::Now(scene.now);
+            numbers.push(scene.now.as_micros());
             let mut row = TokenRow { state: TokenState::Revoked, ..found.token.clone() };
             row.mac = scene.keys().row.mac(&row.image());
             mac = row.mac;
@@ -143,13 +193,17 @@ impl Deed for Revoke {
             hand.plan.writes.push(Write::UpdateToken(row, found.token.mac));
         }
         hand.log(|entry| Entry { row_mac: Some(mac.into()), ..about(found, entry) })?;
-        let numbers = vec![scene.now.as_micros()];
-        Ok(Deeded::changed(scene.now, ItemOutcome { numbers, ..ItemOutcome::default() }))
+        Ok(Deeded::changed(revoked, ItemOutcome { numbers, ..ItemOutcome::default() }))
     }
 
-    fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Timestamp, VaultError> {
-        own_token(hand.scene, hand.caller, &self.token)?;
-        Ok(before.time(0)?)
+    fn again(&self, hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Revoked, VaultError> {
+        let (found, _) = own_token(hand.scene, hand.caller, &self.token)?;
+        Ok(match before.time(0) {
+            Ok(at) => Revoked::Now(at),
+            Err(_) => {
+                Revoked::Before { subject: found.subject.id, mac: found.token.mac, now: hand.scene.now }
+            }
+        })
     }
 }
 

@@ -175,9 +175,6 @@ impl Checked {
                 refuse("field", "a field may stand only once".to_owned());
                 continue;
             }
-            if new.expires_at.is_some_and(|end| end <= now) {
-                refuse("token_expire_time", "lies in the past".to_owned());
-            }
             match declared.field_type.normalise(&new.value) {
                 Ok(value) => fields.push(CheckedValue {
                     field_type: declared.field_type,
@@ -199,6 +196,15 @@ impl Checked {
         }
         let (subject_reference, subject_kind) = (item.subject_reference, item.subject_kind);
         Ok(Self { subject_reference, subject_kind, fields, consents: item.consents })
+    }
+}
+
+impl Checked {
+    /// What is wrong with what is new: a retry is answered as before, also when its token has expired since.
+    fn of_the_past(&self, now: Timestamp) -> Option<VaultError> {
+        let ended = |field: &CheckedValue| field.expires_at.is_some_and(|end| end <= now);
+        let at = self.fields.iter().position(ended)?;
+        Some(VaultError::invalid(format!("fields[{at}].token_expire_time"), "lies in the past"))
     }
 }
 
@@ -273,6 +279,10 @@ impl Act for TokenizeAct {
                     continue;
                 }
             };
+            if let Some(error) = item.of_the_past(self.asked_at) {
+                self.answers.push(Err(error));
+                continue;
+            }
             let hash = scene.keys().index.current().subject_reference(&item.subject_reference);
             if !own.insert(hash) {
                 let again = "a batch names each subject once";

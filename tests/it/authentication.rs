@@ -10,7 +10,10 @@ use sandyq::{
     },
     grpc::{
         authn::{Mark, peer_of},
-        pb::{self, vault_service_client::VaultServiceClient},
+        pb::{
+            self, operation_service_client::OperationServiceClient,
+            subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
+        },
     },
 };
 use tonic::{Code, transport::Identity};
@@ -18,6 +21,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::common::{
     backend::Backend,
+    house::erase,
     raw::call,
     served::{Served, reason, request_id},
 };
@@ -153,6 +157,36 @@ async fn another_key_is_refused_where_keys_are_pinned() {
     let status = whoami(&served, Some(identity(&second))).await.unwrap_err().unwrap();
     assert_eq!(refused(status), expected, "on a new one");
     assert_eq!(whoami(&served, Some(identity(&first))).await.unwrap(), "payments");
+    served.running.stop().await.unwrap();
+}
+
+/// A stream that goes on for long ends when its caller's certificate comes onto the block list.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_certificate_watches_no_longer() {
+    let served = Served::start_files(&Backend::Sqlite, |files| {
+        let config = std::fs::read_to_string(files.join("sandyq.toml")).unwrap();
+        let with_list = config.replace("[server]", "[server]\nblock_list = \"blocked.txt\"");
+        std::fs::write(files.join("sandyq.toml"), with_list).unwrap();
+        std::fs::write(files.join("blocked.txt"), "# nobody yet\n").unwrap();
+    })
+    .await;
+    served.store(1).await;
+    // An operation that stays open: the destruction of an erased subject, hours away.
+    let mut subjects = SubjectServiceClient::new(served.channel("admin").await);
+    let erased = subjects.erase_subject(erase(1)).await.unwrap().into_inner().outcome.unwrap();
+    let pb::erase_subject_response::Outcome::Applied(erasure) = erased else { panic!("{erased:?}") };
+    let mut operations = OperationServiceClient::new(served.channel("admin").await);
+    let watch = pb::WatchOperationRequest { operation_id: erasure.operation_id };
+    let mut watched = operations.watch_operation(watch).await.unwrap().into_inner();
+    assert!(watched.message().await.unwrap().is_some());
+    let admin = Issued {
+        certificate: std::fs::read_to_string(served.file("admin.pem")).unwrap(),
+        key: std::fs::read_to_string(served.file("admin.key")).unwrap(),
+    };
+    let list = format!("key {}\n", data_encoding::HEXLOWER.encode(&mark(&admin).key));
+    std::fs::write(served.file("blocked.txt"), list).unwrap();
+    let status = watched.message().await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "CERTIFICATE_BLOCKED"));
     served.running.stop().await.unwrap();
 }
 

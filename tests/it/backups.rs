@@ -21,7 +21,7 @@ use sandyq::{
 };
 
 use crate::common::{
-    backend::{Backend, on_both},
+    backend::{Backend, many_newer_operations, on_both},
     people::iin,
     served::Served,
     vault::{OpenVault, as_admin},
@@ -84,6 +84,15 @@ fn files(dir: &Path, id: BackupId) -> (Vec<std::path::PathBuf>, std::path::PathB
         attempts.flat_map(|attempt| fs::read_dir(attempt).unwrap()).map(|e| e.unwrap().path()).collect();
     parts.sort();
     (parts, root.join("manifest"))
+}
+
+on_both!(an_open_backup_is_found_behind_any_number_of_newer_operations);
+async fn an_open_backup_is_found_behind_any_number_of_newer_operations(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = create(&backend, dir.path()).await;
+    start(&open).await.unwrap();
+    assert_eq!(backend.sql(dir.path(), &many_newer_operations(0, 100)).await, 100);
+    assert_eq!(start(&open).await.err(), Some(Denial::BackupRunning.into()));
 }
 
 on_both!(a_backup_holds_every_table_and_no_value_in_clear);

@@ -4,9 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use sandyq::{
-    crypto::kms::local::LocalKms,
+    crypto::{kms::local::LocalKms, random::SystemRng},
     domain::{
-        ids::OperationId,
+        caller::Governance,
+        ids::{OperationId, RequestId},
         operation::{Operation, OperationState, Phase},
         time::Timestamp,
     },
@@ -15,20 +16,23 @@ use sandyq::{
     vault::{
         VaultOptions,
         access::Call,
+        act::Asker,
         controls::Control,
         error::VaultError,
         keys::{KeyKind, KeyState, KeyUsage, WhichKey},
         page::PageAsk,
+        replay::{Asked, Part},
+        settings::Settings,
         tokenize::Tokenized,
     },
 };
 
 use crate::{
     common::{
-        backend::{Backend, on_both},
+        backend::{Backend, many_newer_operations, on_both},
         gate::{PASS, gated},
         people::iin,
-        vault::{OpenVault, PLATFORM, as_admin},
+        vault::{OpenVault, PLATFORM, as_admin, settings},
     },
     reconciled::{found, reconcile},
 };
@@ -245,6 +249,41 @@ async fn a_version_turns_active_when_every_process_has_it(backend: Backend) {
     open.vault.beat(&"here".parse().unwrap(), now).await.unwrap();
     assert_eq!(wait().await, OperationState::Done);
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 3)]);
+}
+
+on_both!(a_rotation_is_found_behind_any_number_of_newer_operations);
+async fn a_rotation_is_found_behind_any_number_of_newer_operations(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
+    let id = RequestId::new(open.clock.now(), &SystemRng::new()).unwrap();
+    let asked = Asked { id, body_mac: [0; 32], part: Part::Alone };
+    let again = Asker { request: Some(asked), ..as_admin() };
+    let rotate = async |asker| {
+        open.vault.rotate_key(&open.admin(), asker, "lerna", KeyKind::Platform, 0).await.map(|begun| begun.id)
+    };
+    let begun = rotate(again.clone()).await.unwrap();
+    assert_eq!(backend.sql(dir.path(), &many_newer_operations(1, 150)).await, 150);
+    assert_eq!(rotate(as_admin()).await, Err(Denial::RotationRunning.into()), "it is not done yet");
+    assert_eq!(rotate(again).await, Ok(begun), "a retry is answered as before");
+    let plan = open.vault.plan_rotation(&open.admin(), as_admin(), "lerna", KeyKind::Platform, 0).await;
+    assert_eq!(plan.unwrap().blockers, [format!("{begun} is not done yet")]);
+}
+
+on_both!(a_destruction_leaves_a_day_after_the_last_moment_to_approve_it);
+async fn a_destruction_leaves_a_day_after_the_last_moment_to_approve_it(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let OpenVault { vault, clock } = OpenVault::create(&backend, dir.path(), |store| store).await;
+    let two = Settings { governance: Governance::TwoPerson, ..settings() };
+    assert_eq!(two.proposal_time, Duration::from_hours(24));
+    let open = OpenVault { vault: vault.with_settings(two), clock };
+    let destroy = async |hours: u64| {
+        let at = open.clock.now().plus(Duration::from_hours(hours) + Duration::from_mins(1));
+        open.vault.schedule_key_destruction(&open.admin(), as_admin(), "lerna", 1, at).await.unwrap_err()
+    };
+    // Approved at the last moment, it would come before anybody could notice it.
+    assert!(matches!(destroy(25).await, VaultError::Invalid(_)));
+    assert!(matches!(destroy(47).await, VaultError::Invalid(_)));
+    assert_eq!(destroy(48).await, Denial::KeyActive.into(), "as far as the date goes it could be proposed");
 }
 
 on_both!(a_version_is_put_out_of_use_and_destroyed_only_when_nothing_needs_it);

@@ -42,6 +42,7 @@ mod log_questions;
 mod mirror;
 mod mirrored;
 mod model;
+mod mutants;
 mod overload;
 mod plans;
 mod policies;

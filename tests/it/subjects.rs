@@ -164,6 +164,18 @@ async fn an_erased_subject_is_unreadable_at_once_and_destroyed_after_cooling(bac
     assert_eq!(backend.sql(dir.path(), key).await, 1);
 }
 
+on_both!(an_erasure_is_not_called_off_from_its_date_on);
+async fn an_erasure_is_not_called_off_from_its_date_on(backend: Backend) {
+    let (_dir, open) = with_officer(&backend).await;
+    open.store_iin(1).await;
+    let erasure = open.erase(1).await.unwrap();
+    // No worker came by yet: what the receipt says holds all the same.
+    open.clock.advance(4 * 60 * 60 * 1_000_000 + 1_000_000);
+    assert!(open.clock.now() > erasure.destroy_at);
+    assert_eq!(open.cancel(1).await, Err(Denial::SubjectDestroyed.into()));
+    assert_eq!(open.vault.work().await.unwrap(), Worked { done: 1, left: 0, ..Worked::default() });
+}
+
 on_both!(destruction_waits_where_time_jumped);
 async fn destruction_waits_where_time_jumped(backend: Backend) {
     let (_dir, open) = with_officer(&backend).await;

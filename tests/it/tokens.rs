@@ -1,12 +1,24 @@
 //! Tokens of every mode, replay of lost answers, look-up by value, corrections, and what guessing costs.
 
-use sandyq::grpc::pb::{self, vault_service_client::VaultServiceClient};
+use std::{sync::Arc, time::Duration};
+
+use sandyq::{
+    crypto::random::SystemRng,
+    domain::ids::RequestId,
+    grpc::{
+        authn::{Mark, Peer},
+        pb::{self, vault_service_client::VaultServiceClient, vault_service_server::VaultService as _},
+        tls::Shown,
+        vault_service::VaultService,
+    },
+};
 use tonic::transport::Channel;
 
 use crate::common::{
     backend::{Backend, on_both},
     people::{iin, tokenize_request},
     served::{Served, detokenize_request, reason, request_id},
+    vault::{OpenVault, spiffe},
 };
 
 type Client = VaultServiceClient<Channel>;
@@ -223,13 +235,52 @@ async fn a_value_is_found_compared_corrected_and_its_token_revoked(backend: Back
 
     let revoke = pb::RevokeTokenRequest { request_id: request_id(), token: token.clone() };
     let revoked = writer.revoke_token(revoke.clone()).await.unwrap().into_inner();
-    assert_eq!(writer.revoke_token(revoke).await.unwrap().into_inner(), revoked, "replayed");
+    assert_eq!(writer.revoke_token(revoke.clone()).await.unwrap().into_inner(), revoked, "replayed");
+    let again = pb::RevokeTokenRequest { request_id: request_id(), ..revoke };
+    for _ in 0..2 {
+        let answer = writer.revoke_token(again.clone()).await.unwrap().into_inner();
+        assert_eq!(
+            answer, revoked,
+            "asked again, and again in a retry, it says since when the token answers nothing"
+        );
+    }
     assert_eq!(served.read("payments", "payments", &token).await, Err("TOKEN_REVOKED".into()));
     assert_eq!(served.read("payments", "payments", stored.token("iin")).await, Ok(iin(7)), "it alone");
     let described = reader.describe_token(pb::DescribeTokenRequest { token }).await.unwrap().into_inner();
     assert_eq!(described.state(), pb::TokenState::Revoked);
     assert_eq!((described.mode(), described.record_version), (pb::TokenMode::Deterministic, 2));
     served.running.stop().await.unwrap();
+}
+
+on_both!(a_retry_is_answered_as_before_when_the_token_has_expired_since);
+async fn a_retry_is_answered_as_before_when_the_token_has_expired_since(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let OpenVault { vault, clock } = OpenVault::create(&backend, dir.path(), |store| store).await;
+    let vault = Arc::new(vault);
+    let service = VaultService::new(Arc::clone(&vault));
+    let in_an_hour = clock.now().plus(Duration::from_hours(1)).second();
+    let mut message = tokenize_request(1);
+    message.fields.truncate(3);
+    message.fields[2].token_mode = pb::TokenMode::Expiring.into();
+    message.fields[2].token_expire_time = Some(prost_types::Timestamp { seconds: in_an_hour, nanos: 0 });
+    let tokenize = async |message: pb::TokenizeRequest| {
+        let mut request = tonic::Request::new(message);
+        let mark = Mark { key: [0; 32], issuer: [0; 32], serial: vec![1] };
+        request.extensions_mut().insert(Peer { spiffe_id: spiffe("backend"), mark, shown: Shown::default() });
+        service.tokenize(request).await.map(tonic::Response::into_inner)
+    };
+    let first = tokenize(message.clone()).await.unwrap();
+    clock.advance(2 * 60 * 60 * 1_000_000);
+    let tokens =
+        |answer: pb::TokenizeResponse| answer.tokens.into_iter().map(|token| token.token).collect::<Vec<_>>();
+    assert_eq!(tokens(tokenize(message.clone()).await.unwrap()), tokens(first));
+    // What is new may not end in the past.
+    let new = pb::TokenizeRequest {
+        request_id: RequestId::new(clock.now(), &SystemRng::new()).unwrap().to_string(),
+        subject_reference: "user-2".into(),
+        ..message
+    };
+    assert_eq!(reason(&tokenize(new).await.unwrap_err()), "INVALID_FIELDS");
 }
 
 on_both!(guessing_is_paid_for_and_stopped);

@@ -358,10 +358,26 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         let id = ProposalId::from_bytes(self.array("proposal_id")?);
         let key = self.optional_sealed("wrapped_key")?;
         let request = self.optional_sealed("sealed_request")?;
+        let sealed = key.zip(request).map(|(wrapped_key, request)| SealedPlan { wrapped_key, request });
+        self.proposal_but_plan(platform, id, sealed)
+    }
+
+    /// The same without `wrapped_key, sealed_request`.
+    pub(super) fn listed_proposal(&mut self, platform: PlatformId) -> Result<ProposalRow, Damage> {
+        let id = ProposalId::from_bytes(self.array("proposal_id")?);
+        self.proposal_but_plan(platform, id, None)
+    }
+
+    fn proposal_but_plan(
+        &mut self,
+        platform: PlatformId,
+        id: ProposalId,
+        sealed: Option<SealedPlan>,
+    ) -> Result<ProposalRow, Damage> {
         Ok(ProposalRow {
             platform,
             id,
-            sealed: key.zip(request).map(|(wrapped_key, request)| SealedPlan { wrapped_key, request }),
+            sealed,
             plan_sha256: self.array("plan_sha256")?,
             proposer: PersonId::from_bytes(self.array("person_id")?),
             proposer_caller: CallerId::from_bytes(self.array("caller_id")?),

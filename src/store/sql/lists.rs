@@ -330,9 +330,13 @@ impl<E: Engine> SqlStore<E> {
                            key_version, resume_after, rate, created_at, due_at, ended_at, fence, lease_until, done, \
                            total FROM operations WHERE platform_id = $1 \
                            AND (created_at < $3 OR (created_at = $3 AND operation_id > $4)) ORDER BY created_at DESC, operation_id LIMIT $2";
+        const KIND: &str = "/* read::operations */ SELECT platform_id, operation_id, kind, object_id, state, phase, \
+                            key_version, resume_after, rate, created_at, due_at, ended_at, fence, lease_until, done, \
+                            total FROM operations WHERE platform_id = $1 AND kind = $3 ORDER BY created_at DESC, operation_id LIMIT $2";
         let of = |sql| Statement::any(sql).int(platform.get()).int(limit);
         let statement = match which {
             WhichOperations::Due(now) => of(DUE).int(now.as_micros()),
+            WhichOperations::OfKind(kind) => of(KIND).text(kind.as_str()),
             WhichOperations::Newest(None) => of(ALL).int(i64::MAX).own_bytes(Vec::new()),
             WhichOperations::Newest(Some((made, id))) => {
                 of(ALL).int(made.as_micros()).own_bytes(id.as_bytes().to_vec())
@@ -403,17 +407,23 @@ impl<E: Engine> SqlStore<E> {
         &self,
         platform: PlatformId,
         (at, id): (Timestamp, ProposalId),
+        open_at: Option<Timestamp>,
         limit: u32,
     ) -> Result<Vec<ProposalRow>, StoreError> {
-        let statement = Statement::any(
-            "/* read::proposals */ SELECT proposal_id, wrapped_key, sealed_request, plan_sha256, person_id, caller_id, \
-             ended_by, mac, call, state, reason, created_at, expires_at, ended_at FROM proposals WHERE platform_id = $1 \
-             AND (created_at > $2 OR (created_at = $2 AND proposal_id > $3)) ORDER BY created_at, proposal_id LIMIT $4",
-        );
-        let statement =
-            statement.int(platform.get()).int(at.as_micros()).own_bytes(id.as_bytes().to_vec()).int(limit);
+        const ALL: &str = "/* read::proposals */ SELECT proposal_id, plan_sha256, person_id, caller_id, ended_by, mac, call, \
+             state, reason, created_at, expires_at, ended_at FROM proposals WHERE platform_id = $1 \
+             AND (created_at > $2 OR (created_at = $2 AND proposal_id > $3)) ORDER BY created_at, proposal_id LIMIT $4";
+        const OPEN: &str = "/* read::proposals */ SELECT proposal_id, plan_sha256, person_id, caller_id, ended_by, mac, call, \
+             state, reason, created_at, expires_at, ended_at FROM proposals WHERE platform_id = $1 AND state = 'open' \
+             AND (created_at > $2 OR (created_at = $2 AND proposal_id > $3)) AND expires_at > $5 \
+             ORDER BY created_at, proposal_id LIMIT $4";
+        let of = |sql| {
+            let statement = Statement::any(sql).int(platform.get()).int(at.as_micros());
+            statement.own_bytes(id.as_bytes().to_vec()).int(limit)
+        };
+        let statement = open_at.map_or_else(|| of(ALL), |now| of(OPEN).int(now.as_micros()));
         let rows = self.list("read proposals", statement).await?;
-        each(&rows, "proposals", |mut c| c.proposal(platform))
+        each(&rows, "proposals", |mut c| c.listed_proposal(platform))
     }
 
     pub(super) async fn read_row_marks(

@@ -309,9 +309,10 @@ impl<E: Engine> Store for SqlStore<E> {
         &self,
         platform: PlatformId,
         after: (Timestamp, ProposalId),
+        open_at: Option<Timestamp>,
         limit: u32,
     ) -> Result<Vec<ProposalRow>, StoreError> {
-        self.read_proposals(platform, after, limit).await
+        self.read_proposals(platform, after, open_at, limit).await
     }
 
     async fn row_marks(

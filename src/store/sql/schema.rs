@@ -27,6 +27,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (10, "disclosures", include_str!("../../../migrations/sqlite/0010_disclosures.sql")),
     (11, "collect", include_str!("../../../migrations/sqlite/0011_collect.sql")),
     (12, "index_rotation", include_str!("../../../migrations/sqlite/0012_index_rotation.sql")),
+    (13, "lists", include_str!("../../../migrations/sqlite/0013_lists.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -43,6 +44,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (10, "disclosures", include_str!("../../../migrations/postgres/0010_disclosures.sql")),
     (11, "collect", include_str!("../../../migrations/postgres/0011_collect.sql")),
     (12, "index_rotation", include_str!("../../../migrations/postgres/0012_index_rotation.sql")),
+    (13, "lists", include_str!("../../../migrations/postgres/0013_lists.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -34,7 +34,7 @@ use crate::{
     store::{StoreError, WhichOperations, Write, rows::work::OperationRow},
 };
 
-/// Operations among which an open backup is looked for.
+/// Backups that are looked at: the newest is the open one, where one is, and a retry finds its own.
 const RECENT: u32 = 64;
 
 /// Why a backup is not written or not read.
@@ -93,9 +93,9 @@ impl Vault {
     /// done yet.
     pub async fn start_backup(&self, caller: &Caller, asker: Asker) -> Result<Operation, VaultError> {
         let shared = &self.shared;
-        let recent = shared.store.operations(PlatformId::VAULT, WhichOperations::Newest(None), RECENT).await;
-        let known = recent.map_err(unavailable)?.into_iter().map(|row| row.operation);
-        let known = known.filter(|operation| operation.kind == OperationKind::Backup).collect();
+        let which = WhichOperations::OfKind(OperationKind::Backup);
+        let recent = shared.store.operations(PlatformId::VAULT, which, RECENT).await;
+        let known = recent.map_err(unavailable)?.into_iter().map(|row| row.operation).collect();
         let start = Start { known, configured: self.backups.is_some() };
         self.run(PlatformId::VAULT, caller, asker, start).await
     }

@@ -373,7 +373,7 @@ impl Deed for Schedule {
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<KeyVersionRow>, VaultError> {
         let now = hand.scene.now;
-        super::states::check_time(self.at, now)?;
+        super::states::check_time(self.at, now, hand.may_wait())?;
         self.state?;
         let row = self.row(now);
         hand.log(|entry| Entry { row_mac: None, ..about_key(&row, entry) })?;

@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// Operations that are looked at for rotations.
+/// Rotations of one kind that are looked at: the newest is the open one, where one is, and a retry finds its own.
 const RECENT: u32 = 100;
 /// Times that a key is made: somebody else may take its number meanwhile.
 const ATTEMPTS: u32 = 3;
@@ -165,11 +165,10 @@ impl Vault {
         let rows = self
             .shared
             .store
-            .operations(platform, WhichOperations::Newest(None), RECENT)
+            .operations(platform, WhichOperations::OfKind(work.operation), RECENT)
             .await
             .map_err(unavailable)?;
-        let operations = rows.into_iter().map(|row| row.operation);
-        Ok(operations.filter(|operation| operation.kind == work.operation).collect())
+        Ok(rows.into_iter().map(|row| row.operation).collect())
     }
 }
 

@@ -132,11 +132,15 @@ impl Vault {
 }
 
 /// Refuses a destruction that nobody has the time to notice.
-pub(super) fn check_time(at: Timestamp, now: Timestamp) -> Result<(), VaultError> {
-    if (now.plus(LEAST_DELAY)..=now.plus(MOST_DELAY)).contains(&at) {
+pub(super) fn check_time(at: Timestamp, now: Timestamp, may_wait: Duration) -> Result<(), VaultError> {
+    // Whoever approves at the last moment must still leave a day to notice it.
+    let least = LEAST_DELAY + may_wait;
+    if (now.plus(least)..=now.plus(MOST_DELAY)).contains(&at) {
         return Ok(());
     }
-    Err(VaultError::invalid("destroy_time", "must be between 24 hours and 366 days ahead"))
+    let hours = least.as_secs().div_ceil(3_600);
+    let rule = format!("must be between {hours} hours and 366 days ahead");
+    Err(VaultError::invalid("destroy_time", rule))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -177,7 +181,7 @@ impl Deed for Change {
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<KeyVersionRow>, VaultError> {
         let (now, to, uses) = (hand.scene.now, self.to, self.uses);
         if let To::Destroyed(at) = to {
-            check_time(at, now)?;
+            check_time(at, now, hand.may_wait())?;
         }
         let changed = change(hand, self.which, |row| next(row, to, uses))?;
         let Some(row) = changed else { return Ok(Deeded::Later) };

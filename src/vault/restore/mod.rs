@@ -48,7 +48,7 @@ use crate::{
     },
 };
 
-/// Operations among which open backups are looked for.
+/// Backups among which open ones are looked for.
 const RECENT: u32 = 64;
 const FROM_BACKUP: &str = "Restore/FromBackup";
 const CLOSED: &str = "Restore/Close";
@@ -350,9 +350,9 @@ fn planned((_, name, backed_up, looked): &(PlatformId, PlatformName, u64, Looked
 
 /// Backups that were being written when this one was: itself among them.
 async fn unfinished(store: &dyn Store) -> Result<Vec<Operation>, RestoreError> {
-    let rows = store.operations(PlatformId::VAULT, WhichOperations::Newest(None), RECENT).await?;
-    let operations = rows.into_iter().map(|row| row.operation);
-    Ok(operations.filter(|known| known.kind == OperationKind::Backup && known.is_open()).collect())
+    let which = WhichOperations::OfKind(OperationKind::Backup);
+    let rows = store.operations(PlatformId::VAULT, which, RECENT).await?;
+    Ok(rows.into_iter().map(|row| row.operation).filter(Operation::is_open).collect())
 }
 
 fn failed(open: &Operation, now: Timestamp) -> Write {

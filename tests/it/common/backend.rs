@@ -118,6 +118,22 @@ impl Backend {
     }
 }
 
+/// Ended operations of another kind, each newer than all that are there.
+pub fn many_newer_operations(platform: u32, count: u32) -> String {
+    let row = |number: u32| {
+        format!(
+            "({platform}, x'{number:032x}', 'destroy_subject', x'{number:032x}', 'done', '', 0, x'', 0, \
+             4000000000000000, 1, 1, 1, 1, 1)"
+        )
+    };
+    let rows: Vec<_> = (1..=count).map(row).collect();
+    format!(
+        "INSERT INTO operations (platform_id, operation_id, kind, object_id, state, phase, key_version, resume_after, \
+         rate, created_at, due_at, ended_at, fence, done, total) VALUES {}",
+        rows.join(", ")
+    )
+}
+
 /// `x'00'`, `zeroblob(n)` and `AS BLOB` as PostgreSQL writes them.
 fn postgres_bytes(sql: &str) -> String {
     let sql = sql.replace(" AS BLOB)", " AS bytea)").replace(" x'", " '\\x").replace("(x'", "('\\x");

@@ -251,9 +251,10 @@ impl Store for Gate {
         &self,
         platform: PlatformId,
         after: (Timestamp, ProposalId),
+        open_at: Option<Timestamp>,
         limit: u32,
     ) -> Result<Vec<ProposalRow>, StoreError> {
-        self.inner.proposals(platform, after, limit).await
+        self.inner.proposals(platform, after, open_at, limit).await
     }
 
     async fn row_marks(
