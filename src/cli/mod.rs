@@ -27,6 +27,7 @@ mod receipt;
 mod reload;
 mod residency;
 mod restore;
+mod retention;
 mod serve;
 mod subject;
 mod territory;
@@ -103,6 +104,9 @@ enum Command {
     /// The KMS of a running vault.
     #[command(subcommand)]
     Kms(kms::Command),
+    /// What ends when, and the sweep that destroys it.
+    #[command(subcommand)]
+    Retention(retention::Command),
     /// Backups: begun, listed, and verified offline.
     #[command(subcommand)]
     Backup(backup::Command),
@@ -174,6 +178,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Policy(command) => policy::run(command, out).await,
         Command::Keys(command) => keys::run(command, out).await,
         Command::Kms(command) => kms::run(command, out).await,
+        Command::Retention(command) => retention::run(command, out).await,
         Command::Backup(command) => backup::run(command, out).await,
         Command::Residency(command) => residency::run(command, out).await,
         Command::Operation(command) => operation::run(command, out).await,

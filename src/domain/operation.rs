@@ -30,6 +30,8 @@ coded!(
         Backup = "backup",
         /// Deletes what broken uploads left in the document store, and looks for what is missing there.
         CollectDocuments = "collect_documents",
+        /// Destroys every record whose retention has ended.
+        SweepRetention = "sweep_retention",
     }
 );
 

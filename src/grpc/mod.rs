@@ -21,6 +21,7 @@ pub mod policy_service;
 mod proposal_convert;
 pub mod proposal_service;
 pub mod residency_service;
+pub mod retention_service;
 pub mod server;
 pub mod status;
 pub mod subject_service;

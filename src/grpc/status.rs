@@ -211,6 +211,7 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::RotationRunning => {
             row(Code::FailedPrecondition, reason, "a rotation of this key is not done yet")
         }
+        Denial::SweepRunning => row(Code::FailedPrecondition, reason, "a sweep of retention is not done yet"),
         Denial::BackupNotConfigured => {
             row(Code::FailedPrecondition, reason, "the vault's configuration names no place for backups")
         }

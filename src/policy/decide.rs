@@ -208,6 +208,8 @@ coded!(
         KeyStateUnsuitable = "KEY_STATE_UNSUITABLE",
         /// A rotation of this key is not done yet.
         RotationRunning = "ROTATION_RUNNING",
+        /// A sweep of retention is not done yet.
+        SweepRunning = "SWEEP_RUNNING",
         /// The configuration names no place for backups.
         BackupNotConfigured = "BACKUP_NOT_CONFIGURED",
         /// A backup is not done yet.

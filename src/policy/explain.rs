@@ -147,6 +147,7 @@ impl Clauses {
             | Denial::KeyDisabled
             | Denial::KeyStateUnsuitable
             | Denial::RotationRunning
+            | Denial::SweepRunning
             | Denial::BackupNotConfigured
             | Denial::BackupRunning
             | Denial::BackupNotFound

@@ -1,7 +1,7 @@
 //! When a purpose's retention ends for a record, and until when a record is kept at all: pure, from the policy and what
 //! is known of the subject (rules R6, R8, R9, R42, R52).
 
-use super::model::{BasisKind, Fallback, Length, Mark, Policy, Purpose, Start, Term};
+use super::model::{BasisKind, Fallback, KAZAKHSTAN, Length, Mark, Policy, Purpose, Start, Term};
 use crate::domain::{
     consent::{Consent, ConsentState},
     event::SubjectEvent,
@@ -65,6 +65,30 @@ pub enum Until {
     Open,
     /// No consent ever covered it, and the policy does not say how long it may wait for one.
     Unclaimed,
+}
+
+impl Until {
+    /// The date, where there is one.
+    #[must_use]
+    pub const fn date(self) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Open | Self::Unclaimed => None,
+        }
+    }
+}
+
+/// The month of an instant in Kazakhstan, such as `2029-03`.
+#[must_use]
+pub fn month_of(at: Timestamp) -> String {
+    let instant = jiff::Timestamp::from_microsecond(at.as_micros());
+    instant.map_or_else(
+        |_| "never".to_owned(),
+        |instant| {
+            let date = KAZAKHSTAN.to_datetime(instant).date();
+            format!("{:04}-{:02}", date.year(), date.month())
+        },
+    )
 }
 
 impl Keeping<'_> {

@@ -49,7 +49,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 13;
+pub const SCHEMA_VERSION: i64 = 14;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -158,6 +158,8 @@ pub enum Write {
     InsertRecord(RecordRow),
     /// A record's state.
     UpdateRecord(RecordRow, Mac),
+    /// A record whose time has ended: every version, token and index entry of it goes for good.
+    DestroyRecord(RecordId),
     /// A new token.
     InsertToken(TokenRow),
     /// That no token has this hash.

@@ -160,6 +160,10 @@ coded!(
         ResumeOperation = "OperationService/ResumeOperation",
         /// Ends it before it is done.
         CancelOperation = "OperationService/CancelOperation",
+        /// What ends when.
+        PlanRetention = "RetentionService/PlanRetention",
+        /// Destroys what has ended.
+        SweepRetention = "RetentionService/SweepRetention",
         /// Begins a backup.
         StartBackup = "BackupService/StartBackup",
         /// Backups.
@@ -213,6 +217,8 @@ impl Call {
             | Self::UnrestrictSubject
             | Self::EraseSubject => &[Service, DataProtection],
             Self::CancelErasure => &[DataProtection],
+            Self::SweepRetention => &[DataProtection, SecurityOfficer],
+            Self::PlanRetention => &[DataProtection, SecurityOfficer, Auditor],
             Self::ListDisclosures => &[DataProtection, Auditor],
             Self::ValidatePolicy => &[PlatformAdmin, DataProtection, SecurityOfficer, Auditor],
             Self::GetPolicy | Self::ListPolicies => {

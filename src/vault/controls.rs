@@ -140,7 +140,8 @@ fn steered(
         | OperationKind::RotateRootKey
         | OperationKind::DestroyRootKey
         | OperationKind::CollectDocuments
-        | OperationKind::Backup => {}
+        | OperationKind::Backup
+        | OperationKind::SweepRetention => {}
         OperationKind::DestroySubject | OperationKind::DestroyKey | OperationKind::DestroyIndexKey => {
             return Err(Denial::OperationUncontrolled);
         }

@@ -51,6 +51,7 @@ pub mod replay;
 pub mod replicas;
 pub mod residency;
 pub mod restore;
+pub mod retention;
 pub mod revise;
 pub mod root_key;
 pub mod settings;

@@ -36,12 +36,12 @@ pub(super) const LEASE: Duration = Duration::from_mins(1);
 /// Operations that one look takes on.
 const AT_ONCE: u32 = 64;
 
-const DESTROY: &str = "Operation/DestroySubject";
+pub(super) const DESTROY: &str = "Operation/DestroySubject";
 
 /// What a worker did in one look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Worked {
-    /// Rotations, backups and collections that somebody must work on: they take long, so they are not done in passing.
+    /// Rotations, backups, collections and sweeps that somebody must work on: they take long, so they are not done in passing.
     pub long: Vec<Operation>,
     /// Operations that ended.
     pub done: usize,
@@ -76,7 +76,7 @@ impl Vault {
         outcome.map(|()| worked)
     }
 
-    /// Works on a rotation, a backup or a collection until it ends, waits, or is somebody else's.
+    /// Works on a rotation, a backup, a collection or a sweep until it ends, waits, or is somebody else's.
     ///
     /// # Errors
     /// [`VaultError`]; whoever takes the operation next goes on with it.
@@ -88,6 +88,7 @@ impl Vault {
             | OperationKind::RotateIndexKey => self.rotate(operation).await,
             OperationKind::Backup => self.write_backup(operation).await,
             OperationKind::CollectDocuments => self.collect(operation).await,
+            OperationKind::SweepRetention => self.sweep(operation).await,
             OperationKind::DestroySubject
             | OperationKind::DestroyKey
             | OperationKind::DestroyIndexKey
@@ -115,7 +116,8 @@ impl Vault {
                 | OperationKind::RotateRootKey
                 | OperationKind::CollectDocuments
                 | OperationKind::RotateIndexKey
-                | OperationKind::Backup => {
+                | OperationKind::Backup
+                | OperationKind::SweepRetention => {
                     worked.long.push(operation);
                     continue;
                 }
@@ -385,13 +387,21 @@ impl StepAct {
     }
 }
 
-/// Works for as long as the vault is served: operations every few seconds.
+/// Looks at operations between two looks for sweeps that are due.
+const LOOKS_A_SWEEP: u32 = 60;
+
+/// Works for as long as the vault is served: operations every few seconds, and the day's sweeps.
 pub async fn work_forever(vault: Arc<Vault>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut working = Working::default();
-    loop {
+    for look in (0..LOOKS_A_SWEEP).cycle() {
         ticks.tick().await;
+        if look == 0
+            && let Err(error) = vault.begin_daily_sweeps().await
+        {
+            tracing::warn!(%error, "the day's sweep could not be begun");
+        }
         match vault.work().await {
             Ok(worked) => {
                 if worked.done > 0 {

@@ -278,7 +278,10 @@ async fn a_destruction_leaves_a_day_after_the_last_moment_to_approve_it(backend:
     let open = OpenVault { vault: vault.with_settings(two), clock };
     let destroy = async |hours: u64| {
         let at = open.clock.now().plus(Duration::from_hours(hours) + Duration::from_mins(1));
-        open.vault.schedule_key_destruction(&open.admin(), as_admin(), "lerna", 1, at).await.unwrap_err()
+        open.vault
+            .schedule_key_destruction(&open.admin(), as_admin(), "lerna", platform_key(1), at)
+            .await
+            .unwrap_err()
     };
     // Approved at the last moment, it would come before anybody could notice it.
     assert!(matches!(destroy(25).await, VaultError::Invalid(_)));

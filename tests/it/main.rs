@@ -55,6 +55,7 @@ mod reconciled;
 mod reload;
 mod residency;
 mod restored;
+mod retention;
 mod root_keys;
 mod runbook;
 mod same_cost;

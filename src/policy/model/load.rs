@@ -30,7 +30,7 @@ use crate::domain::{
 };
 
 /// Kazakhstan's time: UTC+5 everywhere since 1 March 2024; dates before it are counted so too.
-pub(super) const KAZAKHSTAN: Offset = Offset::constant(5);
+pub(in crate::policy) const KAZAKHSTAN: Offset = Offset::constant(5);
 const MICROS_A_DAY: i64 = 86_400_000_000;
 /// What is withdrawn is destroyed within 15 working days (Law 94-V, Article 8(7)), which are never fewer than 19 days.
 const MAX_WITHDRAWAL_DAYS: u32 = 14;

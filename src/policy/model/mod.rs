@@ -15,6 +15,7 @@ mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use self::load::KAZAKHSTAN;
 pub use self::{
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Basis, BasisKind, Category, CompletedBy,

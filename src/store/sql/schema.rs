@@ -28,6 +28,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (11, "collect", include_str!("../../../migrations/sqlite/0011_collect.sql")),
     (12, "index_rotation", include_str!("../../../migrations/sqlite/0012_index_rotation.sql")),
     (13, "lists", include_str!("../../../migrations/sqlite/0013_lists.sql")),
+    (14, "retention", include_str!("../../../migrations/sqlite/0014_retention.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -45,6 +46,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (11, "collect", include_str!("../../../migrations/postgres/0011_collect.sql")),
     (12, "index_rotation", include_str!("../../../migrations/postgres/0012_index_rotation.sql")),
     (13, "lists", include_str!("../../../migrations/postgres/0013_lists.sql")),
+    (14, "retention", include_str!("../../../migrations/postgres/0014_retention.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -49,6 +49,14 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .bytes(&row.mac)
             .bytes(was),
         ],
+        Write::DestroyRecord(record) => {
+            let of = |sql| of(Statement::any(sql)).bytes(record.as_bytes());
+            vec![
+                of("/* write::destroy_record */ DELETE FROM tokens WHERE platform_id = $1 AND record_id = $2"),
+                of("/* write::destroy_record */ DELETE FROM index_entries WHERE platform_id = $1 AND record_id = $2"),
+                of("/* write::destroy_record */ DELETE FROM records WHERE platform_id = $1 AND record_id = $2"),
+            ]
+        }
         Write::InsertToken(row) => vec![insert_token(row)],
         Write::UpdateToken(row, was) => vec![
             Statement::new(

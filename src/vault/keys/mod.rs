@@ -23,7 +23,7 @@ mod wrapping;
 
 pub(in crate::vault) use index::MOVED;
 pub use rotate::RotationPlan;
-pub(in crate::vault) use rotation::given_up;
+pub(in crate::vault) use rotation::{fit, given_up, rest};
 pub(in crate::vault) use schedule::Schedule;
 pub use states::WhichKey;
 pub(in crate::vault) use working::Working;
@@ -122,7 +122,7 @@ impl Vault {
     }
 
     /// Subject keys by the version that wraps them.
-    async fn wraps(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, VaultError> {
+    pub(in crate::vault) async fn wraps(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, VaultError> {
         let counts = self.shared.store.count_wraps(platform).await.map_err(unavailable)?;
         let version = |(header, count)| {
             // A wrap that names no version is damage, which reads and the verification of a rotation tell of.

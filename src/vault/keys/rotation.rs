@@ -184,7 +184,7 @@ impl Vault {
 }
 
 /// Rows of the next commit, from those of the last and the time that it took.
-fn fit(rows: u32, took: Duration) -> u32 {
+pub(in crate::vault) fn fit(rows: u32, took: Duration) -> u32 {
     let next = match took {
         took if took > SLICE => rows / 2,
         took if took < SLICE / 2 => rows * 2,
@@ -194,7 +194,7 @@ fn fit(rows: u32, took: Duration) -> u32 {
 }
 
 /// How long to wait after so many rows, so that a second sees no more than the rate.
-fn rest(rate: u32, rows: usize, took: Duration) -> Option<Duration> {
+pub(in crate::vault) fn rest(rate: u32, rows: usize, took: Duration) -> Option<Duration> {
     let rows = u32::try_from(rows).unwrap_or(u32::MAX);
     let due = Duration::from_secs(1).checked_mul(rows)?.checked_div(rate)?;
     due.checked_sub(took)
@@ -300,6 +300,7 @@ const fn key_kind(kind: OperationKind) -> KeyKind {
         | OperationKind::DestroyKey
         | OperationKind::DestroySubject
         | OperationKind::CollectDocuments
+        | OperationKind::SweepRetention
         | OperationKind::Backup => KeyKind::Platform,
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     audit::entry::{Entry, Verdict},
     domain::code::coded,
     store::{GrantingTable, rows::Mac},
+    vault::retention::DESTROYED_RECORD,
 };
 
 coded!(
@@ -99,6 +100,8 @@ struct History {
     told: Vec<(u64, Option<Mac>)>,
     /// Of a token: whose.
     subject: Option<Id>,
+    /// Of a token: the record that it stands for.
+    record: Option<Id>,
 }
 
 impl History {
@@ -131,13 +134,21 @@ pub(super) struct Told {
     range: RangeInclusive<u8>,
     rows: [BTreeMap<Id, History>; 5],
     destroyed: HashMap<Id, u64>,
+    /// Records whose retention ended.
+    ended: HashMap<Id, u64>,
     /// By kind and id.
     config: BTreeMap<(&'static str, Vec<u8>), History>,
 }
 
 impl Told {
     pub(super) fn new(range: RangeInclusive<u8>) -> Self {
-        Self { range, rows: Default::default(), destroyed: HashMap::new(), config: BTreeMap::new() }
+        Self {
+            range,
+            rows: Default::default(),
+            destroyed: HashMap::new(),
+            ended: HashMap::new(),
+            config: BTreeMap::new(),
+        }
     }
 
     /// Takes the next entry of the log.
@@ -147,6 +158,11 @@ impl Told {
             && let Some(subject) = entry.subject
         {
             self.destroyed.entry(*subject).or_insert(position);
+        }
+        if entry.call == DESTROYED_RECORD
+            && let Some(record) = entry.record
+        {
+            self.ended.entry(*record).or_insert(position);
         }
         let Some((row, mac)) = told_row(entry) else { return };
         let (table, id) = match row {
@@ -163,6 +179,7 @@ impl Told {
         history.told.push((position, mac));
         if table == GrantingTable::Tokens {
             history.subject = history.subject.or(entry.subject.map(|subject| *subject));
+            history.record = history.record.or(entry.record.map(|record| *record));
         }
     }
 
@@ -241,9 +258,11 @@ impl Told {
         }
     }
 
-    /// Since when the subject of a token is destroyed, and the token with it.
+    /// Since when the subject or the record of a token is destroyed, and the token with it.
     fn destroyed_at(&self, history: &History) -> Option<u64> {
-        history.subject.and_then(|subject| self.destroyed.get(&subject).copied())
+        let subject = history.subject.and_then(|subject| self.destroyed.get(&subject).copied());
+        let record = history.record.and_then(|record| self.ended.get(&record).copied());
+        subject.into_iter().chain(record).min()
     }
 }
 
@@ -335,6 +354,16 @@ mod tests {
         assert_eq!(told.missing(TOKENS, [0; 16], None, &HashSet::new(), 2).count(), 0);
         assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 2), Some(Problem::Stale), "put back");
         assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 1), None, "read before they went");
+    }
+
+    #[test]
+    fn tokens_of_a_destroyed_record_are_gone_and_others_stay() {
+        let of = |token: Entry, record: u8| Entry { record: Some([record; 16].into()), ..token };
+        let ended = of(Entry { subject: Some([9; 16].into()), ..entry(DESTROYED_RECORD) }, 5);
+        let told = told(&[of(token(1, 1), 5), of(token(2, 2), 6), ended]);
+        assert_eq!(told.missing(TOKENS, [0; 16], None, &HashSet::new(), 3).collect::<Vec<_>>(), [[2; 16]]);
+        assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 3), Some(Problem::Stale), "put back");
+        assert_eq!(told.judge(TOKENS, &[2; 16], &[2; 32], 3), None);
     }
 
     #[test]

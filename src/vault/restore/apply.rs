@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{
         consent::{ConsentState, SubjectState},
-        ids::{ConsentId, OperationId, ProposalId, SubjectId, TokenRowId},
+        ids::{ConsentId, OperationId, ProposalId, RecordId, SubjectId, TokenRowId},
         operation::{Operation, OperationKind, OperationState},
         proposal::ProposalState,
         receipt::ReceiptKind,
@@ -26,7 +26,12 @@ use crate::{
             work::{OperationRow, ProposalRow},
         },
     },
-    vault::{MAX_COOLING, access::Call, keys::MOVED},
+    vault::{
+        MAX_COOLING,
+        access::Call,
+        keys::MOVED,
+        retention::{DESTROYED_RECORD, ENDED_SUBJECT},
+    },
 };
 
 /// Rows that one commit changes.
@@ -42,6 +47,7 @@ impl Site<'_> {
     ) -> Result<(), RestoreError> {
         let events = self.apply_events(newer, counts).await?;
         self.apply_subjects(newer, &events, counts).await?;
+        self.apply_ends(newer, counts).await?;
         self.apply_tokens(newer, counts).await?;
         self.apply_consents(newer, counts).await?;
         self.apply_proposals(newer, counts).await?;
@@ -139,7 +145,8 @@ impl Site<'_> {
         next: &SubjectRow,
         last: Option<&Last>,
     ) -> Result<Option<Write>, RestoreError> {
-        let Some(last) = last else { return Ok(None) };
+        // What retention ended was not erased first: its one receipt is that of the destruction.
+        let Some(last) = last.filter(|last| last.call != ENDED_SUBJECT) else { return Ok(None) };
         let (kind, erased) = match (row.state, next.state) {
             (_, SubjectState::Erased) => (ReceiptKind::Erased, next),
             (SubjectState::Erased, _) => (ReceiptKind::CalledOff, row),
@@ -193,7 +200,7 @@ impl Site<'_> {
             destroy_at: None,
             ..row.clone()
         };
-        let erase = last.call == Call::EraseSubject.as_str();
+        let erase = [Call::EraseSubject.as_str(), ENDED_SUBJECT].contains(&last.call.as_str());
         let candidates: Vec<SubjectRow> = if erase {
             let minutes = 0..=i64::try_from(MAX_COOLING.as_secs() / 60).unwrap_or(0);
             minutes
@@ -237,8 +244,25 @@ impl Site<'_> {
         next
     }
 
+    /// Records whose retention ended: what a backup still holds of them goes again.
+    async fn apply_ends(&mut self, newer: &Newer, counts: &mut Counts) -> Result<(), RestoreError> {
+        let all: Vec<_> = newer.ended.iter().copied().collect();
+        for some in all.chunks(AT_ONCE) {
+            let mut step = Step::default();
+            for record in some {
+                step.applied(DESTROYED_RECORD);
+                step.writes.push(Write::DestroyRecord(*record));
+            }
+            self.commit(step, counts).await?;
+        }
+        Ok(())
+    }
+
     async fn apply_tokens(&mut self, newer: &Newer, counts: &mut Counts) -> Result<(), RestoreError> {
-        let gone = |last: &Last| last.subject.is_some_and(|subject| newer.destroyed.contains_key(&subject));
+        let gone = |last: &Last| {
+            last.subject.is_some_and(|subject| newer.destroyed.contains_key(&subject))
+                || last.record.is_some_and(|record| newer.ended.contains(&record))
+        };
         let all: Vec<_> = newer.of(GrantingTable::Tokens).filter(|(_, last)| !gone(last)).collect();
         for some in all.chunks(AT_ONCE) {
             let token_rows = some.iter().map(|(id, _)| TokenRowId::from_bytes(*id)).collect();
@@ -364,7 +388,8 @@ impl Site<'_> {
             let snapshot = self.read(&ReadKeys { subjects, ..ReadKeys::default() }).await?;
             let mut step = Step::default();
             for (id, corrected) in some {
-                if newer.destroyed.contains_key(&corrected.subject) {
+                let ended = newer.ended.contains(&RecordId::from_bytes(**id));
+                if ended || newer.destroyed.contains_key(&corrected.subject) {
                     continue;
                 }
                 let record = snapshot.records.iter().find(|(known, _)| known.as_bytes() == *id);

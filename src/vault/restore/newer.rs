@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
-        ids::{CallerId, DocumentId, EntryId, PersonId, RequestId, SubjectId, UploadId},
+        ids::{CallerId, DocumentId, EntryId, PersonId, RecordId, RequestId, SubjectId, UploadId},
         time::Timestamp,
     },
     store::{GrantingTable, rows::Mac},
@@ -13,6 +13,7 @@ use crate::{
         documents::{DELETED, VERSION},
         keys::MOVED,
         reconcile::{DESTROYED, Row, told_row},
+        retention::DESTROYED_RECORD,
     },
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Last {
     pub(super) person: Option<PersonId>,
     /// Whose row it is.
     pub(super) subject: Option<SubjectId>,
+    /// The record that a token stands for.
+    pub(super) record: Option<RecordId>,
     /// Why, where something failed.
     pub(super) reason: Option<String>,
     /// Of a version of a document's side: which document.
@@ -57,6 +60,8 @@ pub(super) struct Newer {
     pub(super) config: BTreeMap<(&'static str, Vec<u8>), Last>,
     /// What was destroyed, by which entry and when.
     pub(super) destroyed: BTreeMap<SubjectId, (EntryId, Timestamp)>,
+    /// Records whose retention ended.
+    pub(super) ended: BTreeSet<RecordId>,
     pub(super) corrected: BTreeMap<Id, Corrected>,
     /// Documents that were deleted.
     pub(super) deleted: BTreeSet<DocumentId>,
@@ -94,6 +99,11 @@ impl Newer {
         {
             // Its row stays as it was erased, so the word before is the last on it.
             self.destroyed.insert(subject, (entry.entry_id(), at));
+            return;
+        }
+        let record = entry.record.map(|id| RecordId::from_bytes(*id));
+        if entry.call == DESTROYED_RECORD {
+            self.ended.extend(record);
             return;
         }
         match entry.object_kind.as_deref() {
@@ -134,7 +144,12 @@ impl Newer {
                         return;
                     }
                     // The use of a token may be told again where its answer was lost; whose it is, each word says.
-                    *before = Last { subject: subject.or(before.subject), moved: before.moved, ..last };
+                    *before = Last {
+                        subject: subject.or(before.subject),
+                        record: record.or(before.record),
+                        moved: before.moved,
+                        ..last
+                    };
                 } else {
                     self.rows.insert((table, id), last);
                 }
@@ -168,6 +183,7 @@ fn last_of(entry: &Entry, mac: Mac) -> Last {
         person: entry.person.map(|id| PersonId::from_bytes(*id)),
         subject: entry.subject.map(|id| SubjectId::from_bytes(*id)),
         reason: entry.reason.clone(),
+        record: entry.record.map(|id| RecordId::from_bytes(*id)),
         document: entry.record.map(|id| DocumentId::from_bytes(*id)),
         moved: entry.call == MOVED,
     }

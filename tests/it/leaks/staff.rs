@@ -226,6 +226,11 @@ pub async fn ask_about(driver: &mut Driver, token: String) {
     let found: pb::ListOperationsResponse = driver.answer("admin", Call::ListOperations, list).await;
     let operation_id = found.operations[0].operation_id.clone();
     driver.succeed("admin", Call::GetOperation, pb::GetOperationRequest { operation_id }).await;
+    let plan = pb::PlanRetentionRequest { platform: platform(), ..Default::default() };
+    let plan: pb::PlanRetentionResponse = driver.answer("admin", Call::PlanRetention, plan).await;
+    assert!(!plan.rows.is_empty());
+    let sweep = pb::SweepRetentionRequest { request_id: request_id(), platform: platform(), rate: 0 };
+    driver.succeed("admin", Call::SweepRetention, sweep).await;
 
     let head: pb::GetHeadResponse =
         driver.answer("auditor", Call::GetHead, pb::GetHeadRequest { platform: platform() }).await;

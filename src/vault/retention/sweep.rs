@@ -1,0 +1,431 @@
+//! The sweep: begun by an officer or by the day, and worked on in small commits, each conditional on the worker's fence.
+
+use std::time::Instant;
+
+use super::Held;
+use crate::{
+    audit::entry::{Entry, Verdict},
+    domain::{
+        caller::Caller,
+        consent::SubjectState,
+        ids::{EntryId, OperationId, PlatformId, SubjectId},
+        operation::{Operation, OperationKind, OperationState},
+        receipt::ReceiptKind,
+        time::Timestamp,
+    },
+    policy::decide::Denial,
+    store::{
+        ReadKeys, WhichOperations, Write,
+        rows::{RecordRow, SubjectRow, work::OperationRow},
+    },
+    vault::{
+        Vault,
+        access::Call,
+        act::{Act, Asker, Claim, Flow, Plan, Reply, Scene, reply},
+        context::Context,
+        deed::{Deed, Deeded, Hand},
+        error::VaultError,
+        keys::{fit, rest},
+        operations::{DESTROY, LEASE},
+        replay::ItemOutcome,
+        tokenize::unavailable,
+    },
+};
+
+/// The entry of a record that was destroyed.
+pub(in crate::vault) const DESTROYED_RECORD: &str = "Operation/DestroyRecord";
+/// The entry of a subject of whom nothing is left; its destruction follows in the same commit.
+pub(in crate::vault) const ENDED_SUBJECT: &str = "Operation/EndSubject";
+
+/// A platform has one sweep at a time.
+const OBJECT: [u8; 16] = *b"retention       ";
+/// Fewest and most subjects of one commit: each brings its records, consents and events.
+const FEWEST: u32 = 8;
+const MOST: u32 = 64;
+const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+
+impl Vault {
+    /// Begins a sweep.
+    ///
+    /// # Errors
+    /// [`VaultError`]; [`Denial::SweepRunning`] where one is not done yet.
+    pub async fn sweep_retention(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        rate: u32,
+    ) -> Result<Operation, VaultError> {
+        let platform = self.target(caller, &asker, Call::SweepRetention, platform).await?;
+        let (known, total) = (self.last_sweep(platform).await?, self.count_subjects(platform).await?);
+        self.run(platform, caller, asker, Begin { known, total, rate }).await
+    }
+
+    /// Begins the sweeps that are due: a day after the last. Answers how many.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn begin_daily_sweeps(&self) -> Result<usize, VaultError> {
+        let mut begun = 0;
+        for (platform, _) in self.platforms() {
+            let context = self.context(platform)?;
+            let now = self.shared.clock.now();
+            if platform == PlatformId::VAULT || context.is_closed() || context.policy(now).is_none() {
+                continue;
+            }
+            let last = self.last_sweep(platform).await?;
+            if last
+                .as_ref()
+                .is_some_and(|last| last.is_open() || last.created_at.plus_micros(DAY_MICROS) > now)
+            {
+                continue;
+            }
+            let total = self.count_subjects(platform).await?;
+            let (reply, waiting) = reply();
+            self.platform(platform)?.lane.submit(Daily { last, total, begun: false, reply })?;
+            begun += usize::from(waiting.answer().await?);
+        }
+        Ok(begun)
+    }
+
+    async fn last_sweep(&self, platform: PlatformId) -> Result<Option<Operation>, VaultError> {
+        let which = WhichOperations::OfKind(OperationKind::SweepRetention);
+        let rows = self.shared.store.operations(platform, which, 1).await.map_err(unavailable)?;
+        Ok(rows.into_iter().next().map(|row| row.operation))
+    }
+
+    async fn count_subjects(&self, platform: PlatformId) -> Result<u64, VaultError> {
+        Ok(self.wraps(platform).await?.iter().map(|(_, count)| count).sum())
+    }
+
+    /// Works on a sweep until it ends, waits, or is somebody else's.
+    ///
+    /// # Errors
+    /// [`VaultError`]; whoever takes the operation next goes on where this one stopped.
+    pub(in crate::vault) async fn sweep(&self, operation: &Operation) -> Result<(), VaultError> {
+        let Some(mut taken) = self.sweep_step(operation.clone(), Step::Take).await? else { return Ok(()) };
+        let mut rows = FEWEST;
+        loop {
+            let began = Instant::now();
+            let limit = if taken.rate > 0 { rows.min(taken.rate) } else { rows };
+            let after = taken.resume_after.unwrap_or(SubjectId::from_bytes([0; 16]));
+            let read = self.shared.store.wrapped_keys(taken.platform, after, limit).await;
+            let subjects: Vec<_> = read.map_err(unavailable)?.into_iter().map(|(id, _)| id).collect();
+            let done = subjects.len();
+            match self.sweep_step(taken.clone(), Step::Slice(subjects)).await? {
+                Some(next) if next.is_open() => taken = next,
+                _ => return Ok(()),
+            }
+            rows = fit(rows, began.elapsed()).clamp(FEWEST, MOST);
+            if let Some(pause) = rest(taken.rate, done, began.elapsed()) {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn sweep_step(&self, operation: Operation, step: Step) -> Result<Option<Operation>, VaultError> {
+        let of = operation.clone();
+        self.step_of(&of, |reply| StepAct { operation, step, answer: None, reply }).await
+    }
+}
+
+fn new_sweep(scene: &Scene<'_>, total: u64, rate: u32) -> Result<Operation, VaultError> {
+    let id = OperationId::random(scene.rng()).map_err(unavailable)?;
+    let platform = scene.context.platform;
+    let work = Operation::new(id, platform, OperationKind::SweepRetention, OBJECT, scene.now, total);
+    Ok(Operation { rate, ..work })
+}
+
+struct Begin {
+    /// The last sweep that there was.
+    known: Option<Operation>,
+    total: u64,
+    rate: u32,
+}
+
+impl Deed for Begin {
+    type Answer = Operation;
+
+    fn call(&self) -> Call {
+        Call::SweepRetention
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Operation>, VaultError> {
+        if self.known.as_ref().is_some_and(Operation::is_open) {
+            return Err(Denial::SweepRunning.into());
+        }
+        let operation = new_sweep(hand.scene, self.total, self.rate)?;
+        let id = operation.id;
+        hand.log(|entry| Entry {
+            object_kind: Some("operation".to_owned()),
+            object: Some(id.as_bytes().to_vec()),
+            ..entry
+        })?;
+        hand.plan.writes.push(Write::InsertOperation(OperationRow { operation: operation.clone() }));
+        let outcome = ItemOutcome { ids: vec![(*id.as_bytes()).into()], ..ItemOutcome::default() };
+        Ok(Deeded::changed(operation, outcome))
+    }
+
+    fn again(&self, _hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Operation, VaultError> {
+        let id = OperationId::from_bytes(before.id(0)?);
+        Ok(self.known.iter().find(|known| known.id == id).cloned().ok_or(Denial::OperationNotFound)?)
+    }
+}
+
+/// The day's sweep, which nobody asked for.
+struct Daily {
+    last: Option<Operation>,
+    total: u64,
+    begun: bool,
+    reply: Reply<bool>,
+}
+
+impl Daily {
+    /// A sweep that comes by itself is a day after the last one, or after the log's last entry where there was none. If it
+    /// is far later, time may have jumped, and everything would seem to have ended: an officer must begin it.
+    fn time_is_plain(&self, scene: &Scene<'_>) -> bool {
+        self.last
+            .as_ref()
+            .map_or(!scene.time_jumped(), |last| last.created_at.plus_micros(2 * DAY_MICROS) > scene.now)
+    }
+}
+
+impl Act for Daily {
+    fn writes(&self) -> bool {
+        true
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
+    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
+        self.begun = false;
+        if !self.time_is_plain(scene) {
+            tracing::error!(
+                platform = scene.context.platform.get(),
+                "the last sweep of retention is more than two days ago: time may have jumped, so an officer must begin it"
+            );
+            return Ok(Flow::Ready);
+        }
+        let operation = new_sweep(scene, self.total, 0)?;
+        log(&operation, scene, plan, "Operation/BeginSweep", |entry| entry)?;
+        plan.writes.push(Write::InsertOperation(OperationRow { operation }));
+        self.begun = true;
+        Ok(Flow::Ready)
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
+        let Self { begun, reply, .. } = *self;
+        reply.send(outcome.map(|()| begun));
+    }
+}
+
+enum Step {
+    /// Raise the fence and begin.
+    Take,
+    /// Look at these subjects; none is the end.
+    Slice(Vec<SubjectId>),
+}
+
+/// A step of the vault's own work: nobody outside asked for it now.
+struct StepAct {
+    /// As the worker last saw or left it.
+    operation: Operation,
+    step: Step,
+    answer: Option<Operation>,
+    reply: Reply<Option<Operation>>,
+}
+
+impl Act for StepAct {
+    fn writes(&self) -> bool {
+        true
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
+
+    fn reads(&self, _context: &Context, keys: &mut ReadKeys) {
+        if let Step::Slice(subjects) = &self.step {
+            keys.subjects.extend(subjects.iter().copied());
+            keys.documents_of_found = true;
+        }
+    }
+
+    fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
+        self.answer = None;
+        let next = match &self.step {
+            Step::Take => take(&self.operation, scene, plan)?,
+            Step::Slice(subjects) => match slice(&self.operation, subjects, scene, plan)? {
+                None => return Ok(Flow::Later),
+                next => next,
+            },
+        };
+        if let Some(next) = next {
+            plan.writes
+                .push(Write::UpdateOperation(OperationRow { operation: next.clone() }, self.operation.fence));
+            self.answer = Some(next);
+        }
+        Ok(Flow::Ready)
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
+        let Self { answer, reply, .. } = *self;
+        reply.send(outcome.map(|()| answer));
+    }
+}
+
+fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Option<Operation>, VaultError> {
+    let leased = operation.lease_until.is_some_and(|until| until > scene.now);
+    let open = matches!(operation.state, OperationState::Waiting | OperationState::Running);
+    if operation.due_at > scene.now || leased || !open {
+        return Ok(None);
+    }
+    if scene.time_jumped() {
+        tracing::error!(
+            platform = scene.context.platform.get(),
+            operation = %operation.id,
+            "time is more than a day past the log's last entry: the sweep waits until somebody is logged there"
+        );
+        return Ok(None);
+    }
+    log(operation, scene, plan, "Operation/Take", |entry| entry)?;
+    Ok(Some(Operation {
+        state: OperationState::Running,
+        fence: operation.fence.saturating_add(1),
+        lease_until: Some(scene.now.plus(LEASE)),
+        ..operation.clone()
+    }))
+}
+
+/// Destroys what has ended of some subjects; none where another act of the batch has one of them.
+fn slice(
+    operation: &Operation,
+    subjects: &[SubjectId],
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+) -> Result<Option<Operation>, VaultError> {
+    let policy = scene.policy()?;
+    let mut destroyed = 0;
+    for id in subjects {
+        let held = match Held::of(scene, *id) {
+            Ok(held) => held,
+            Err(error) => {
+                // One damaged row must not keep all others beyond their time.
+                tracing::error!(platform = operation.platform.get(), subject = %id, ?error, "the sweep passes a subject by");
+                continue;
+            }
+        };
+        let over = held.over(policy, scene.now);
+        if over.is_empty() {
+            continue;
+        }
+        if !claim(plan, held.subject, &over) {
+            return Ok(None);
+        }
+        for record in &over {
+            destroy_record(operation, record, scene, plan)?;
+            destroyed += 1;
+        }
+        // Documents are deleted by a call of their own; while there is one, the subject's key is needed.
+        let documents = scene.snapshot.documents_of.get(id);
+        let has_documents = documents.is_some_and(|rows| rows.as_ref().map_or(true, |rows| !rows.is_empty()));
+        if over.len() == held.records.len() && !has_documents {
+            destroy_subject(operation, held.subject, scene, plan)?;
+        }
+    }
+    let rows = u64::try_from(subjects.len()).unwrap_or(u64::MAX);
+    let next = Operation {
+        resume_after: subjects.last().copied().or(operation.resume_after),
+        lease_until: Some(scene.now.plus(LEASE)),
+        // Subjects that came since are looked at too.
+        done: operation.done + rows,
+        total: operation.total.max(operation.done + rows),
+        ..operation.clone()
+    };
+    log(operation, scene, plan, "Operation/SweepRetention", |entry| Entry {
+        count: Some(destroyed),
+        ..entry
+    })?;
+    if subjects.is_empty() {
+        let ended = Operation { done: next.total, ..next };
+        return Ok(Some(ended.ended(OperationState::Done, scene.now)));
+    }
+    Ok(Some(next))
+}
+
+fn claim(plan: &mut Plan, subject: &SubjectRow, over: &[&RecordRow]) -> bool {
+    let own = [Claim::SubjectRow(subject.id), Claim::Subject(subject.reference_hash)];
+    let records = over.iter().map(|record| Claim::Record(record.address.record));
+    own.into_iter().chain(records).all(|claim| plan.claim(claim))
+}
+
+fn destroy_record(
+    operation: &Operation,
+    record: &RecordRow,
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+) -> Result<(), VaultError> {
+    log(operation, scene, plan, DESTROYED_RECORD, |entry| Entry {
+        field: Some(record.address.field.to_string()),
+        subject: Some((*record.address.subject.as_bytes()).into()),
+        record: Some((*record.address.record.as_bytes()).into()),
+        ..entry
+    })?;
+    plan.tightens = true;
+    plan.writes.push(Write::DestroyRecord(record.address.record));
+    Ok(())
+}
+
+/// What is left of a subject without records is its key and its reference: both go.
+fn destroy_subject(
+    operation: &Operation,
+    subject: &SubjectRow,
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+) -> Result<(), VaultError> {
+    let gone = ended_subject(subject, scene.now);
+    let gone = SubjectRow { mac: scene.keys().row.mac(&gone.image()), ..gone };
+    let of = |entry: Entry| Entry {
+        subject: Some((*gone.id.as_bytes()).into()),
+        row_mac: Some(gone.mac.into()),
+        ..entry
+    };
+    log(operation, scene, plan, ENDED_SUBJECT, |entry| Entry {
+        object_kind: Some("subject".to_owned()),
+        object: None,
+        ..of(entry)
+    })?;
+    let entry = log(operation, scene, plan, DESTROY, of)?;
+    plan.writes.push(Write::UpdateSubject(gone.clone(), subject.mac));
+    plan.writes.push(scene.receipt(ReceiptKind::Destroyed, entry, &gone)?);
+    plan.writes.push(Write::DestroySubject(gone));
+    Ok(())
+}
+
+/// A subject as a sweep leaves it, without the MAC.
+fn ended_subject(subject: &SubjectRow, at: Timestamp) -> SubjectRow {
+    SubjectRow { state: SubjectState::Erased, erased_at: Some(at), destroy_at: Some(at), ..subject.clone() }
+}
+
+fn log(
+    operation: &Operation,
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+    call: &str,
+    fill: impl FnOnce(Entry) -> Entry,
+) -> Result<EntryId, VaultError> {
+    let id = EntryId::random(scene.rng()).map_err(unavailable)?;
+    plan.entries.push(fill(Entry {
+        object_kind: Some("operation".to_owned()),
+        object: Some(OperationId::as_bytes(&operation.id).to_vec()),
+        policy_version: scene.context.policy(scene.now).map(|policy| policy.version),
+        ..Entry::new(id, scene.now, scene.context.platform, call, Verdict::Done)
+    }));
+    Ok(id)
+}
