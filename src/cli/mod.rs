@@ -22,6 +22,7 @@ mod output;
 pub mod pki;
 mod platform;
 mod policy;
+mod policy_read;
 mod proposal;
 mod receipt;
 mod reload;

@@ -1,4 +1,4 @@
-//! `sandyq policy validate|apply|get|list|explain`.
+//! `sandyq policy validate|show|diff|apply|get|list|explain`.
 
 use std::{
     fs,
@@ -12,6 +12,7 @@ use super::{
     client::{self, platforms, policies, request_id},
     output::{Failure, Out, exit, instant, refused},
     platform::{list_callers, no_outcome},
+    policy_read::{self, DiffArgs, ShowArgs},
 };
 use crate::{
     grpc::pb::{self, apply_policy_response::Outcome},
@@ -30,6 +31,10 @@ pub(super) enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Print a policy as a person reads it, with headings in English, Russian or Kazakh.
+    Show(Box<ShowArgs>),
+    /// Say what a new version widens (+), narrows (-) and changes (~), and whose consent it needs anew.
+    Diff(Box<DiffArgs>),
     /// DANGEROUS: make a file the next version of the policy of the platform that it names. From the day that it says,
     /// it alone decides who reads what.
     Apply {
@@ -103,6 +108,8 @@ pub(super) struct ExplainArgs {
 pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
     match command {
         Command::Validate { client, file, offline } => validate(&client, &file, offline, out).await,
+        Command::Show(args) => policy_read::run_show(*args, out).await,
+        Command::Diff(args) => policy_read::run_diff(*args, out).await,
         Command::Apply { client, file, dry_run } => apply(&client, &file, dry_run, out).await,
         Command::Get { client, platform, version } => {
             let request = pb::GetPolicyRequest { platform, version };
@@ -232,7 +239,7 @@ async fn explain(args: ExplainArgs, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
     fs::read_to_string(file).map_err(|e| Failure::new(exit::FAILED, format!("{}: {e}", file.display())))
 }
 

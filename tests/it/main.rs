@@ -57,6 +57,7 @@ mod residency;
 mod restored;
 mod retention;
 mod root_keys;
+mod rules;
 mod runbook;
 mod same_cost;
 mod shutdown;

@@ -145,6 +145,17 @@ async fn policies_are_managed() {
     let online = run(&served, false, "policy validate", &[&bad]);
     assert_eq!((online.status.code(), String::from_utf8(online.stdout).unwrap()), (Some(1), told));
     ask(&served, "policy validate", &[&good]);
+    let shown = ask(&served, "policy show --language kk", &[&good]);
+    let lines = shown["lines"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line["text"] == "Мақсаттар" && line["depth"] == 0), "{shown}");
+    let stored = ask(&served, "policy show --platform lerna", &[]);
+    assert_eq!((&stored["platform"], &stored["version"]), (&"lerna".into(), &1.into()));
+    let wide = served.file("wide.toml").display().to_string();
+    fs::write(&wide, POLICY.replacen("callers = [\"payments\"]", "callers = [\"payments\", \"support\"]", 1))
+        .unwrap();
+    let found = ask(&served, "policy diff", &[&wide]);
+    assert_eq!(found["changes"][0]["what"], "caller support is new", "{found}");
+    assert_eq!(found["changes"].as_array().unwrap().len(), 1, "{found}");
 
     let dry = ask(&served, "policy apply --dry-run", &[&good]);
     assert_eq!((dry["applied"].as_bool(), dry["policy"]["version"].as_u64()), (Some(false), Some(2)));

@@ -4,12 +4,14 @@
 //! them into parts, `rules` holds what no single line can show. `docs/policies.md` is the format's reference.
 
 mod cards;
+mod diff;
 mod load;
 mod parts;
 mod problem;
 mod purpose;
 mod rules;
 mod settings;
+mod show;
 mod table;
 mod terms;
 
@@ -17,12 +19,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use self::load::KAZAKHSTAN;
 pub use self::{
+    diff::{Asks, Change, Effect, diff},
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Basis, BasisKind, Category, CompletedBy,
         ConsentRules, DeclaredBasis, Event, Field, Given, ImageLimits, Incapacity, Manner, Mark, Operator,
         Purpose, PurposeField, RecipientRule, Represented, SubjectRules, View,
     },
     problem::{PolicyError, Problem},
+    show::{Line, show},
     terms::{Fallback, Length, Minimum, Refusal, Retention, Start, Term},
 };
 use crate::domain::{

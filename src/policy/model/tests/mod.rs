@@ -1,5 +1,6 @@
 //! The checks of a policy file, one change of a good file at a time.
 
+mod diff;
 mod shipped;
 
 use proptest::prelude::*;

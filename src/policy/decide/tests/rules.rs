@@ -1,0 +1,72 @@
+//! Single rules over the decision, each by its name: `docs/rules.md` refers to them.
+
+use super::*;
+
+fn refused(mut case: Case, change: Change) -> Option<Denial> {
+    assert!(case.decide().is_ok(), "the case is permitted before the change");
+    change(&mut case);
+    case.decide().err()
+}
+
+#[test]
+fn r19_an_authority_gets_nothing_without_a_reference() {
+    assert_eq!(refused(Case::demanded(), |c| c.reference = None), Some(Denial::LegalReferenceMissing));
+    assert_eq!(refused(Case::lawful(), |c| c.reference = None), Some(Denial::LegalReferenceMissing));
+    // To a bank the consent suffices.
+    assert_eq!(refused(Case::abroad(), |c| c.reference = None), None);
+}
+
+#[test]
+fn r22_nobody_reads_for_statistics_on_depersonalised_data() {
+    for field in ["email", "iin", "cookies"] {
+        let case = Case::read("analytics", "ad_stats", field);
+        assert_eq!(case.decide().err(), Some(Denial::PurposeInert), "{field}");
+    }
+}
+
+#[test]
+fn r34_a_profile_is_read_on_its_own_consent_alone() {
+    let profile = || Case::read("mailing", "offers", "preferences");
+    assert!(profile().decide().is_ok());
+    // Whoever consented to letters did not consent to a profile.
+    let letters = |c: &mut Case| c.each(|terms| terms.purpose = "marketing_mail".parse().unwrap());
+    assert_eq!(refused(profile(), letters), Some(Denial::ConsentMissing));
+}
+
+#[test]
+fn r39_what_the_policy_does_not_declare_is_refused() {
+    assert_eq!(
+        refused(Case::iin(), |c| c.purpose = "anything_else".into()),
+        Some(Denial::PurposeNotDeclared)
+    );
+    assert_eq!(refused(Case::iin(), |c| c.field = "other_data".into()), Some(Denial::FieldNotAllowed));
+    assert_eq!(refused(Case::iin(), |c| c.purpose = "other_services".into()), Some(Denial::PurposeInert));
+    let stranger = |c: &mut Case| c.recipient(|r| r.kind = RecipientKind::Affiliate);
+    assert_eq!(refused(Case::abroad(), stranger), Some(Denial::RecipientUnknown));
+}
+
+#[test]
+fn r44_a_payment_abroad_needs_a_consent_to_it() {
+    let silent = |c: &mut Case| c.each(|terms| terms.cross_border_transfer = false);
+    assert_eq!(refused(Case::abroad(), silent), Some(Denial::CrossBorder));
+    // A bank stays in Kazakhstan whatever the subject consents to (9.2 names payment systems alone).
+    assert_eq!(
+        refused(Case::abroad(), |c| c.recipient(|r| r.kind = RecipientKind::Bank)),
+        Some(Denial::CrossBorder)
+    );
+    let at_home = |c: &mut Case| {
+        c.recipient(|r| r.country = "KZ".parse().unwrap());
+        c.each(|terms| terms.cross_border_transfer = false);
+    };
+    assert_eq!(refused(Case::abroad(), at_home), None);
+}
+
+#[test]
+fn r45_nothing_is_published_without_a_consent_to_publication() {
+    let silent = |c: &mut Case| c.each(|terms| terms.publication = false);
+    assert_eq!(refused(Case::published(), silent), Some(Denial::PublicationConsentMissing));
+    let withdrawn = |c: &mut Case| {
+        c.consents.iter_mut().for_each(|consent| consent.state = ConsentState::Withdrawn);
+    };
+    assert_eq!(refused(Case::published(), withdrawn), Some(Denial::ConsentWithdrawn));
+}

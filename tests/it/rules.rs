@@ -1,0 +1,84 @@
+//! `docs/rules.md`: every rule has its row, and every item and test that a row names is there.
+
+use std::{fs, path::Path};
+
+struct Row {
+    rule: u32,
+    clauses: String,
+    code: String,
+    test: String,
+    state: String,
+}
+
+fn rows() -> Vec<Row> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules.md")).unwrap();
+    let row = |line: &str| {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        let [rule, what, clauses, code, test, state] = &cells[..] else { panic!("{line}") };
+        assert!(!what.is_empty(), "{line}");
+        Row {
+            rule: rule.trim_start_matches('R').parse().unwrap(),
+            clauses: clauses.clone(),
+            code: code.clone(),
+            test: test.clone(),
+            state: state.clone(),
+        }
+    };
+    page.lines().filter(|line| line.starts_with("| R") && !line.starts_with("| rule")).map(row).collect()
+}
+
+/// Whether a file has the item: a function, a type, or a constant of that name.
+fn exists(named: &str) -> bool {
+    let (path, item) = named.trim_matches('`').split_once("::").unwrap_or_else(|| panic!("{named}"));
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default();
+    ["fn", "struct", "enum", "const", "trait"].iter().any(|kind| {
+        text.match_indices(&format!("{kind} {item}")).any(|(at, found)| {
+            let next = text[at + found.len()..].chars().next();
+            next.is_none_or(|next| !next.is_alphanumeric() && next != '_')
+        })
+    })
+}
+
+/// Whether the test of that name is one: marked, or run on both stores.
+fn is_test(named: &str) -> bool {
+    let (path, item) = named.trim_matches('`').split_once("::").unwrap();
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default();
+    let before = |lines: &[&str]| {
+        lines.iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+    };
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let at = lines.iter().position(|line| {
+        let line = line.trim_start_matches("async ");
+        line.strip_prefix(&format!("fn {item}")).is_some_and(|rest| rest.starts_with('('))
+    });
+    text.contains(&format!("on_both!({item});"))
+        || at.is_some_and(|at| before(&lines[at.saturating_sub(3)..at]))
+}
+
+#[test]
+fn every_rule_has_its_row_and_every_name_in_it_exists() {
+    let rows = rows();
+    assert_eq!(rows.iter().map(|row| row.rule).collect::<Vec<_>>(), (1..=54).collect::<Vec<_>>());
+    for Row { rule, clauses, code, test, state } in rows {
+        assert!(!clauses.is_empty(), "R{rule}");
+        let word = state.split(':').next().unwrap();
+        assert!(["built", "partly", "record", "absent"].contains(&word), "R{rule}: {state}");
+        assert_eq!(state.contains(':'), matches!(word, "partly" | "record"), "R{rule} says what is absent");
+        if word == "absent" {
+            assert!(code.is_empty() && test.is_empty(), "R{rule}");
+            continue;
+        }
+        assert!(exists(&code), "R{rule}: {code} does not exist");
+        assert!(exists(&test) && is_test(&test), "R{rule}: the test {test} does not exist");
+    }
+}
+
+#[test]
+fn what_does_not_exist_is_seen() {
+    assert!(exists("`src/policy/decide.rs::may_ask`"));
+    assert!(!exists("`src/policy/decide.rs::may_as`"), "a part of a name is none");
+    assert!(!exists("`src/policy/nowhere.rs::may_ask`"));
+    assert!(!is_test("`src/policy/decide.rs::may_ask`"), "a function is no test");
+    assert!(is_test("`tests/it/rules.rs::what_does_not_exist_is_seen`"));
+    assert!(is_test("`tests/it/consents.rs::a_term_ends`"));
+}
