@@ -80,6 +80,7 @@ fn every_change_names_its_request() {
         "Reconcile",
         "Watch",
         "Check",
+        "Plan",
     ];
     let pool = pool();
     let mut changes = 0;

@@ -10,6 +10,7 @@ use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use sandyq::{
     blobs::{parts::Parts, s3::Bucket},
     domain::{document::Side, operation::OperationState, territory::Territory},
+    grpc::tls::install_provider,
     policy::decide::Denial,
     residency::{Residency, SystemNames, sites::Sites},
     vault::documents::Collected,
@@ -46,6 +47,7 @@ async fn serve(dir: &Path) -> String {
 }
 
 fn bucket(endpoint: &str, secret: &str) -> Bucket {
+    install_provider();
     Bucket {
         endpoint: endpoint.to_owned(),
         region: "kz-1".into(),

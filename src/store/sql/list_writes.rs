@@ -11,11 +11,16 @@ const REWRAP: &str = "/* commit::rewrap */ UPDATE subjects SET wrapped_key = {he
      WHERE platform_id = $1 AND subject_id = {hex:0} AND wrapped_key = {hex:1}";
 
 /// `$2` a list of record, hash under the version `$3`, hash under the version `$4`.
-const FILL: &str = "/* commit::fill_index */ INSERT INTO index_entries (platform_id, field, index_version, value_hash, \
-     record_id, claims_unique) SELECT i.platform_id, i.field, $4, {hex:2}, i.record_id, i.claims_unique \
-     FROM {2} {join} index_entries i ON i.platform_id = $1 AND i.record_id = {hex:0} AND i.value_hash = {hex:1} \
-     WHERE i.index_version = $3 \
-     ON CONFLICT (platform_id, field, index_version, value_hash, record_id) DO NOTHING";
+fn fill(dialect: &Dialect) -> String {
+    let on = "i.record_id = {hex:0} AND i.value_hash = {hex:1}";
+    let places = dialect.find("index_entries i", "index_entries_by_record", on);
+    format!(
+        "/* commit::fill_index */ INSERT INTO index_entries (platform_id, field, index_version, value_hash, record_id, \
+         claims_unique) SELECT i.platform_id, i.field, $4, {{hex:2}}, i.record_id, i.claims_unique \
+         FROM {{2}} {places} WHERE i.index_version = $3 \
+         ON CONFLICT (platform_id, field, index_version, value_hash, record_id) DO NOTHING"
+    )
+}
 
 /// `$2` a list of subject, hash under the version `$3`, MAC now, MAC before.
 const MOVE_SUBJECTS: &str = "/* commit::move_subjects */ UPDATE subjects SET index_version = $3, \
@@ -37,10 +42,10 @@ pub(super) struct ListWrites {
 impl ListWrites {
     /// The texts live as long as the process, as prepared statements want them.
     pub(super) fn new(dialect: &Dialect) -> Self {
-        let render = |template| dialect.render(template).leak();
+        let render = |template: &str| dialect.render(template).leak();
         Self {
             rewrap: render(REWRAP),
-            fill: render(FILL),
+            fill: render(&fill(dialect)),
             move_subjects: render(MOVE_SUBJECTS),
             move_tokens: render(MOVE_TOKENS),
         }

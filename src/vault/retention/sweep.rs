@@ -61,7 +61,7 @@ impl Vault {
         self.run(platform, caller, asker, Begin { known, total, rate }).await
     }
 
-    /// Begins the sweeps that are due: a day after the last. Answers how many.
+    /// Begins the sweeps that are due: a day after the last, or after the platform's first policy. Answers how many.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -74,10 +74,10 @@ impl Vault {
                 continue;
             }
             let last = self.last_sweep(platform).await?;
-            if last
-                .as_ref()
-                .is_some_and(|last| last.is_open() || last.created_at.plus_micros(DAY_MICROS) > now)
-            {
+            let first_policy = context.policies().last().map(|applied| applied.row.created_at);
+            let since = last.as_ref().map(|last| last.created_at).or(first_policy);
+            let is_early = since.is_none_or(|since| since.plus_micros(DAY_MICROS) > now);
+            if is_early || last.as_ref().is_some_and(Operation::is_open) {
                 continue;
             }
             let total = self.count_subjects(platform).await?;

@@ -52,8 +52,11 @@ impl Server {
         let mut child = serve(dir).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut health = None;
+        let mut said = Vec::new();
         let address = loop {
-            let line = lines.next().expect("serve ended before it served").unwrap();
+            let Some(line) = lines.next() else { panic!("serve ended before it served: {said:#?}") };
+            let line = line.unwrap();
+            said.push(line.clone());
             health = health.or_else(|| health_in(&line));
             if let Some(address) = address_in(&line) {
                 break address;

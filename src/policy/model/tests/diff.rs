@@ -18,7 +18,6 @@ fn r30_what_is_wider_asks_again_and_old_consents_keep_their_scope() {
     let with_phone = format!("{status}\n{{ name = \"phone\", given = \"inferred\", clause = \"1\" }},");
     let rows: Vec<(&str, String, Effect, &str, &str, Asks)> = vec![
         (status, with_phone, Widens, "purpose payments", "field phone is new", payments()),
-        (status, String::new(), Narrows, "purpose payments", "field payment_status is gone", Asks::Nobody),
         (
             bank,
             bank_with("encrypted = true"),
