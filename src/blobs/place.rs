@@ -152,7 +152,8 @@ impl Place {
     ) -> Result<Listing<T>, BlobError> {
         self.check_marker().await?;
         let mut listing = Listing { found: Vec::new(), strange: Vec::new() };
-        let mut rest = self.store.list(Some(&Location::from(prefix)));
+        // Asked once more after its end, as the last slice is by the next one.
+        let mut rest = self.store.list(Some(&Location::from(prefix))).fuse();
         loop {
             let some = async move {
                 let mut names = Vec::new();

@@ -175,6 +175,7 @@ async fn a_death_in_an_upload_or_a_deletion_leaves_nothing_after_one_collection(
     assert_eq!(parts, after.objects, "every object has its row, and every row its object");
     assert_eq!(backend.sql(&files, "UPDATE uploads SET platform_id = platform_id").await, 0);
     open.vault.close().await;
+    drop(open);
     // What was acknowledged is so; what was not is whole, or gone as a whole.
     let server = Server::start(&files);
     let mut payments = DocumentServiceClient::new(server.channel(&files, "payments").await);

@@ -1,7 +1,10 @@
 //! The end of retention: what has ended is destroyed, each with its entry, and nothing else is; whatever stops a sweep,
 //! another ends it; and nobody's clock destroys what an officer has not looked at.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    sync::Arc,
+};
 
 use sandyq::{
     audit::entry::Entry,
@@ -41,10 +44,21 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
 async fn create(backend: &Backend) -> (tempfile::TempDir, OpenVault) {
-    let dir = tempfile::tempdir().unwrap();
-    let open = OpenVault::create(backend, dir.path(), |store| store).await;
-    open.enrol_auditor().await;
+    let (dir, open, _store) = create_over(backend).await;
     (dir, open)
+}
+
+/// The same with the store below it, which no second process could open.
+async fn create_over(backend: &Backend) -> (tempfile::TempDir, OpenVault, Arc<dyn Store>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut below = None;
+    let open = OpenVault::create(backend, dir.path(), |store| {
+        below = Some(Arc::clone(&store));
+        store
+    })
+    .await;
+    open.enrol_auditor().await;
+    (dir, open, below.unwrap())
 }
 
 impl OpenVault {
@@ -134,7 +148,7 @@ fn with_surname(number: u32) -> NewValues {
 
 on_both!(a_sweep_destroys_what_has_ended_and_nothing_else);
 async fn a_sweep_destroys_what_has_ended_and_nothing_else(backend: Backend) {
-    let (dir, open) = create(&backend).await;
+    let (dir, open, store) = create_over(&backend).await;
     let (gone, kept, held) = (open.store_iin(1).await, open.store_iin(2).await, open.store_iin(3).await);
     let half = open.tokenize(with_surname(4)).await.unwrap();
     open.withdraw_all(&gone).await;
@@ -173,7 +187,6 @@ async fn a_sweep_destroys_what_has_ended_and_nothing_else(backend: Backend) {
     let destroyed = "UPDATE subjects SET state = state WHERE wrapped_key IS NULL AND state = 'erased'";
     assert_eq!(backend.sql(dir.path(), destroyed).await, 1, "a subject of whom nothing is left");
 
-    let store = backend.store(dir.path()).await;
     let records = open.entries_of(store.as_ref(), "Operation/DestroyRecord").await;
     let subjects: Vec<_> =
         records.iter().map(|entry| entry.subject.map(|id| SubjectId::from_bytes(*id))).collect();
@@ -327,7 +340,8 @@ fn run(served: &Served, line: &str, more: &[&str]) -> Output {
 fn ask(served: &Served, line: &str, more: &[&str]) -> serde_json::Value {
     let output = run(served, line, more);
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    // Of long work, how it ended: each step is an object of its own.
+    serde_json::Deserializer::from_slice(&output.stdout).into_iter().last().unwrap().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,7 @@ impl Vault {
             tracing::warn!(%error, "the KMS did not wrap a probe");
             blockers.push("the KMS does not answer".to_owned());
         }
-        let subject_keys = of(KeyKind::Platform);
+        let subject_keys = of(KeyKind::Platform) + of(KeyKind::Index);
         let seconds = (rate > 0).then(|| u64::div_ceil(subject_keys, u64::from(rate)));
         let (logs, platform_keys) = (of(KeyKind::Audit), of(KeyKind::Root));
         Ok(RotationPlan { version, subject_keys, logs, platform_keys, seconds, blockers })
