@@ -9,7 +9,7 @@ use sandyq::domain::{
 
 use super::{
     asks::{Ask, SAME, Step, UNKNOWN},
-    rules::{HOUR, end},
+    rules::HOUR,
     world::{FIELDS, purpose as purpose_named},
 };
 
@@ -195,7 +195,7 @@ impl Model {
             Some((done, body)) if done.body != body => Err("REQUEST_ID_REUSED"),
             Some((done, _)) => {
                 let (said, asked) = (done.said.clone(), done.at);
-                self.again(caller, ask, at, asked)?;
+                self.again(caller, ask, asked)?;
                 Ok(match ask {
                     // A consent is answered as it stands now.
                     Ask::Grant { .. } => {
@@ -253,15 +253,9 @@ impl Model {
     }
 
     /// Whether a retry is answered: the caller and the data must still be in order.
-    fn again(&mut self, caller: &str, ask: &Ask, at: i64, asked: i64) -> Result<(), Reason> {
+    fn again(&mut self, caller: &str, ask: &Ask, asked: i64) -> Result<(), Reason> {
         match ask {
-            Ask::Tokenize { person, values, .. } => {
-                // The form is looked at with the time of the retry.
-                if values.iter().any(|value| end(value.ends, at).is_some_and(|end| end <= self.now)) {
-                    return Err("INVALID_FIELDS");
-                }
-                self.storable(*person)
-            }
+            Ask::Tokenize { person, .. } => self.storable(*person),
             Ask::Detokenize { token, purpose, view, reference } => {
                 let recent = self.now - asked < HOUR / 6;
                 self.read(caller, *token, purpose, Some(*view), *reference, recent).map(drop)
