@@ -342,7 +342,7 @@ impl Begun {
     }
 }
 
-/// A new version of the platform key that nobody asked for now: the calendar does.
+/// A new version of the platform key that the calendar asks for, and no person.
 pub(super) struct NewVersion(Rotation, New);
 
 impl NewVersion {
