@@ -17,13 +17,12 @@ use sandyq::{
     },
     blobs::mirror::Mirror,
     domain::{
-        ids::{OperationId, PlatformId},
+        ids::PlatformId,
         operation::{Operation, OperationState, Phase},
     },
     grpc::pb::{self, key_service_client::KeyServiceClient},
     policy::decide::Denial,
     vault::{
-        access::Call,
         act::Asker,
         audit_log::Piece,
         error::VaultError,
@@ -37,6 +36,7 @@ use crate::{
         backend::{Backend, on_both},
         gate::{PASS, gated},
         house::{House, proposed, state},
+        operations::{operation, work_once},
         people::{bin, iin},
         second::second_verifier,
         served::request_id,
@@ -49,18 +49,6 @@ const MINUTE: i64 = 60 * 1_000_000;
 
 async fn begin(open: &OpenVault) -> Result<Operation, VaultError> {
     open.vault.rotate_key(&open.admin(), as_admin(), "vault", KeyKind::Audit, 0).await
-}
-
-async fn operation(open: &OpenVault, id: OperationId) -> Operation {
-    open.vault.operation(&open.admin(), as_admin(), Call::GetOperation, id).await.unwrap().unwrap()
-}
-
-/// Takes up what is due once, as the server does every few seconds.
-async fn work(open: &OpenVault) -> Result<(), VaultError> {
-    for rotation in open.vault.work().await?.long {
-        open.vault.work_long(&rotation).await?;
-    }
-    Ok(())
 }
 
 async fn versions(open: &OpenVault) -> Vec<(u32, KeyState)> {
@@ -154,7 +142,7 @@ async fn every_log_goes_over_and_the_first_key_still_verifies(backend: Backend) 
     assert_eq!((begun.phase, begun.key_version, begun.total), (Phase::Activate, 2, 6));
     assert_eq!(begin(&open).await.err(), Some(Denial::RotationRunning.into()));
     assert_eq!(open.vault.verifier_key(), first, "it is not active yet");
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     let done = operation(&open, begun.id).await;
     assert_eq!((done.state, done.done), (OperationState::Done, 6));
     assert_eq!(versions(&open).await, [(1, KeyState::Retiring), (2, KeyState::Active)]);
@@ -197,7 +185,7 @@ async fn every_log_goes_over_and_the_first_key_still_verifies(backend: Backend) 
     let open = OpenVault::open(&backend, dir.path(), Some(mirror().unwrap())).await.unwrap();
     assert_eq!(open.vault.verifier_key(), second);
     begin(&open).await.unwrap();
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     open.store_iin(3).await;
     let log = export(&open, dir.path(), "lerna").await;
     let (code, report) = verify(&log, &first);
@@ -214,7 +202,7 @@ async fn an_unannounced_key_is_refused(backend: Backend) {
     open.enrol_auditor().await;
     let first = open.vault.verifier_key();
     begin(&open).await.unwrap();
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     open.store_iin(1).await;
     let log = export(&open, dir.path(), "lerna").await;
     assert_eq!(verify(&log, &first).0, Some(0));
@@ -246,12 +234,12 @@ async fn killed_at(backend: &Backend, commit: u64) -> bool {
     let first = open.vault.verifier_key();
     let begun = begin(&open).await.unwrap();
     gate.fail_after(commit);
-    let survived = work(&open).await.is_ok();
+    let survived = work_once(&open).await.is_ok();
     gate.set(PASS);
     assert_eq!(open.detokenize(&stored.tokens[0].token).await.unwrap().value.expose(), iin(1));
     open.store_iin(2).await;
     open.clock.advance(2 * MINUTE);
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     assert_eq!(operation(&open, begun.id).await.state, OperationState::Done, "commit {commit}");
     assert_eq!(versions(&open).await, [(1, KeyState::Retiring), (2, KeyState::Active)]);
     for platform in [PlatformId::VAULT, PLATFORM, PlatformId::new(2)] {
@@ -293,13 +281,13 @@ async fn another_replica_signs_with_the_new_key(backend: Backend) {
     beat(&open, "here").await;
     beat(&replica, "there").await;
     let begun = begin(&open).await.unwrap();
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     assert_eq!(operation(&open, begun.id).await.state, OperationState::Waiting, "one lacks the key");
     beat(&open, "here").await;
     beat(&replica, "there").await;
     // Both write while one hands over.
     replica.store_iin(1).await;
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     assert_eq!(operation(&open, begun.id).await.state, OperationState::Done);
     for number in 2..6 {
         let from = if number % 2 == 0 { &replica } else { &open };

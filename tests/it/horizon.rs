@@ -28,6 +28,7 @@ use crate::{
     backups::{back_up, place, with_place},
     common::{
         backend::{Backend, on_both},
+        operations::work_once,
         people::iin,
         vault::{OpenVault, as_admin, asker},
     },
@@ -102,18 +103,12 @@ async fn pass(open: &OpenVault, hours: i64, stays: &Tokenized) {
     let page = sandyq::vault::page::PageAsk { size: 100, after: None };
     open.vault.list_keys(&open.admin(), as_admin(), "vault", page).await.unwrap();
     open.detokenize(&stays.tokens[0].token).await.unwrap();
-    work(open).await;
-}
-
-async fn work(open: &OpenVault) {
-    for due in open.vault.work().await.unwrap().long {
-        open.vault.work_long(&due).await.unwrap();
-    }
+    work_once(open).await.unwrap();
 }
 
 async fn rotate(open: &OpenVault, platform: &str, kind: KeyKind) {
     open.vault.rotate_key(&open.admin(), as_admin(), platform, kind, 0).await.unwrap();
-    work(open).await;
+    work_once(open).await.unwrap();
 }
 
 on_both!(an_erased_value_is_out_of_reach_after_the_destruction_date_and_not_before);

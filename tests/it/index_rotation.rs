@@ -11,7 +11,6 @@ use std::{
 
 use sandyq::{
     domain::{
-        ids::OperationId,
         operation::{Operation, OperationState, Phase},
         reference::Reference,
         secret::Plaintext,
@@ -20,7 +19,6 @@ use sandyq::{
     },
     policy::decide::Denial,
     vault::{
-        access::Call,
         controls::Control,
         error::VaultError,
         keys::{KeyKind, KeyState, WhichKey},
@@ -36,6 +34,7 @@ use crate::{
     common::{
         backend::{Backend, on_both},
         gate::{PASS, gated},
+        operations::{operation, work_through},
         people::iin,
         vault::{OpenVault, POLICY, as_admin, asker, consent},
     },
@@ -177,22 +176,6 @@ async fn begin(open: &OpenVault) -> Result<Operation, VaultError> {
     open.vault.rotate_key(&open.admin(), as_admin(), "lerna", KeyKind::Index, 0).await
 }
 
-async fn operation(open: &OpenVault, id: OperationId) -> Operation {
-    open.vault.operation(&open.admin(), as_admin(), Call::GetOperation, id).await.unwrap().unwrap()
-}
-
-/// Takes up what is due until nothing is left to do.
-async fn work(open: &OpenVault) {
-    loop {
-        let rotations = open.vault.work().await.unwrap().long;
-        let Some(rotation) = rotations.first() else { return };
-        open.vault.rotate(rotation).await.unwrap();
-        if operation(open, rotation.id).await.state == OperationState::Running {
-            return;
-        }
-    }
-}
-
 /// Versions of the index key, their states, and what is under each.
 async fn usage(open: &OpenVault) -> Vec<(u32, KeyState, u64)> {
     let usages = open.vault.key_usage(&open.admin(), as_admin(), "lerna").await.unwrap();
@@ -216,7 +199,7 @@ async fn an_index_rotation_moves_what_everything_is_found_by(backend: Backend) {
     let begun = begin(&open).await.unwrap();
     assert_eq!((begun.phase, begun.key_version, begun.total), (Phase::Activate, 2, 120));
     assert_eq!(begin(&open).await.err(), Some(Denial::RotationRunning.into()), "one at a time");
-    work(&open).await;
+    work_through(&open).await;
     let done = operation(&open, begun.id).await;
     assert_eq!((done.state, done.done, done.total), (OperationState::Done, 120, 120));
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 120)]);
@@ -231,7 +214,7 @@ async fn an_index_rotation_moves_what_everything_is_found_by(backend: Backend) {
     let open = OpenVault::open(&backend, dir.path(), None).await.unwrap();
     all_found(&open, &people).await;
     begin(&open).await.unwrap();
-    work(&open).await;
+    work_through(&open).await;
     let versions = [(1, KeyState::Retiring, 0), (2, KeyState::Retiring, 0), (3, KeyState::Active, 123)];
     assert_eq!(usage(&open).await, versions);
     all_found(&open, &people).await;
@@ -258,7 +241,7 @@ async fn killed_at(backend: &Backend, commit: u64) -> bool {
 
     let _dir = dir;
     open.clock.advance(2 * MINUTE);
-    work(&open).await;
+    work_through(&open).await;
     assert_eq!(operation(&open, begun.id).await.state, OperationState::Done, "commit {commit}");
     assert_eq!(
         usage(&open).await,
@@ -310,7 +293,7 @@ async fn an_index_rotation_that_is_given_up_hides_nothing(backend: Backend) {
     assert_eq!(disabled.err(), Some(Denial::KeyInUse.into()));
 
     begin(&open).await.unwrap();
-    work(&open).await;
+    work_through(&open).await;
     let moved = [(1, KeyState::Retiring, 0), (2, KeyState::Retiring, 0), (3, KeyState::Active, 63)];
     assert_eq!(usage(&open).await, moved);
     all_found(&open, &people).await;
@@ -329,7 +312,7 @@ async fn an_old_index_version_is_destroyed_and_nothing_is_lost(backend: Backend)
     let erased = open.vault.erase_subject(&backend_caller, asker("backend"), "", name(), None);
     erased.await.unwrap();
     open.clock.advance(5 * 60 * MINUTE);
-    work(&open).await;
+    work_through(&open).await;
     let (admin, vault) = (open.admin(), &open.vault);
     let destroy = async || {
         let at = open.clock.now().plus(Duration::from_hours(25));
@@ -337,7 +320,7 @@ async fn an_old_index_version_is_destroyed_and_nothing_is_lost(backend: Backend)
     };
     assert_eq!(destroy().await.err(), Some(Denial::KeyActive.into()));
     begin(&open).await.unwrap();
-    work(&open).await;
+    work_through(&open).await;
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 18)]);
     let again = values(50, 50, &[TokenMode::Random]).next().unwrap();
     assert_eq!(
@@ -349,7 +332,7 @@ async fn an_old_index_version_is_destroyed_and_nothing_is_lost(backend: Backend)
     for _ in 0..2 {
         open.clock.advance(20 * 60 * MINUTE);
         all_found(&open, &people).await;
-        work(&open).await;
+        work_through(&open).await;
     }
     let page = PageAsk { size: 100, after: None };
     let keys = vault.list_keys(&admin, as_admin(), "lerna", page).await.unwrap();
@@ -381,7 +364,7 @@ async fn an_index_entry_that_was_edited_stops_the_rotation_at_its_end(backend: B
     let one = " WHERE record_id = (SELECT record_id FROM index_entries ORDER BY record_id LIMIT 1)";
     assert_eq!(backend.sql(dir.path(), &(edit + one)).await, 1);
     let begun = begin(&open).await.unwrap();
-    work(&open).await;
+    work_through(&open).await;
     assert_eq!(operation(&open, begun.id).await.state, OperationState::Failed);
     let versions: Vec<_> =
         usage(&open).await.into_iter().map(|(version, state, _)| (version, state)).collect();
@@ -419,7 +402,7 @@ async fn two_replicas_find_everything_while_one_rotates_the_index() {
         });
     }
     begin(&first).await.unwrap();
-    work(&second).await;
+    work_through(&second).await;
     rotating.store(false, Ordering::SeqCst);
     let mut new = Vec::new();
     while let Some(more) = tasks.join_next().await {

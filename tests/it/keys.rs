@@ -7,7 +7,7 @@ use sandyq::{
     crypto::{kms::local::LocalKms, random::SystemRng},
     domain::{
         caller::Governance,
-        ids::{OperationId, RequestId},
+        ids::RequestId,
         operation::{Operation, OperationState, Phase},
         time::Timestamp,
     },
@@ -15,7 +15,6 @@ use sandyq::{
     store::{Store, rows::work::ReplicaRow},
     vault::{
         VaultOptions,
-        access::Call,
         act::Asker,
         controls::Control,
         error::VaultError,
@@ -31,6 +30,7 @@ use crate::{
     common::{
         backend::{Backend, many_newer_operations, on_both},
         gate::{PASS, gated},
+        operations::{operation, work_through},
         people::iin,
         vault::{OpenVault, PLATFORM, as_admin, settings},
     },
@@ -56,22 +56,6 @@ async fn all_read(open: &OpenVault, people: &[(u32, Tokenized)]) {
 
 async fn begin(open: &OpenVault) -> Result<Operation, VaultError> {
     open.vault.rotate_key(&open.admin(), as_admin(), "lerna", KeyKind::Platform, 0).await
-}
-
-async fn operation(open: &OpenVault, id: OperationId) -> Operation {
-    open.vault.operation(&open.admin(), as_admin(), Call::GetOperation, id).await.unwrap().unwrap()
-}
-
-/// Takes up what is due, as the server does every few seconds, until nothing is left to do.
-async fn work(open: &OpenVault) {
-    loop {
-        let rotations = open.vault.work().await.unwrap().long;
-        let Some(rotation) = rotations.first() else { return };
-        open.vault.rotate(rotation).await.unwrap();
-        if operation(open, rotation.id).await.state == OperationState::Running {
-            return;
-        }
-    }
 }
 
 const fn platform_key(version: u32) -> WhichKey {
@@ -102,7 +86,7 @@ async fn a_rotation_wraps_every_key_anew_and_the_log_tells_of_it(backend: Backen
     assert_eq!((begun.phase, begun.key_version, begun.total), (Phase::Activate, 2, 80));
     assert_eq!(begin(&open).await.err(), Some(Denial::RotationRunning.into()), "one at a time");
     assert_eq!(usage(&open).await, [(1, KeyState::Active, 40), (2, KeyState::Pending, 0)]);
-    work(&open).await;
+    work_through(&open).await;
     let done = operation(&open, begun.id).await;
     assert_eq!((done.state, done.done, done.total), (OperationState::Done, 80, 80));
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 40)]);
@@ -118,7 +102,7 @@ async fn a_rotation_wraps_every_key_anew_and_the_log_tells_of_it(backend: Backen
     let open = OpenVault::open(&backend, dir.path(), None).await.unwrap();
     all_read(&open, &stored).await;
     begin(&open).await.unwrap();
-    work(&open).await;
+    work_through(&open).await;
     let versions = [(1, KeyState::Retiring, 0), (2, KeyState::Retiring, 0), (3, KeyState::Active, 42)];
     assert_eq!(usage(&open).await, versions);
     all_read(&open, &stored).await;
@@ -143,7 +127,7 @@ async fn killed_at(backend: &Backend, commit: u64) -> bool {
     );
     let _dir = dir;
     open.clock.advance(2 * MINUTE);
-    work(&open).await;
+    work_through(&open).await;
     assert_eq!(operation(&open, begun.id).await.state, OperationState::Done, "commit {commit}");
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 40)]);
     all_read(&open, &stored).await;
@@ -185,7 +169,7 @@ async fn a_worker_that_was_overtaken_writes_nothing(backend: Backend) {
 
     let resumed = control(Control::Resume(Some(5_000))).await.unwrap();
     assert_eq!((resumed.state, resumed.rate), (OperationState::Waiting, 5_000));
-    work(&open).await;
+    work_through(&open).await;
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 20)]);
     assert_eq!(control(Control::Cancel).await.err(), Some(Denial::OperationEnded.into()));
     all_read(&open, &stored).await;
@@ -202,7 +186,7 @@ async fn a_rotation_that_is_cancelled_before_it_began_leaves_no_key(backend: Bac
     assert_eq!(usage(&open).await, [(1, KeyState::Active, 3)]);
     let again = begin(&open).await.unwrap();
     assert_eq!(again.key_version, 3, "a number is never used twice");
-    work(&open).await;
+    work_through(&open).await;
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (3, KeyState::Active, 3)]);
     all_read(&open, &stored).await;
     // An erasure is called off by its own call.
@@ -323,7 +307,7 @@ async fn a_version_is_put_out_of_use_and_destroyed_only_when_nothing_needs_it(ba
     vault.enable_key(&admin, as_admin(), "lerna", platform_key(1)).await.unwrap();
     all_read(&open, &stored).await;
     open.clock.advance(2 * MINUTE);
-    work(&open).await;
+    work_through(&open).await;
 
     assert!(matches!(destroy(1, 0).await.err(), Some(VaultError::Invalid(_))), "no less than a day ahead");
     assert_eq!(destroy(1, 1).await.unwrap().state, KeyState::DestructionScheduled);
@@ -334,7 +318,7 @@ async fn a_version_is_put_out_of_use_and_destroyed_only_when_nothing_needs_it(ba
     for _ in 0..3 {
         open.clock.advance(20 * 60 * MINUTE);
         all_read(&open, &stored).await;
-        work(&open).await;
+        work_through(&open).await;
     }
     let keys =
         vault.list_keys(&admin, as_admin(), "lerna", PageAsk { size: 100, after: None }).await.unwrap();
@@ -354,7 +338,7 @@ async fn states_change_while_the_root_is_away(backend: Backend) {
     let open = OpenVault::create(&backend, dir.path(), |store| store).await;
     let stored = people(&open, 0..3).await;
     begin(&open).await.unwrap();
-    work(&open).await;
+    work_through(&open).await;
     let (root, away) = (dir.path().join("root"), dir.path().join("away"));
     std::fs::rename(&root, &away).unwrap();
     let (admin, vault) = (open.admin(), &open.vault);
@@ -366,7 +350,7 @@ async fn states_change_while_the_root_is_away(backend: Backend) {
     assert_eq!(usage(&open).await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 3)]);
     std::fs::rename(&away, &root).unwrap();
     begin(&open).await.unwrap();
-    work(&open).await;
+    work_through(&open).await;
     all_read(&open, &stored).await;
 }
 
@@ -384,7 +368,7 @@ async fn platform_keys_are_rotated_by_the_calendar(backend: Backend) {
         for _ in 0..hours / 12 {
             open.clock.advance(12 * 60 * MINUTE);
             all_read(&open, &stored).await;
-            work(&open).await;
+            work_through(&open).await;
         }
         usage(&open).await
     };
@@ -394,7 +378,7 @@ async fn platform_keys_are_rotated_by_the_calendar(backend: Backend) {
     assert_eq!(hours(48).await, two, "and ten are");
     // Time that jumps is not believed; one that was called off is not begun again at once.
     open.clock.advance(500 * 60 * MINUTE);
-    work(&open).await;
+    work_through(&open).await;
     assert_eq!(usage(&open).await, two);
     all_read(&open, &stored).await;
     open.vault.work().await.unwrap();
@@ -432,7 +416,7 @@ async fn two_replicas_answer_while_one_rotates() {
         });
     }
     begin(&first).await.unwrap();
-    work(&second).await;
+    work_through(&second).await;
     rotating.store(false, std::sync::atomic::Ordering::SeqCst);
     while let Some(reads) = readers.join_next().await {
         assert!(reads.unwrap() > 0);

@@ -10,7 +10,7 @@ use sandyq::{
     audit::entry::Entry,
     domain::{
         event::SubjectEvent,
-        ids::{OperationId, SubjectId},
+        ids::SubjectId,
         operation::{Operation, OperationKind, OperationState},
         secret::Plaintext,
         subject::{RestrictionRequester, RestrictionTrigger, ValueSource},
@@ -20,7 +20,6 @@ use sandyq::{
     policy::decide::Denial,
     store::Store,
     vault::{
-        access::Call,
         controls::Control,
         error::VaultError,
         retention::{Fate, PlanKey},
@@ -33,6 +32,7 @@ use crate::{
     common::{
         backend::{Backend, on_both},
         gate::{PASS, gated},
+        operations::{operation, work_once},
         served::{Served, request_id},
         vault::{OpenVault, PLATFORM, as_admin, asker, consent, person},
     },
@@ -73,21 +73,10 @@ impl OpenVault {
         self.vault.sweep_retention(&self.admin(), as_admin(), "lerna", 0).await
     }
 
-    async fn operation_of(&self, id: OperationId) -> Operation {
-        self.vault.operation(&self.admin(), as_admin(), Call::GetOperation, id).await.unwrap().unwrap()
-    }
-
-    /// Takes up what is due, as the server does every few seconds.
-    async fn work_on(&self) {
-        for operation in self.vault.work().await.unwrap().long {
-            self.vault.work_long(&operation).await.unwrap();
-        }
-    }
-
     async fn swept(&self) -> Operation {
         let begun = self.begin_sweep().await.unwrap();
-        self.work_on().await;
-        let done = self.operation_of(begun.id).await;
+        work_once(self).await.unwrap();
+        let done = operation(self, begun.id).await;
         assert_eq!(done.state, OperationState::Done);
         done
     }
@@ -239,8 +228,8 @@ async fn killed_at(backend: &Backend, commit: u64) -> bool {
     gate.set(PASS);
     let _dir = dir;
     open.clock.advance(2 * MINUTE);
-    open.work_on().await;
-    let done = open.operation_of(begun.id).await;
+    work_once(&open).await.unwrap();
+    let done = operation(&open, begun.id).await;
     assert_eq!((done.state, done.done, done.total), (OperationState::Done, 20, 20), "commit {commit}");
     for (number, one) in stored.iter().enumerate() {
         assert_eq!(open.read_first(one).await.is_ok(), number % 2 == 1, "commit {commit}, person {number}");
@@ -268,12 +257,12 @@ async fn a_sweep_is_paused_resumed_and_cancelled(backend: Backend) {
     assert_eq!(open.begin_sweep().await.err(), Some(Denial::SweepRunning.into()), "one at a time");
     let control = async |control| open.vault.control(&open.admin(), as_admin(), begun.id, control).await;
     assert_eq!(control(Control::Pause).await.unwrap().state, OperationState::Paused);
-    open.work_on().await;
+    work_once(&open).await.unwrap();
     open.vault.work_long(&begun).await.unwrap();
     assert_eq!(open.read_first(&gone).await, Err(Denial::ConsentWithdrawn.into()), "nobody works on it");
     control(Control::Resume(None)).await.unwrap();
     assert_eq!(control(Control::Cancel).await.unwrap().state, OperationState::Cancelled);
-    open.work_on().await;
+    work_once(&open).await.unwrap();
     assert_eq!(open.read_first(&gone).await, Err(Denial::ConsentWithdrawn.into()), "it was called off");
     open.swept().await;
     assert_eq!(open.read_first(&gone).await, Err(Denial::TokenNotFound.into()));
@@ -290,14 +279,14 @@ async fn the_day_sweeps_by_itself_until_time_jumps(backend: Backend) {
     assert!(open.read_first(&gone).await.is_err());
     assert_eq!(open.vault.begin_daily_sweeps().await.unwrap(), 1);
     assert_eq!(open.vault.begin_daily_sweeps().await.unwrap(), 0, "one is open");
-    open.work_on().await;
+    work_once(&open).await.unwrap();
     assert_eq!(open.vault.begin_daily_sweeps().await.unwrap(), 0, "one a day");
     open.clock.advance(23 * HOUR);
     assert_eq!(open.vault.begin_daily_sweeps().await.unwrap(), 0);
     open.clock.advance(2 * HOUR);
     assert!(open.read_first(&gone).await.is_err());
     assert_eq!(open.vault.begin_daily_sweeps().await.unwrap(), 1);
-    open.work_on().await;
+    work_once(&open).await.unwrap();
 
     // Three years on, everything would seem to have ended; reads by services do not make time right.
     let kept = open.store_iin(2).await;
@@ -316,12 +305,12 @@ async fn a_begun_sweep_waits_where_time_jumped(backend: Backend) {
     let (_dir, open) = create(&backend).await;
     let begun = open.begin_sweep().await.unwrap();
     open.clock.advance(30 * HOUR);
-    open.work_on().await;
-    assert_eq!(open.operation_of(begun.id).await.state, OperationState::Waiting);
+    work_once(&open).await.unwrap();
+    assert_eq!(operation(&open, begun.id).await.state, OperationState::Waiting);
     // What an officer does is logged; then it goes on.
     open.plan().await;
-    open.work_on().await;
-    assert_eq!(open.operation_of(begun.id).await.state, OperationState::Done);
+    work_once(&open).await.unwrap();
+    assert_eq!(operation(&open, begun.id).await.state, OperationState::Done);
 }
 
 fn run(served: &Served, line: &str, more: &[&str]) -> Output {

@@ -10,15 +10,11 @@ use sandyq::{
         kms::{Kms, RootVersions, local::LocalKms},
         random::SystemRng,
     },
-    domain::{
-        ids::OperationId,
-        operation::{Operation, OperationState, Phase},
-    },
+    domain::operation::{Operation, OperationState, Phase},
     grpc::pb::{self, key_service_client::KeyServiceClient},
     policy::decide::Denial,
     store::Store,
     vault::{
-        access::Call,
         backup::{BackupError, Only, OpenBackup},
         controls::Control,
         error::VaultError,
@@ -33,6 +29,7 @@ use crate::{
         backend::{Backend, on_both},
         gate::{PASS, gated},
         house::{House, proposed, state},
+        operations::{operation, work_once},
         people::{bin, iin},
         served::request_id,
         vault::{OpenVault, PLATFORM, as_admin},
@@ -44,18 +41,6 @@ const HOUR: i64 = 60 * 60 * 1_000_000;
 
 async fn begin(open: &OpenVault) -> Result<Operation, VaultError> {
     open.vault.rotate_key(&open.admin(), as_admin(), "vault", KeyKind::Root, 0).await
-}
-
-async fn operation(open: &OpenVault, id: OperationId) -> Operation {
-    open.vault.operation(&open.admin(), as_admin(), Call::GetOperation, id).await.unwrap().unwrap()
-}
-
-/// Takes up what is due once, as the server does every few seconds.
-async fn work(open: &OpenVault) -> Result<(), VaultError> {
-    for rotation in open.vault.work().await?.long {
-        open.vault.work_long(&rotation).await?;
-    }
-    Ok(())
 }
 
 /// Root versions that keys of all platforms are wrapped under, and how many keys.
@@ -108,7 +93,7 @@ pub async fn is_rotated_and_destroyed(backend: &Backend, kms: &Arc<dyn Kms>) {
     let begun = begin(&open).await.unwrap();
     assert_eq!(begin(&open).await.err(), Some(Denial::RotationRunning.into()));
     assert_eq!(begun.phase, Phase::Activate);
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     let done = operation(&open, begun.id).await;
     assert_eq!((done.state, done.key_version, done.done), (OperationState::Done, 2, done.total));
     assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]));
@@ -152,7 +137,7 @@ pub async fn is_rotated_and_destroyed(backend: &Backend, kms: &Arc<dyn Kms>) {
     two_days(&open).await;
     two_days(&open).await;
     begin(&open).await.unwrap();
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     assert_eq!(kms.versions().await.unwrap(), present(3, [2, 3]));
     reads(&open).await;
     open.vault.close().await;
@@ -164,7 +149,7 @@ async fn two_days(open: &OpenVault) {
         open.clock.advance(12 * HOUR);
         open.vault.list_keys(&open.admin(), as_admin(), "vault", page()).await.unwrap();
     }
-    work(open).await.unwrap();
+    work_once(open).await.unwrap();
 }
 
 fn page() -> sandyq::vault::page::PageAsk {
@@ -185,7 +170,7 @@ async fn killed_at(backend: &Backend, commit: u64) -> bool {
     let stored = open.store_iin(1).await;
     let begun = begin(&open).await.unwrap();
     gate.fail_after(commit);
-    let survived = work(&open).await.is_ok();
+    let survived = work_once(&open).await.is_ok();
     gate.set(PASS);
     let reads = async || {
         assert_eq!(open.detokenize(&stored.tokens[0].token).await.unwrap().value.expose(), iin(1));
@@ -195,7 +180,7 @@ async fn killed_at(backend: &Backend, commit: u64) -> bool {
     // A platform that is made in the middle is not forgotten.
     other_platform(&open, "younger", 1).await;
     open.clock.advance(HOUR / 30);
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     assert_eq!(operation(&open, begun.id).await.state, OperationState::Done, "commit {commit}");
     let kms = LocalKms::open(&dir.path().join("root"), &dir.path().join("unseal")).unwrap();
     assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]), "one version was made, commit {commit}");
@@ -229,7 +214,7 @@ async fn a_root_that_wraps_is_not_destroyed(backend: Backend) {
     kms.activate(made).await.unwrap();
     assert_eq!(destroy(&open, 1).await.err(), Some(Denial::KeyInUse.into()));
     begin(&open).await.unwrap();
-    work(&open).await.unwrap();
+    work_once(&open).await.unwrap();
     let active = kms.versions().await.unwrap().active;
     destroy(&open, 1).await.unwrap();
     // An old row is put back meanwhile: its MAC is the same, and it needs the old version.

@@ -7,6 +7,7 @@ pub mod frames;
 pub mod gate;
 pub mod house;
 pub mod metrics;
+pub mod operations;
 pub mod people;
 pub mod random;
 pub mod raw;
