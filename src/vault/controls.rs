@@ -138,10 +138,13 @@ fn steered(
         | OperationKind::RotateAuditKey
         | OperationKind::RotateIndexKey
         | OperationKind::RotateRootKey
-        | OperationKind::DestroyRootKey
         | OperationKind::CollectDocuments
         | OperationKind::Backup
         | OperationKind::SweepRetention => {}
+        // Its date was approved, so it comes neither sooner nor later; and once it has begun, the version may be gone.
+        OperationKind::DestroyRootKey
+            if control == Control::Cancel && found.state == OperationState::Waiting => {}
+        OperationKind::DestroyRootKey => return Err(Denial::OperationUncontrolled),
         OperationKind::DestroySubject | OperationKind::DestroyKey | OperationKind::DestroyIndexKey => {
             return Err(Denial::OperationUncontrolled);
         }

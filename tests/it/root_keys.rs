@@ -119,6 +119,12 @@ pub async fn is_rotated_and_destroyed(backend: &Backend, kms: &Arc<dyn Kms>) {
     // Called off, and scheduled again.
     let operations = open.vault.operations(&open.admin(), as_admin(), "vault", page()).await.unwrap().rows;
     let scheduled = operations.iter().find(|found| found.is_open()).unwrap();
+    for control in [Control::Resume(None), Control::Pause] {
+        let hastened = open.vault.control(&open.admin(), as_admin(), scheduled.id, control).await;
+        assert_eq!(hastened.err(), Some(Denial::OperationUncontrolled.into()), "its date was approved");
+    }
+    work_once(&open).await.unwrap();
+    assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]));
     open.vault.control(&open.admin(), as_admin(), scheduled.id, Control::Cancel).await.unwrap();
     two_days(&open).await;
     assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]), "it was called off");
