@@ -399,6 +399,12 @@ async fn get(args: &Get, out: &mut Out) -> Result<(), Failure> {
         }
     }
     out.progress_end();
+    let shown = told.as_ref().filter(|head| head.view() == pb::View::Full);
+    let size = shown.and_then(|head| head.side.as_ref()).map_or(0, |side| side.size_bytes);
+    let wanted = args.length == 0 || request.length > 0;
+    if target.is_some() && wanted && request.offset < size {
+        return Err(Failure::new(exit::FAILED, "the stream ended before all bytes were there"));
+    }
     let to_stdout = matches!(target, Some(Target::Stdout));
     if let Some(target) = target {
         target.close()?;

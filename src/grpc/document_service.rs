@@ -4,7 +4,7 @@ use std::{ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tokio::time::{Instant, timeout_at};
-use tokio_stream::{Stream, StreamExt as _, once, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _, once};
 use tonic::{Request, Response, Status, Streaming};
 use zeroize::Zeroizing;
 
@@ -325,9 +325,15 @@ impl document_service_server::DocumentService for DocumentService {
             Box::pin(work).await.map_err(|e| status(&e))
         })
         .await?;
-        let chunks = ReceiverStream::new(opened.chunks);
-        let chunks = chunks.map(|chunk| chunk.map(chunk_pb).map_err(|e| status(&e)));
-        Ok(Response::new(Box::pin(once(Ok(head_pb(&opened.head))).chain(chunks))))
+        let head = head_pb(&opened.head);
+        let pieces = opened.content.map(Arc::new).into_iter().flat_map(|content| {
+            content.starts().map(move |from| (Arc::clone(&content), from)).collect::<Vec<_>>()
+        });
+        // Read when the connection takes more, and not before.
+        let chunks = tokio_stream::iter(pieces).then(|(content, from)| async move {
+            content.piece(from).await.map(chunk_pb).map_err(|e| status(&e))
+        });
+        Ok(Response::new(Box::pin(once(Ok(head)).chain(chunks))))
     }
 
     async fn describe_document(

@@ -1,9 +1,8 @@
 //! A document read for a declared purpose: decided and logged as a value is, then sent part by part. Before each further
 //! part it is decided again, so that a stream does not outlast an erasure, a block or a withdrawal.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc};
 
-use tokio::{sync::mpsc, time::timeout};
 use zeroize::Zeroizing;
 
 use super::{
@@ -45,9 +44,6 @@ use crate::{
         spending,
     },
 };
-
-/// How long a client may take for one part.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A question for the content of a side.
 #[derive(Clone)]
@@ -91,12 +87,12 @@ pub struct Chunk {
     pub slot: Slot,
 }
 
-/// A download: what is told first, and the chunks; an error ends them.
+/// A download: what is told first, and the content.
 pub struct Download {
     /// What is told first.
     pub head: DocumentHead,
-    /// The content, in order.
-    pub chunks: mpsc::Receiver<Result<Chunk, VaultError>>,
+    /// None in a view that shows none of it.
+    pub content: Option<Reading>,
 }
 
 impl Vault {
@@ -114,21 +110,14 @@ impl Vault {
         let payer = Some((caller.id, self.clock().now()));
         let deed = Read { ask: ask.clone(), first: None, payer };
         let opened = self.run(caller.platform, caller, asker.clone(), deed).await?;
-        let (sender, chunks) = mpsc::channel(1);
         let Opened { head, content } = opened;
-        if let Some(content) = content {
-            let sending = Sending {
-                vault: Arc::clone(self),
-                place,
-                caller: Arc::clone(caller),
-                asker,
-                ask,
-                content,
-                entry: head.entry,
-            };
-            tokio::spawn(sending.run(sender));
-        }
-        Ok(Download { head, chunks })
+        let content = content.map(|content| {
+            let size = content.manifest.size;
+            let wanted = ask.bytes.start.min(size)..ask.bytes.end.min(size);
+            let (vault, caller, entry) = (Arc::clone(self), Arc::clone(caller), head.entry);
+            Reading { vault, place, caller, asker, ask, content, wanted, entry }
+        });
+        Ok(Download { head, content })
     }
 }
 
@@ -310,42 +299,40 @@ const fn part_end(at: u64) -> u64 {
     (at / PART + 1) * PART
 }
 
-/// Sends the content of a side.
-struct Sending {
+/// The content of a side, read piece by piece as somebody takes it: who takes nothing more holds no memory.
+pub struct Reading {
     vault: Arc<Vault>,
     place: Arc<Documents>,
     caller: Arc<Caller>,
     asker: Asker,
     ask: DownloadAsk,
     content: Content,
+    /// Bytes that are wanted and there.
+    wanted: Range<u64>,
     entry: EntryId,
 }
 
-impl Sending {
-    async fn run(self, sender: mpsc::Sender<Result<Chunk, VaultError>>) {
-        let size = self.content.manifest.size;
-        let wanted = self.ask.bytes.start.min(size)..self.ask.bytes.end.min(size);
-        let mut next = wanted.start;
-        while next < wanted.end {
-            let chunk = self.chunk(next, &wanted).await;
-            next = part_end(next).min(wanted.end);
-            let chunk = match chunk {
-                Ok(chunk) => Ok(chunk),
-                Err(VaultError::Denied(Denial::DataDamaged)) => Err(self.damaged().await),
-                Err(other) => Err(other),
-            };
-            let ended = chunk.is_err();
-            // A client that takes nothing more must not hold memory.
-            let sent = timeout(PATIENCE, sender.send(chunk)).await;
-            if ended || !matches!(sent, Ok(Ok(()))) {
-                return;
-            }
+impl Reading {
+    /// Where each piece begins, in order.
+    pub fn starts(&self) -> impl Iterator<Item = u64> + use<> {
+        let end = self.wanted.end;
+        std::iter::successors(Some(self.wanted.start), |at| Some(part_end(*at)))
+            .take_while(move |at| *at < end)
+    }
+
+    /// The piece that begins there: bytes that lie in one part and are wanted. An error ends the content.
+    ///
+    /// # Errors
+    /// [`VaultError`]: what forbids it by now, or a part that is not what was stored, of which nothing is answered.
+    pub async fn piece(&self, from: u64) -> Result<Chunk, VaultError> {
+        match self.chunk(from).await {
+            Err(VaultError::Denied(Denial::DataDamaged)) => Err(self.damaged().await),
+            other => other,
         }
     }
 
-    /// The bytes from a place on that lie in one part and are wanted.
-    async fn chunk(&self, from: u64, wanted: &Range<u64>) -> Result<Chunk, VaultError> {
-        if from > wanted.start {
+    async fn chunk(&self, from: u64) -> Result<Chunk, VaultError> {
+        if from > self.wanted.start {
             self.decide_again().await?;
         }
         let slot = self.place.room.take().await?;
@@ -355,7 +342,7 @@ impl Sending {
         // The part was authenticated whole; what is not wanted of it stays here.
         let start = part_end(from) - PART;
         let within = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
-        bytes.truncate(within(wanted.end.min(part_end(from))));
+        bytes.truncate(within(self.wanted.end.min(part_end(from))));
         let before = within(from).min(bytes.len());
         bytes.drain(..before);
         Ok(Chunk { bytes, slot })

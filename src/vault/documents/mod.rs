@@ -21,7 +21,7 @@ pub use self::{
     begin::NewUpload,
     collect::Collected,
     describe::{DocumentView, HeldSide},
-    download::{Chunk, DocumentHead, Download, DownloadAsk},
+    download::{Chunk, DocumentHead, Download, DownloadAsk, Reading},
     room::{MIN_MEMORY_MIB, Slot},
     upload::{Begun, StoredSide, Uploading},
 };

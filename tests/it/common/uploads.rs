@@ -132,10 +132,9 @@ impl Open {
 
     /// All bytes of a side.
     pub async fn read(&self, stored: StoredSide) -> Result<Vec<u8>, VaultError> {
-        let (mut download, mut bytes) = (self.download(stored).await?, Vec::new());
-        while let Some(chunk) = download.chunks.recv().await {
-            let chunk = chunk?;
-            bytes.extend_from_slice(&chunk.bytes);
+        let (content, mut bytes) = (self.download(stored).await?.content.unwrap(), Vec::new());
+        for from in content.starts() {
+            bytes.extend_from_slice(&content.piece(from).await?.bytes);
         }
         Ok(bytes)
     }
