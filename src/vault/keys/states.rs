@@ -124,7 +124,11 @@ impl Vault {
         let platform = self.target(caller, &asker, change.call(), platform).await?;
         // What a disabled version wraps is refused. What one of the index key hides would look as if it were not there,
         // and be stored a second time.
-        if matches!(to, To::Destroyed(_)) || (matches!(to, To::Disabled) && which.kind == KeyKind::Index) {
+        let counts =
+            matches!(to, To::Destroyed(_)) || (matches!(to, To::Disabled) && which.kind == KeyKind::Index);
+        // Nothing is counted for a caller who may not ask; the deed refuses with an entry.
+        let staff = self.shared.staff.load_full();
+        if counts && change.call().allows(caller, platform, &staff).is_ok() {
             change.uses = self.used(platform, which.kind, which.version).await?;
         }
         self.run(platform, caller, asker, change).await

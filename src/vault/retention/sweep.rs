@@ -57,7 +57,10 @@ impl Vault {
         rate: u32,
     ) -> Result<Operation, VaultError> {
         let platform = self.target(caller, &asker, Call::SweepRetention, platform).await?;
-        let (known, total) = (self.last_sweep(platform).await?, self.count_subjects(platform).await?);
+        // Nothing is counted for a caller who may not ask; the deed refuses with an entry.
+        let may_ask = Call::SweepRetention.allows(caller, platform, &self.shared.staff.load_full()).is_ok();
+        let total = if may_ask { self.count_subjects(platform).await? } else { 0 };
+        let known = self.last_sweep(platform).await?;
         self.run(platform, caller, asker, Begin { known, total, rate }).await
     }
 
@@ -259,6 +262,14 @@ impl Act for StepAct {
 
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         self.answer = None;
+        if scene.time_jumped() {
+            tracing::error!(
+                platform = scene.context.platform.get(),
+                operation = %self.operation.id,
+                "time is more than a day past the log's last entry: the sweep waits until somebody is logged there"
+            );
+            return Ok(Flow::Ready);
+        }
         let next = match &self.step {
             Step::Take => take(&self.operation, scene, plan)?,
             Step::Slice(subjects) => match slice(&self.operation, subjects, scene, plan)? {
@@ -284,14 +295,6 @@ fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Opt
     let leased = operation.lease_until.is_some_and(|until| until > scene.now);
     let open = matches!(operation.state, OperationState::Waiting | OperationState::Running);
     if operation.due_at > scene.now || leased || !open {
-        return Ok(None);
-    }
-    if scene.time_jumped() {
-        tracing::error!(
-            platform = scene.context.platform.get(),
-            operation = %operation.id,
-            "time is more than a day past the log's last entry: the sweep waits until somebody is logged there"
-        );
         return Ok(None);
     }
     log(operation, scene, plan, "Operation/Take", |entry| entry)?;
