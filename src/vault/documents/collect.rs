@@ -92,9 +92,12 @@ impl Vault {
         platform: &str,
     ) -> Result<Operation, VaultError> {
         let platform = self.target(caller, &asker, Call::CollectDocuments, platform).await?;
-        let recent = self.shared.store.operations(platform, WhichOperations::Newest(None), RECENT).await;
-        let known = recent.map_err(unavailable)?.into_iter().map(|row| row.operation);
-        let known = known.filter(|operation| operation.kind == OperationKind::CollectDocuments).collect();
+        let recent = self
+            .shared
+            .store
+            .operations(platform, WhichOperations::OfKind(OperationKind::CollectDocuments), RECENT)
+            .await;
+        let known = recent.map_err(unavailable)?.into_iter().map(|row| row.operation).collect();
         let start = Start { known, configured: self.documents.is_some() };
         self.run(platform, caller, asker, start).await
     }

@@ -12,7 +12,7 @@ use crate::{
         operation::{Operation, OperationKind, OperationState},
     },
     store::{
-        ReadKeys, WhichOperations, Write,
+        ReadKeys, StoreError, WhichOperations, Write,
         rows::{RecordState, documents::DocumentRow, work::OperationRow},
     },
     vault::{
@@ -53,8 +53,10 @@ impl Site<'_> {
             let snapshot = self.read(&keys).await?;
             let mut step = Step::default();
             for (id, last) in some {
-                let rows = last.subject.and_then(|subject| snapshot.documents_of.get(&subject));
-                let rows = rows.and_then(|rows| rows.as_ref().ok()).map_or(&[][..], Vec::as_slice);
+                let rows = match last.subject.and_then(|subject| snapshot.documents_of.get(&subject)) {
+                    Some(rows) => rows.as_ref().map_err(|damage| StoreError::Damaged(*damage))?.as_slice(),
+                    None => &[],
+                };
                 match rows.iter().find(|row| row.id == **id) {
                     Some(row) => self.replaced(row, last, &mut step)?,
                     // One that came since; where it was deleted too, nothing is lost.
@@ -100,10 +102,9 @@ impl Site<'_> {
         if self.platform == PlatformId::VAULT {
             return Ok(());
         }
-        let known = self.store.operations(self.platform, WhichOperations::Newest(None), RECENT).await?;
-        let open = known.into_iter().map(|row| row.operation);
-        let is_one = |known: &Operation| known.kind == OperationKind::CollectDocuments && known.is_open();
-        let open = open.into_iter().find(is_one);
+        let collections = WhichOperations::OfKind(OperationKind::CollectDocuments);
+        let known = self.store.operations(self.platform, collections, RECENT).await?;
+        let open = known.into_iter().map(|row| row.operation).find(Operation::is_open);
         let write = if let Some(open) = open {
             let fence = open.fence;
             let next = Operation {
