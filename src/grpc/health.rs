@@ -145,10 +145,14 @@ pub(super) async fn watch_kms(vault: Arc<Vault>, health: Health) {
 
 /// Says of the certificates whether those of the files are served, and of nothing else.
 pub(super) async fn watch_certificates(vault: Arc<Vault>, mut newest: watch::Receiver<bool>, health: Health) {
-    while newest.changed().await.is_ok() {
+    // What was said before this began to listen counts too.
+    loop {
         let served = *newest.borrow_and_update();
         vault.meters().set_certificates_fit(served);
         health.set(CERTIFICATES, served).await;
+        if newest.changed().await.is_err() {
+            return;
+        }
     }
 }
 

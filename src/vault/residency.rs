@@ -135,8 +135,10 @@ impl Vault {
     pub async fn look_at_residency(&self) -> Result<Sight, VaultError> {
         let Watched { watch, last } = self.residency.as_ref().ok_or(VaultError::Unavailable)?;
         let mut findings = watch.residency.look(&watch.targets).await;
-        if let Some(server) = self.shared.store.whereabouts().await.map_err(unavailable)? {
-            findings.extend(of_server(&watch.residency, &findings, &server).await);
+        // What was found of the rest stands, also where the database gives no answer; perhaps because it was moved.
+        let server = self.shared.store.whereabouts().await;
+        if let Ok(Some(server)) = &server {
+            findings.extend(of_server(&watch.residency, &findings, server).await);
         }
         let look = Sight { at: self.shared.clock.now(), findings };
         let stopped = watch.stop_writes && look.outside().next().is_some();
@@ -154,6 +156,7 @@ impl Vault {
             self.platform(PlatformId::VAULT)?.lane.submit(ChangeAct { changed, reply })?;
             waiting.answer().await?;
         }
+        server.map_err(unavailable)?;
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(look.clone());
         Ok(look)
     }
