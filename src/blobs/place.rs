@@ -252,11 +252,12 @@ impl Place {
         let (store, location) = (Arc::clone(&self.store), Location::from(object));
         let delete = async move {
             match store.delete(&location).await {
-                Err(object_store::Error::NotFound { .. }) => Ok(()),
-                other => other,
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                other => other.map(|()| true),
             }
         };
-        self.run("delete", object, delete).await
+        // What is not there is gone only where the place is still the one that was opened, and not an empty mount point.
+        if self.run("delete", object, delete).await? { Ok(()) } else { self.check_marker().await }
     }
 
     /// An object larger than such an object can be.
