@@ -109,7 +109,7 @@ impl KeyService {
         call: Call,
         m: pb::DisableKeyRequest,
     ) -> Result<pb::KeyVersion, VaultError> {
-        let which = which(m.kind(), m.version);
+        let which = which(m.kind, m.version)?;
         let row = self.vault.disable_key(&call.caller, call.asker, &m.platform, which).await?;
         Ok(self.key(&row))
     }
@@ -119,7 +119,7 @@ impl KeyService {
         call: Call,
         m: pb::EnableKeyRequest,
     ) -> Result<pb::KeyVersion, VaultError> {
-        let which = which(m.kind(), m.version);
+        let which = which(m.kind, m.version)?;
         let row = self.vault.enable_key(&call.caller, call.asker, &m.platform, which).await?;
         Ok(self.key(&row))
     }
@@ -132,7 +132,7 @@ impl KeyService {
         let mut check = Checker::new("");
         let at = check.required_time("destroy_time", m.destroy_time);
         let at = check.finish(at)?;
-        let (vault, which) = (&self.vault, which(m.kind(), m.version));
+        let (vault, which) = (&self.vault, which(m.kind, m.version)?);
         let (caller, asker, platform) = (&call.caller, call.asker, &m.platform);
         let row = if which.kind == KeyKind::Root {
             vault.schedule_root_destruction(caller, asker, platform, m.version, at).await?
@@ -155,9 +155,13 @@ fn usage(of: KeyUsage) -> pb::KeyUsage {
     }
 }
 
-/// A version of a key; of the platform key where nothing is said.
-fn which(kind: pb::KeyKind, version: u32) -> WhichKey {
-    WhichKey { kind: key_kind(kind).unwrap_or(KeyKind::Platform), version }
+/// A version of a key; of the platform key where nothing is said. A kind from a newer contract is another key.
+fn which(number: i32, version: u32) -> Result<WhichKey, VaultError> {
+    let kind = match pb::KeyKind::try_from(number).map(key_kind) {
+        Ok(kind) => kind.unwrap_or(KeyKind::Platform),
+        Err(_) => return Err(VaultError::invalid("kind", "is none that this vault knows")),
+    };
+    Ok(WhichKey { kind, version })
 }
 
 fn plan(plan: RotationPlan) -> pb::RotationPlan {
@@ -302,7 +306,7 @@ impl key_service_server::KeyService for KeyService {
     ) -> Result<Response<pb::CancelKeyDestructionResponse>, Status> {
         let call = self.change(&request, &request.get_ref().request_id)?;
         let m = request.into_inner();
-        let which = which(m.kind(), m.version);
+        let which = which(m.kind, m.version).map_err(|e| status(&e))?;
         let work = self.vault.cancel_key_destruction(&call.caller, call.asker, &m.platform, which);
         answer(work, |row| pb::CancelKeyDestructionResponse { key: Some(self.key(&row)) }).await
     }
