@@ -18,7 +18,7 @@ use sandyq::{
         Vault,
         backup::{BackupError, OpenBackup, Sink},
         context::LoadError,
-        keys::{KeyKind, WhichKey},
+        keys::{KeyKind, KeyState, WhichKey},
         subjects::SubjectName,
         tokenize::Tokenized,
     },
@@ -155,6 +155,13 @@ async fn an_erased_value_is_out_of_reach_after_the_destruction_date_and_not_befo
     // Not even where the backup was opened in time: its keys are under the root that is gone.
     let refused = early.read(&kms, &erased).await.unwrap_err();
     assert!(matches!(refused, LoadError::Kms(_)), "{refused}");
+    // And the keys of platforms that the root wrapped are gone from the live database, so that its own copy opens nothing.
+    for platform in ["lerna", "vault"] {
+        let page = sandyq::vault::page::PageAsk { size: 100, after: None };
+        let keys = open.vault.list_keys(&open.admin(), as_admin(), platform, page).await.unwrap().rows;
+        let old = keys.iter().find(|row| row.kind == "platform" && row.version == 1).unwrap();
+        assert_eq!((old.state, old.wrapped.is_none()), (KeyState::Destroyed, true), "{platform}");
+    }
     // A backup from after the rotation opens, and never had the key of the erased.
     late.fill(dir.path(), &key, after, kms.as_ref()).await.unwrap();
     assert_eq!(late.read(&kms, &stays).await.unwrap(), iin(2));

@@ -8,7 +8,7 @@
 //!
 //! A rotation of the audit key takes the same way; instead of keys that are wrapped anew, every log is handed over. One of the
 //! root key makes its version in the KMS, and wraps the keys of all platforms anew. One of the index key moves what
-//! everything is found by, see [`index`].
+//! everything is found by.
 
 mod audit;
 mod index;

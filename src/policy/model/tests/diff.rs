@@ -58,14 +58,6 @@ fn r30_what_is_wider_asks_again_and_old_consents_keep_their_scope() {
             "caller support is new",
             Asks::Nobody,
         ),
-        (
-            "callers = [\"payments\"]",
-            "callers = [\"payments\"]\nwritten = true".into(),
-            Narrows,
-            "purpose payments",
-            "written is set",
-            payments(),
-        ),
         ("min_age = 18", "min_age = 16".into(), Widens, "subject", "least age 16, was 18", Asks::Nobody),
         (
             "years = 3\nafter = \"consent\"",
@@ -149,6 +141,26 @@ fn r30_what_is_wider_asks_again_and_old_consents_keep_their_scope() {
         assert!(changes.is_sorted_by_key(|change| change.effect));
     }
     assert_eq!(of("number = 1\n", "number = 2\n"), []);
+}
+
+/// Where one change alone would be no policy.
+#[test]
+fn less_is_asked_for_and_a_form_is_asked_for() {
+    let parse = |text: &str| Policy::parse(text).unwrap_or_else(|e| panic!("{e}"));
+    let find = |old: &str, new: &str, what: &str| {
+        let changes = diff(&parse(old), &parse(new));
+        let found = changes.iter().find(|c| c.place == "purpose payments" && c.what.contains(what));
+        let found = found.unwrap_or_else(|| panic!("{what}: {changes:#?}"));
+        (found.effect, found.asks.clone())
+    };
+    let status = "{ name = \"payment_status\", given = \"stated\", clause = \"5.4\" },";
+    let phone = format!("{status}\n{{ name = \"phone\", given = \"inferred\", clause = \"1\" }},");
+    let (more, _) = changed(status, &phone);
+    assert_eq!(find(&more, LERNA, "field phone is gone"), (Effect::Narrows, Asks::Nobody));
+    let (signed, _) = changed("acts = [\"tick\"]", "acts = [\"tick\", \"written\"]");
+    let written = signed.replacen("callers = [\"payments\"]", "callers = [\"payments\"]\nwritten = true", 1);
+    let asked = Asks::ConsentedTo("payments".parse().unwrap());
+    assert_eq!(find(&signed, &written, "written is set"), (Effect::Narrows, asked));
 }
 
 /// Both ways round, a change widens one way and narrows the other.
