@@ -193,6 +193,9 @@ here = true
 [governance]
 mode = "single-officer"
 
+[staff]
+hardware_keys = "declared_absent"
+
 [[officer]]
 handle = "{OFFICER}"
 spiffe_id = "spiffe://{STAFF_DOMAIN}/{OFFICER}"
@@ -267,6 +270,8 @@ impl LocalInstallation {
         let verifier_key = init(&config).await?.verifier_key;
         let tls = tls(&config)?;
         let vault = open(&config).await?;
+        // Who comes back may serve staff that needs hardware keys by now, which this knows none of.
+        let provisioned = vault.platform_named(Policy::parse(POLICY)?.operator.name.as_str()).is_some();
         let listeners = Listeners::bind(&config).await?;
         let address = listeners.calls.local_addr()?;
         let health = listeners.health.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -280,6 +285,9 @@ impl LocalInstallation {
             serve_until(&config, listeners, tls, vault, reflection, shutdown).await
         });
         let running = Running { installation: self, address, health, verifier_key, stop, server };
+        if provisioned {
+            return Ok(running);
+        }
         match running.installation.provision().await {
             Ok(()) => Ok(running),
             Err(failure) => {
@@ -289,16 +297,12 @@ impl LocalInstallation {
         }
     }
 
-    /// Makes the platform with its policy and callers, as the officer, where it is not there yet.
+    /// Makes the platform with its policy and callers, as the officer.
     async fn provision(&self) -> Result<(), Failure> {
         let channel = connect(&self.connection(OFFICER)?).await?;
         let policy = Policy::parse(POLICY)?.operator;
         let platforms = &mut platforms(channel.clone());
-        let known = platforms.list_platforms(pb::ListPlatformsRequest::default()).await.map_err(refused)?;
         let name = policy.name.to_string();
-        if known.into_inner().platforms.iter().any(|platform| platform.name == name) {
-            return Ok(());
-        }
         let request = pb::CreatePlatformRequest {
             request_id: request_id()?,
             name: name.clone(),

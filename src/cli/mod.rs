@@ -30,6 +30,7 @@ mod residency;
 mod restore;
 mod retention;
 mod serve;
+mod staff;
 mod subject;
 mod territory;
 mod token;
@@ -96,6 +97,9 @@ enum Command {
     /// Platforms, callers, persons, recipients and budgets.
     #[command(subcommand)]
     Platform(platform::Command),
+    /// The second factor of staff: keys on hardware.
+    #[command(subcommand)]
+    Staff(staff::Command),
     /// Privacy policies, and why a decision is as it is.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -176,6 +180,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Token(command) => token::run(command, out).await,
         Command::Audit(command) => audit::run(command, out).await,
         Command::Platform(command) => platform::run(command, out).await,
+        Command::Staff(command) => staff::run(command, out).await,
         Command::Policy(command) => policy::run(command, out).await,
         Command::Keys(command) => keys::run(command, out).await,
         Command::Kms(command) => kms::run(command, out).await,

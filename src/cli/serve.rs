@@ -20,6 +20,7 @@ use crate::{
     crypto::random::SystemRng,
     domain::{caller::Governance, replica::ReplicaName, territory::Territory, time::Clock},
     grpc::{
+        attestation::AttestationRoots,
         block_list::BlockList,
         health::Health,
         server::{ServeOptions, serve},
@@ -28,7 +29,10 @@ use crate::{
     residency::Residency,
     store::{Store, postgres, sqlite},
     telemetry::metrics::render,
-    vault::{Vault, documents::Documents, expiry::expire_forever, operations::work_forever},
+    vault::{
+        Vault, documents::Documents, expiry::expire_forever, operations::work_forever,
+        staff_keys::Attestation,
+    },
 };
 
 /// How long the mirror's disk may take for one piece.
@@ -127,6 +131,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     require(kms.as_ref(), rng.as_ref()).await?;
     let vault = Vault::open_with(store, kms, clock, rng, mirror(config)?, config.vault_options()?).await?;
     let vault = vault.with_settings(config.settings()?).with_backups(backups(config)?);
+    let vault = vault.with_attestation(config.attestation_roots()?.map(attestation));
     let vault = vault.with_documents(documents(config, &territory).await?);
     let vault = vault.with_residency(config.residency_watch(territory)?);
     if vault.installation() != config.installation.name {
@@ -152,6 +157,7 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
         );
         return Err(Failure::new(exit::FAILED, message));
     }
+    vault.look_at_staff_keys().await?;
     vault.look_at_residency().await?;
     Ok(Arc::new(vault))
 }
@@ -170,6 +176,10 @@ async fn beat_forever(vault: Arc<Vault>, name: ReplicaName) {
             let _sooner = timeout(BEAT_EVERY, vault.troubled()).await;
         }
     }
+}
+
+fn attestation(roots: AttestationRoots) -> Box<dyn Attestation> {
+    Box::new(roots)
 }
 
 /// Where the backups of a configuration go.

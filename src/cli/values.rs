@@ -23,20 +23,41 @@ pub(super) async fn whoami(args: &client::Args, out: &mut Out) -> Result<(), Fai
         .await
         .map_err(|s| Failure::refused(&s))?
         .into_inner();
+    let (rule, says) = staff_keys(&answer);
+    let mut lines = vec![
+        format!("caller    {} of platform {}", answer.caller, answer.platform),
+        format!("identity  {}", answer.spiffe_id),
+        format!("roles     {}", answer.roles.join(", ")),
+        format!("purposes  {}", answer.purposes.join(", ")),
+        format!("policy    version {}", answer.policy_version),
+    ];
+    lines.extend(rule.map(|_| format!("key       {says}")));
     out.data(
         &json!({
             "spiffe_id": answer.spiffe_id, "platform": answer.platform, "caller": answer.caller,
             "roles": answer.roles, "purposes": answer.purposes, "policy_version": answer.policy_version,
+            "person_id": answer.person_id, "staff_keys": rule, "has_staff_key": answer.has_staff_key,
         }),
-        &[
-            format!("caller    {} of platform {}", answer.caller, answer.platform),
-            format!("identity  {}", answer.spiffe_id),
-            format!("roles     {}", answer.roles.join(", ")),
-            format!("purposes  {}", answer.purposes.join(", ")),
-            format!("policy    version {}", answer.policy_version),
-        ],
+        &lines,
     )?;
     Ok(())
+}
+
+/// What is asked of a person's key: its name in JSON, and a line; none of who is no person.
+fn staff_keys(answer: &pb::WhoAmIResponse) -> (Option<&'static str>, &'static str) {
+    use pb::StaffKeyRule as Rule;
+    match (answer.staff_key_rule(), answer.has_staff_key) {
+        (Rule::Unspecified, _) => (None, ""),
+        (Rule::Absent, true) => (Some("absent"), "of the person's hardware; keys are declared absent"),
+        (Rule::Absent, false) => (Some("absent"), "hardware keys are declared absent"),
+        (Rule::Begun, true) => {
+            (Some("begun"), "of the person's hardware; NOTHING ELSE WORKS until two people have such a key")
+        }
+        (Rule::Begun, false) => {
+            (Some("begun"), "not enrolled; NOTHING ELSE WORKS until two people have a hardware key")
+        }
+        (Rule::Required, _) => (Some("required"), "of the person's hardware"),
+    }
 }
 
 #[derive(clap::Args, Debug)]

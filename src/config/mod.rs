@@ -9,6 +9,7 @@ mod process;
 mod residency;
 mod risks;
 mod root_key;
+mod staff;
 mod tls;
 
 use std::{
@@ -27,6 +28,7 @@ pub use root_key::{
     LocalConfig, Pkcs11Config, RootKey, RootKeyConfig, SecretPlace, TransitConfig, TransitLogin, WrongRootKey,
 };
 use serde::{Deserialize, Serialize};
+pub use staff::StaffConfig;
 pub use tls::TlsFiles;
 use zeroize::Zeroizing;
 
@@ -115,6 +117,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// How many people a dangerous act needs.
     pub governance: GovernanceConfig,
+    /// Whether the staff's keys live on hardware.
+    pub staff: StaffConfig,
     /// The first officers; `init` enrols them, and nothing reads them afterwards.
     #[serde(default)]
     pub officer: Vec<OfficerConfig>,
@@ -392,6 +396,8 @@ impl Config {
             domains: self.client_authority.iter().map(domain).collect(),
             governance,
             proposal_time: Duration::from_hours(hours),
+            hardware_keys: self.hardware_keys(governance)?,
+            absent_up_to: self.staff.absent_up_to_subjects,
         })
     }
 

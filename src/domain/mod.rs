@@ -24,6 +24,7 @@ pub mod reference;
 pub mod replica;
 pub mod rng;
 pub mod secret;
+pub mod staff_key;
 pub mod subject;
 pub mod territory;
 pub mod time;

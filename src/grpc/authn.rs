@@ -16,7 +16,7 @@ use crate::{
         names::SpiffeId,
     },
     vault::{
-        Vault,
+        Vault, access,
         act::Asker,
         callers::fingerprint,
         error::VaultError,
@@ -101,9 +101,11 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Whether the certificate is still none that is blocked.
-    pub(super) fn still_stands(&self) -> Result<(), VaultError> {
-        self.standing.as_ref().map_or(Ok(()), Standing::check)
+    /// Whether the certificate is still none that is blocked, and its key one that staff may make this call with.
+    pub(super) fn still_stands(&self, vault: &Vault, call: access::Call) -> Result<(), VaultError> {
+        let Some(standing) = &self.standing else { return Ok(()) };
+        standing.check()?;
+        vault.second_factor(&self.caller, &standing.mark.key, Some(call))
     }
 }
 
@@ -179,6 +181,9 @@ pub(super) fn caller_of(vault: &Vault, extensions: &Extensions) -> Result<Call, 
         vault.count_refusals(&caller, Refusal::KeyNotPinned, 1);
         return Err(VaultError::KeyNotPinned);
     }
+    vault.second_factor(&caller, &mark.key, extensions.get::<access::Call>().copied()).inspect_err(|_| {
+        vault.count_refusals(&caller, Refusal::StaffKeyNotEnrolled, 1);
+    })?;
     let standing = extensions.get::<Standing>().cloned();
     let asker = Asker { spiffe_id: spiffe_id.clone(), key: mark.key, request: None };
     Ok(Call { caller, asker, standing })

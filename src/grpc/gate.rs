@@ -137,6 +137,9 @@ where
             if let Some(mark) = request.extensions().get::<Peer>().map(|peer| peer.mark.clone()) {
                 request.extensions_mut().insert(Standing::new(Arc::clone(&gate.tls.blocked), mark));
             }
+            if let Some(call) = call {
+                request.extensions_mut().insert(call);
+            }
             // A call that takes a stream is as long as its stream.
             let limit = (!request.uri().path().ends_with(UPLOAD)).then_some(HEAD_LIMIT);
             let answer = tokio::select! {

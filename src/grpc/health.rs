@@ -5,6 +5,7 @@
 //! sandyq.ready   it can serve: the database answers and takes what is written, the clock is right, no shutdown began
 //! sandyq.kms     the KMS answers; what is open is served without it
 //! sandyq.certificates  the certificates that the configuration names are those that are served
+//! sandyq.staff         staff can act: hardware keys are not required, or two people have one
 //! sandyq.residency     everything that holds bytes is in a declared site
 //! "", sandyq.v1.*  as sandyq.ready
 //! ```
@@ -36,7 +37,7 @@ use super::{
     limits::{HEALTH_ANSWERS_WITHIN, HEALTH_CONNECTION_AGE, HEALTH_STREAMS, MAX_HEADER_BYTES},
     server::SERVICES,
 };
-use crate::vault::Vault;
+use crate::{domain::staff_key::KeyRule, vault::Vault};
 
 /// Whether the process answers at all.
 pub const LIVE: &str = "sandyq.live";
@@ -44,11 +45,16 @@ pub const LIVE: &str = "sandyq.live";
 pub const READY: &str = "sandyq.ready";
 /// Whether the KMS answers.
 const KMS: &str = "sandyq.kms";
+/// Whether staff can do more than enrol its first hardware keys.
+const STAFF: &str = "sandyq.staff";
 /// Whether the certificates that the configuration names are those that are served.
 const CERTIFICATES: &str = "sandyq.certificates";
 /// Whether everything that holds bytes is in a declared site.
 const RESIDENCY: &str = "sandyq.residency";
 const KMS_CHECK_EVERY: Duration = Duration::from_secs(15);
+const STAFF_CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Checks of staff from one count of subjects to the next: an hour.
+const STAFF_COUNT_EVERY: u32 = 3_600;
 
 /// What the health service says.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +64,7 @@ impl Health {
     /// Alive, and not ready yet.
     pub async fn starting() -> Self {
         let health = Self::default();
-        for name in [LIVE, KMS, CERTIFICATES, RESIDENCY] {
+        for name in [LIVE, KMS, CERTIFICATES, RESIDENCY, STAFF] {
             health.set(name, true).await;
         }
         health.set_all(false).await;
@@ -152,6 +158,26 @@ pub(super) async fn watch_certificates(vault: Arc<Vault>, mut newest: watch::Rec
         health.set(CERTIFICATES, served).await;
         if newest.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+/// Says whether staff can act, and nothing else: it cannot where hardware keys are required and fewer than two people have
+/// one. Counts subjects now and then, since beyond a number of them keys are required.
+pub(super) async fn watch_staff_keys(vault: Arc<Vault>, health: Health) {
+    let mut ticks = interval(STAFF_CHECK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
+    for tick in (0..STAFF_COUNT_EVERY).cycle() {
+        ticks.tick().await;
+        let rule = vault.key_rule();
+        if tick == 0 && told.is_some() {
+            // What it was stays where the database does not answer, which is in the server's log already.
+            let _counted = vault.look_at_staff_keys().await;
+        }
+        if told != Some(rule) {
+            health.set(STAFF, rule != KeyRule::Begun).await;
+            told = Some(rule);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The contract `sandyq.v1` over gRPC and mutual TLS. Thin: it authenticates, converts, and calls the vault.
 
+pub mod attestation;
 pub mod audit_service;
 pub mod authn;
 pub mod backup_service;
@@ -23,6 +24,7 @@ pub mod proposal_service;
 pub mod residency_service;
 pub mod retention_service;
 pub mod server;
+mod staff_convert;
 pub mod status;
 pub mod subject_service;
 pub mod throttle;

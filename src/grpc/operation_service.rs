@@ -136,7 +136,7 @@ async fn watch(
             if to.is_closed() {
                 return;
             }
-            if let Err(error) = call.still_stands() {
+            if let Err(error) = call.still_stands(&vault, Asked::WatchOperation) {
                 let _gone = to.send(Err(status(&error))).await;
                 return;
             }

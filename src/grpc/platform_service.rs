@@ -14,6 +14,7 @@ use super::{
         public_key, recipient, required_platform, role, token,
     },
     proposal_convert::outcome,
+    staff_convert::{key_sha256, new_staff_key, staff_key},
     status::status,
 };
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
         persons::{PersonView, RoleOf},
         platforms::PlatformView,
         recipients::RecipientRow,
+        staff_keys::StaffKeyRow,
     },
 };
 
@@ -176,6 +178,40 @@ impl PlatformService {
         let of = role_of(&message.person_id, message.role)?;
         let view = self.vault.revoke_role(&call.caller, call.asker, of, &message.platform).await?;
         Ok(person(&self.vault, &view))
+    }
+
+    pub(super) async fn enrol_key(
+        &self,
+        call: Call,
+        message: pb::EnrolStaffKeyRequest,
+    ) -> Result<pb::StaffKey, VaultError> {
+        let new = new_staff_key(message)?;
+        let row = self.vault.enrol_staff_key(&call.caller, call.asker, new).await?;
+        Ok(staff_key(&self.vault, &row))
+    }
+
+    async fn staff_keys(
+        &self,
+        call: Call,
+        message: pb::ListStaffKeysRequest,
+    ) -> Result<pb::ListStaffKeysResponse, VaultError> {
+        let after = Some(message.page_token).filter(|key| !key.is_empty());
+        let page = page(message.page_size, after.map(|key| (VAULT.to_owned(), key)))?;
+        let found = self.vault.list_staff_keys(&call.caller, call.asker, page).await?;
+        Ok(pb::ListStaffKeysResponse {
+            staff_keys: found.rows.iter().map(|row: &StaffKeyRow| staff_key(&self.vault, row)).collect(),
+            next_page_token: found.next.map(|(_, key)| key).unwrap_or_default(),
+        })
+    }
+
+    async fn withdraw_key(
+        &self,
+        call: Call,
+        message: pb::WithdrawStaffKeyRequest,
+    ) -> Result<pb::StaffKey, VaultError> {
+        let key = key_sha256(&message.key_sha256)?;
+        let row = self.vault.withdraw_staff_key(&call.caller, call.asker, key).await?;
+        Ok(staff_key(&self.vault, &row))
     }
 
     pub(super) async fn register(
@@ -410,6 +446,34 @@ impl platform_service_server::PlatformService for PlatformService {
         let call = self.change(&request, &request.get_ref().request_id)?;
         let response = |person| pb::RevokeRoleResponse { person: Some(person) };
         answer(self.revoke(call, request.into_inner()), response).await
+    }
+
+    async fn enrol_staff_key(
+        &self,
+        request: Request<pb::EnrolStaffKeyRequest>,
+    ) -> Result<Response<pb::EnrolStaffKeyResponse>, Status> {
+        use pb::enrol_staff_key_response::Outcome;
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.enrol_key(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::EnrolStaffKeyResponse { outcome: Some(outcome) }).await
+    }
+
+    async fn list_staff_keys(
+        &self,
+        request: Request<pb::ListStaffKeysRequest>,
+    ) -> Result<Response<pb::ListStaffKeysResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.staff_keys(call, request.into_inner()), |page| page).await
+    }
+
+    async fn withdraw_staff_key(
+        &self,
+        request: Request<pb::WithdrawStaffKeyRequest>,
+    ) -> Result<Response<pb::WithdrawStaffKeyResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |key| pb::WithdrawStaffKeyResponse { staff_key: Some(key) };
+        answer(self.withdraw_key(call, request.into_inner()), response).await
     }
 
     async fn register_recipient(

@@ -101,6 +101,9 @@ pub(super) const fn summary(call: Call) -> &'static str {
         Call::ScheduleKeyDestruction => {
             "destroy a key version that wraps nothing, at a date; of the root key also what it sealed in backups"
         }
+        Call::EnrolStaffKey => {
+            "attest that a person's key lives on a device, so that the person may call with it"
+        }
         Call::OpenPlatform => "open a platform that a restore closed",
         _ => "a call",
     }

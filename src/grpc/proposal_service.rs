@@ -88,7 +88,7 @@ impl ProposalService {
         let view = match self.vault.approve_proposal(&call.caller, call.asker.clone(), id, sha256).await? {
             Approving::Before(view) => *view,
             Approving::Run(run) => {
-                call.still_stands()?;
+                call.still_stands(&self.vault, Kind::ApproveProposal)?;
                 let (kind, proposer, asker) = (run.call, Arc::clone(&run.proposer), run.asker.clone());
                 // Boxed: it holds the future of every call that can be proposed.
                 let mut done = Box::pin(self.run(*run)).await;
@@ -133,6 +133,7 @@ impl ProposalService {
             Kind::EnableCaller => platforms.enable(call, read(plan)?).await.map(drop),
             Kind::EnrolPerson => platforms.add_person(call, read(plan)?).await.map(drop),
             Kind::GrantRole => platforms.grant(call, read(plan)?).await.map(drop),
+            Kind::EnrolStaffKey => platforms.enrol_key(call, read(plan)?).await.map(drop),
             Kind::RegisterRecipient => platforms.register(call, read(plan)?).await.map(drop),
             Kind::UpdateRecipientKey => platforms.update_key(call, read(plan)?).await.map(drop),
             Kind::SetBudget => platforms.set_limit(call, read(plan)?).await.map(drop),

@@ -15,7 +15,7 @@ use super::{
     consent_service::ConsentService,
     document_service::DocumentService,
     gate::GateLayer,
-    health::{Health, watch_certificates, watch_kms, watch_readiness, watch_residency},
+    health::{Health, watch_certificates, watch_kms, watch_readiness, watch_residency, watch_staff_keys},
     key_service::KeyService,
     limits::{
         KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
@@ -115,6 +115,7 @@ pub async fn serve(
         watching.spawn(watch_residency(Arc::clone(&vault), every, health.clone()));
     }
     watching.spawn(watch_certificates(Arc::clone(&vault), tls.watch_newest(), health.clone()));
+    watching.spawn(watch_staff_keys(Arc::clone(&vault), health.clone()));
     watching.spawn(watch_kms(Arc::clone(&vault), health.clone()));
     watching.spawn(watch_readiness(vault.readiness(), health.clone()));
     let (drain, draining) = tokio::sync::oneshot::channel();

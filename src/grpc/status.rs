@@ -123,6 +123,15 @@ pub const fn denial_row(denial: Denial) -> Row {
             "nobody would be left who has security_officer for the installation",
         ),
         Denial::OwnAccount => row(Code::FailedPrecondition, reason, "nobody locks themselves out"),
+        Denial::StaffKeyTaken => row(
+            Code::AlreadyExists,
+            reason,
+            "the key is enrolled, or was withdrawn; a lost key never returns",
+        ),
+        Denial::StaffKeyNotFound => row(Code::NotFound, reason, "no such key of the staff"),
+        Denial::OwnStaffKey => {
+            row(Code::PermissionDenied, reason, "nobody attests their own key; two other people do")
+        }
         Denial::RequestIdReused => {
             row(Code::AlreadyExists, reason, "the request id came before, with another call or body")
         }
@@ -295,6 +304,11 @@ pub const fn error_row(error: &VaultError) -> Row {
             "KEY_NOT_PINNED",
             "the caller's certificate has another key than its pins",
         ),
+        VaultError::StaffKeyNotEnrolled => row(
+            Code::Unauthenticated,
+            "STAFF_KEY_NOT_ENROLLED",
+            "the certificate's key is not one that two people attested to live on the person's hardware",
+        ),
         VaultError::CertificateBlocked => {
             row(Code::Unauthenticated, "CERTIFICATE_BLOCKED", "the client certificate is on the block list")
         }
@@ -324,6 +338,7 @@ pub fn table() -> Vec<Row> {
         VaultError::MistypedToken,
         VaultError::UnknownCaller,
         VaultError::KeyNotPinned,
+        VaultError::StaffKeyNotEnrolled,
         VaultError::CertificateBlocked,
         VaultError::CertificateNotTrusted,
         VaultError::Overloaded,
@@ -386,6 +401,7 @@ fn details(error: &VaultError, reason: &'static str) -> ErrorDetails {
         | VaultError::Proposed(_)
         | VaultError::UnknownCaller
         | VaultError::KeyNotPinned
+        | VaultError::StaffKeyNotEnrolled
         | VaultError::CertificateBlocked
         | VaultError::CertificateNotTrusted => {}
     }

@@ -9,6 +9,7 @@ use super::{
     convert::{Checker, MAX_BATCH, new_values, source, time, view},
     limits::within_limit,
     pb::{self, vault_service_server},
+    staff_convert::key_rule,
     status::{item_status, status},
 };
 use crate::{
@@ -389,6 +390,8 @@ impl vault_service_server::VaultService for VaultService {
             purposes: purposes.unwrap_or_default(),
             policy_version: policy.map_or(0, |p| p.version),
             person_id: caller.person.map(|id| id.to_string()).unwrap_or_default(),
+            staff_key_rule: caller.person.map_or(0, |_| key_rule(self.vault.key_rule()).into()),
+            has_staff_key: self.vault.has_staff_key(caller, &call.asker.key),
         }))
     }
 

@@ -148,6 +148,12 @@ coded!(
         LastOfficer = "LAST_OFFICER",
         /// Nobody locks themselves out.
         OwnAccount = "OWN_ACCOUNT",
+        /// The key is or was enrolled as a staff key.
+        StaffKeyTaken = "STAFF_KEY_TAKEN",
+        /// No such staff key.
+        StaffKeyNotFound = "STAFF_KEY_NOT_FOUND",
+        /// Nobody attests their own staff key.
+        OwnStaffKey = "OWN_STAFF_KEY",
         /// The request id came before, with another call or body.
         RequestIdReused = "REQUEST_ID_REUSED",
         /// The policy does not take the field from this source.

@@ -177,6 +177,9 @@ impl Clauses {
             | Denial::PersonDisabled
             | Denial::LastOfficer
             | Denial::OwnAccount
+            | Denial::StaffKeyTaken
+            | Denial::StaffKeyNotFound
+            | Denial::OwnStaffKey
             | Denial::RequestIdReused
             | Denial::ProposalNotFound
             | Denial::ProposalEnded

@@ -40,7 +40,7 @@ use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
     config::{
         BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
-        RoleGrantRow,
+        RoleGrantRow, StaffKeyRow,
     },
     documents::{DocumentRow, UploadRow},
     log::{EntryRow, HeadRow, ReceiptRow, SecondHead, TileRow},
@@ -49,7 +49,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 14;
+pub const SCHEMA_VERSION: i64 = 15;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -208,6 +208,8 @@ pub enum Write {
     PutPerson(PersonRow, Option<Mac>),
     /// A role of a person, granted or ended.
     PutRole(RoleGrantRow, Option<Mac>),
+    /// A hardware key of a person, enrolled or withdrawn.
+    PutStaffKey(StaffKeyRow, Option<Mac>),
     /// A recipient, new or changed.
     PutRecipient(RecipientRow, Option<Mac>),
     /// A limit, new or changed.
@@ -329,6 +331,8 @@ pub struct StoredConfig {
     pub persons: Vec<PersonRow>,
     /// Their roles; of platform 0 only.
     pub grants: Vec<RoleGrantRow>,
+    /// Their hardware keys, withdrawn ones too; of platform 0 only.
+    pub staff_keys: Vec<StaffKeyRow>,
     /// That a restore closed it.
     pub closure: Option<ClosureRow>,
 }
@@ -429,6 +433,9 @@ pub trait Store: PartStore {
 
     /// The platform that a caller is enrolled with; none where it is enrolled with none.
     async fn place_of_caller(&self, caller: CallerKey<'_>) -> Result<Option<PlatformId>, StoreError>;
+
+    /// Subjects of the whole installation, counted up to a number.
+    async fn count_subjects(&self, up_to: u64) -> Result<u64, StoreError>;
 
     /// Up to `limit` entries from a position on.
     async fn entries(&self, platform: PlatformId, from: u64, limit: u32)

@@ -10,6 +10,7 @@ use super::process;
 use crate::{
     domain::{
         operation::{OperationKind, OperationState},
+        staff_key::KeyRule,
         time::Timestamp,
     },
     vault::{
@@ -60,6 +61,12 @@ fn health(text: &mut Text, vault: &Vault, meters: &Meters) {
     let fit = u8::from(meters.certificates_fit());
     text.gauge("sandyq_certificates_fit", "1 while the certificates of the files are those that are served.")
         .sample(&[], fit);
+    let begun = u8::from(vault.key_rule() == KeyRule::Begun);
+    text.gauge(
+        "sandyq_staff_keys_begun",
+        "1 while hardware keys are required and fewer than two people have one: staff can do nothing else.",
+    )
+    .sample(&[], begun);
     let [outside, unseen] = meters.residency();
     let mut places =
         text.gauge("sandyq_residency_places", "Places that are not seen inside the declared sites.");

@@ -106,6 +106,12 @@ coded!(
         GrantRole = "PlatformService/GrantRole",
         /// Takes it away.
         RevokeRole = "PlatformService/RevokeRole",
+        /// Says that a person's key lives on hardware.
+        EnrolStaffKey = "PlatformService/EnrolStaffKey",
+        /// Lists hardware keys of staff.
+        ListStaffKeys = "PlatformService/ListStaffKeys",
+        /// Ends a hardware key of a person.
+        WithdrawStaffKey = "PlatformService/WithdrawStaffKey",
         /// Registers a recipient.
         RegisterRecipient = "PlatformService/RegisterRecipient",
         /// Changes the key that releases are sealed to.
@@ -237,6 +243,7 @@ impl Call {
             Self::ListPlatforms
             | Self::ListCallers
             | Self::ListPersons
+            | Self::ListStaffKeys
             | Self::ListRecipients
             | Self::ListBudgets
             | Self::GetSites
@@ -249,6 +256,8 @@ impl Call {
             | Self::DisablePerson
             | Self::GrantRole
             | Self::RevokeRole
+            | Self::EnrolStaffKey
+            | Self::WithdrawStaffKey
             | Self::OpenPlatform
             | Self::RotateKey
             | Self::DisableKey
@@ -297,13 +306,31 @@ impl Call {
                 | Self::EnableKey
                 | Self::ScheduleKeyDestruction
                 | Self::OpenPlatform
+                | Self::EnrolStaffKey
         )
     }
 
     /// Whether the call needs two people even where the configuration lets one officer do alone what should take two.
     #[must_use]
     pub const fn always_needs_two(self) -> bool {
-        matches!(self, Self::OpenPlatform)
+        matches!(self, Self::OpenPlatform | Self::EnrolStaffKey)
+    }
+
+    /// Whether the call works for staff before two people have a hardware key where keys are required: what enrolling one
+    /// needs, and nothing else. An approval asks again for the call that it approves.
+    #[must_use]
+    pub const fn works_before_keys(self) -> bool {
+        matches!(
+            self,
+            Self::WhoAmI
+                | Self::EnrolStaffKey
+                | Self::ListStaffKeys
+                | Self::ListPersons
+                | Self::ListProposals
+                | Self::GetProposal
+                | Self::ApproveProposal
+                | Self::RejectProposal
+        )
     }
 
     /// Whether the call stores something new about people, or copies it to another place: refused while data lies outside
@@ -347,6 +374,9 @@ impl Call {
                 | Self::EnrolPerson
                 | Self::EnrolCaller
                 | Self::GrantRole
+                | Self::EnrolStaffKey
+                | Self::ListStaffKeys
+                | Self::WithdrawStaffKey
                 | Self::ListKeys
                 | Self::ListKeyUsage
                 | Self::CheckKms

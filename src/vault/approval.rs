@@ -180,6 +180,7 @@ impl<D: Deed> DeedAct<D> {
         plan: &mut Plan,
     ) -> Result<Flow, VaultError> {
         let approver = scene.caller(&self.asker)?;
+        scene.second_factor(self.deed.call(), &approver, &self.asker.key)?;
         let mark = plan.mark();
         self.ended = None;
         match self.approve(approval, &approver, scene, plan) {
@@ -227,6 +228,7 @@ impl<D: Deed> DeedAct<D> {
         }
         let row = scene.proposal(approval.proposal)?;
         let proposer = check(approval, self.deed.call(), approver, scene, row)?;
+        self.deed.may_approve(approver)?;
         if !plan.claim(Claim::Proposal(row.id)) {
             return Ok(Flow::Later);
         }
@@ -316,6 +318,10 @@ fn check(
     let proposer = proposer.filter(|known| known.person == Some(row.proposer));
     let proposer = proposer.ok_or(Denial::ProposerNotAllowed)?;
     scene.authorise(call, &proposer).map_err(|_| Denial::ProposerNotAllowed)?;
+    // Whoever finds or steals a key may propose with it until it is withdrawn: that is proposed anew.
+    if scene.staff.lost_a_key_since(row.proposer, row.created_at) {
+        return Err(Denial::ProposerNotAllowed);
+    }
     // Whoever proposes must not be able to make an approver for it.
     let older = |at| at < row.created_at;
     let known = scene.staff.person(person).is_some_and(|known| older(known.created_at));

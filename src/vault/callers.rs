@@ -243,7 +243,7 @@ fn free_name(context: &Context, name: &CallerName, id: CallerId) -> Result<(), D
 }
 
 /// A person who may act.
-fn living(staff: &Context, person: PersonId) -> Result<(), Denial> {
+pub(super) fn living(staff: &Context, person: PersonId) -> Result<(), Denial> {
     let row = staff.person(person).ok_or(Denial::PersonNotFound)?;
     if row.person.state == CallerState::Enabled { Ok(()) } else { Err(Denial::PersonDisabled) }
 }

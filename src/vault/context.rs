@@ -27,7 +27,7 @@ use crate::{
         Store, StoreError,
         rows::config::{
             BudgetLimitRow, CallerRow, ClosureRow, KeyState, KeyVersionRow, PersonRow, PolicyRow,
-            RecipientRow, RoleGrantRow,
+            RecipientRow, RoleGrantRow, StaffKeyRow,
         },
     },
 };
@@ -108,6 +108,7 @@ pub struct Context {
     limits: Vec<BudgetLimitRow>,
     persons: HashMap<PersonId, PersonRow>,
     grants: Vec<RoleGrantRow>,
+    staff_keys: Vec<StaffKeyRow>,
     closure: Option<ClosureRow>,
 }
 
@@ -159,6 +160,9 @@ impl Context {
         for row in &stored.grants {
             verify(&keys.row, &row.image(), &row.mac, "person_roles")?;
         }
+        for row in &stored.staff_keys {
+            verify(&keys.row, &row.image(), &row.mac, "staff_keys")?;
+        }
         if let Some(row) = &stored.closure {
             verify(&keys.row, &row.image(), &row.mac, "closures")?;
         }
@@ -194,6 +198,7 @@ impl Context {
             limits: stored.limits,
             persons,
             grants: stored.grants,
+            staff_keys: stored.staff_keys,
             closure: stored.closure,
         })
     }
@@ -295,6 +300,12 @@ impl Context {
     #[must_use]
     pub fn grants(&self) -> &[RoleGrantRow] {
         &self.grants
+    }
+
+    /// Hardware keys of persons, withdrawn ones too.
+    #[must_use]
+    pub fn staff_keys(&self) -> &[StaffKeyRow] {
+        &self.staff_keys
     }
 
     /// Whether a person may act and has a role on a platform.

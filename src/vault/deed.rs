@@ -52,6 +52,14 @@ pub(super) trait Deed: Send + Sync + 'static {
         self.call().needs_two()
     }
 
+    /// Whether this person, who has the role and did not propose it, may approve it.
+    ///
+    /// # Errors
+    /// The refusal; the proposal stays open.
+    fn may_approve(&self, _approver: &Caller) -> Result<(), Denial> {
+        Ok(())
+    }
+
     /// Adds what it needs to see; of a retry, with what came of the first time.
     fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, _keys: &mut ReadKeys) {}
 
@@ -279,6 +287,7 @@ impl<D: Deed> Act for DeedAct<D> {
         }
         let caller = scene.caller(&self.asker)?;
         let call = self.deed.call();
+        scene.second_factor(call, &caller, &self.asker.key)?;
         let mark = plan.mark();
         let decided = self.decide_as(scene, plan, &caller);
         self.answer = match decided {

@@ -44,6 +44,9 @@ pub enum VaultError {
     /// The caller pins keys, and its certificate has another.
     #[error("the certificate's key is not pinned")]
     KeyNotPinned,
+    /// The certificate's key is not one that two people attested to live on the person's hardware.
+    #[error("the certificate's key is no enrolled staff key of the person")]
+    StaffKeyNotEnrolled,
     /// The certificate is on the block list.
     #[error("the certificate is blocked")]
     CertificateBlocked,

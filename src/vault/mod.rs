@@ -54,8 +54,10 @@ pub mod restore;
 pub mod retention;
 pub mod revise;
 pub mod root_key;
+mod second_factor;
 pub mod settings;
 mod spending;
+pub mod staff_keys;
 mod stored_log;
 mod storing;
 pub mod subjects;
@@ -84,6 +86,7 @@ use crate::{
         names::{PlatformName, SpiffeId},
         platform::Platform,
         rng::Rng,
+        staff_key::HardwareKeys,
         time::Clock,
     },
     policy::decide::Denial,
@@ -102,6 +105,7 @@ use mirroring::Mirroring;
 use refusals::{Refusal, Refusals};
 use residency::Watched;
 use settings::Settings;
+use staff_keys::Attestation;
 
 /// What every part of the vault shares.
 pub(crate) struct Shared {
@@ -122,6 +126,8 @@ pub(crate) struct Shared {
     clock_is_wrong: AtomicBool,
     /// Set while something lies outside the declared sites and nothing new may be stored then.
     storage_outside: AtomicBool,
+    /// Set while a person's certificate counts only with a hardware key.
+    staff_keys_required: AtomicBool,
 }
 
 /// Longest time between an erasure and the destruction: one working day, in which Law 94-V has the data destroyed.
@@ -179,6 +185,8 @@ pub struct Vault {
     documents: Option<Arc<Documents>>,
     /// Where everything may be.
     residency: Option<Watched>,
+    /// Judges what vendors say of devices.
+    attestation: Option<Box<dyn Attestation>>,
     refusals: Refusals,
     schedule: keys::Schedule,
     /// Whether this process can serve, as its last heartbeat found.
@@ -238,6 +246,7 @@ impl Vault {
             reconciling: Mutex::default(),
             clock_is_wrong: AtomicBool::new(false),
             storage_outside: AtomicBool::new(false),
+            staff_keys_required: AtomicBool::new(false),
         });
         let vault = Self {
             shared,
@@ -248,6 +257,7 @@ impl Vault {
             backups: None,
             documents: None,
             residency: None,
+            attestation: None,
             refusals: Refusals::default(),
             schedule: keys::Schedule::default(),
             ready: watch::Sender::new(true),
@@ -273,7 +283,15 @@ impl Vault {
     /// The same with what the configuration declares; without it nobody can be enrolled.
     #[must_use]
     pub fn with_settings(self, settings: Settings) -> Self {
+        let required = settings.hardware_keys == HardwareKeys::Required;
+        self.shared.staff_keys_required.store(required, Ordering::SeqCst);
         Self { settings, ..self }
+    }
+
+    /// The same with somebody who judges what vendors say of devices; without it nobody does.
+    #[must_use]
+    pub fn with_attestation(self, attestation: Option<Box<dyn Attestation>>) -> Self {
+        Self { attestation, ..self }
     }
 
     /// What the configuration declares.

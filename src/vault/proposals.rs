@@ -252,7 +252,8 @@ impl Vault {
                         continue;
                     };
                     let other = wanted.is_some_and(|wanted| wanted != view.state);
-                    if !other && view.call.allows(caller, id, &staff).is_ok() {
+                    let may = self.second_factor(caller, &asker.key, Some(view.call)).is_ok();
+                    if !other && may && view.call.allows(caller, id, &staff).is_ok() {
                         rows.push(view);
                     }
                 }
@@ -368,6 +369,7 @@ impl Deed for Look {
         if hand.caller.person != Some(row.proposer) {
             scene.authorise(call_of(row)?, hand.caller)?;
         }
+        scene.second_factor(call_of(row)?, hand.caller, &hand.asker.key)?;
         let plan = match &row.sealed {
             Some(sealed) => {
                 let plan = scene.keys().open_plan(row.id, &sealed.wrapped_key, &sealed.request);
@@ -412,6 +414,7 @@ impl Deed for Reject {
         if person != row.proposer {
             scene.authorise(call_of(row)?, hand.caller)?;
         }
+        scene.second_factor(call_of(row)?, hand.caller, &hand.asker.key)?;
         let next = ended(scene, row, ProposalState::Rejected, Some(person), None);
         let was: Mac = row.mac;
         hand.log(|entry| about(&next, entry))?;

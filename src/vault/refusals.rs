@@ -31,6 +31,8 @@ coded!(
         CallerUnknown = "CALLER_UNKNOWN",
         /// The caller pins keys, and its certificate had another.
         KeyNotPinned = "KEY_NOT_PINNED",
+        /// The certificate's key is none that two people attested to live on the person's hardware.
+        StaffKeyNotEnrolled = "STAFF_KEY_NOT_ENROLLED",
         /// The certificate is on the block list.
         CertificateBlocked = "CERTIFICATE_BLOCKED",
         /// The text was not a token.

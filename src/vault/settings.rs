@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{caller::Governance, ids::PlatformId, names::SpiffeId};
+use crate::domain::{caller::Governance, ids::PlatformId, names::SpiffeId, staff_key::HardwareKeys};
 
 /// A trust domain to which the configuration binds a client authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub struct Settings {
     pub governance: Governance,
     /// How long a proposal can be approved.
     pub proposal_time: Duration,
+    /// Whether staff has hardware keys.
+    pub hardware_keys: HardwareKeys,
+    /// Subjects up to which there may be none.
+    pub absent_up_to: u64,
 }
 
 const DAY: Duration = Duration::from_hours(24);
@@ -29,7 +33,13 @@ const DAY: Duration = Duration::from_hours(24);
 impl Default for Settings {
     /// Nobody can be enrolled.
     fn default() -> Self {
-        Self { domains: Vec::new(), governance: Governance::SingleOfficer, proposal_time: DAY }
+        Self {
+            domains: Vec::new(),
+            governance: Governance::SingleOfficer,
+            proposal_time: DAY,
+            hardware_keys: HardwareKeys::DeclaredAbsent,
+            absent_up_to: u64::MAX,
+        }
     }
 }
 

@@ -257,6 +257,11 @@ def variants():
     rules = render(changed(PRODUCTION, "monitoring.rules.runbookUrl", url))["PrometheusRule", "sandyq"]
     for rule in rules["spec"]["groups"][0]["rules"]:
         assert rule["annotations"]["runbook_url"] == f"{url}#{rule['alert'].lower()}"
+    assert 'hardware_keys = "required"' in config_of(render(PRODUCTION)), "staff has hardware keys unless it is declared"
+    rooted = render(changed(PRODUCTION, "staff.attestationRoots.configMap", "vendors"))
+    assert 'attestation_roots = "/etc/sandyq/attestation/roots.pem"' in config_of(rooted)
+    mounts = rooted["Deployment", "sandyq"]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert any(mount["mountPath"] == "/etc/sandyq/attestation" for mount in mounts)
     other = render(changed(PRODUCTION, "governance.proposalHours", 12))
     checksum = lambda o: o["Deployment", "sandyq"]["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
     assert checksum(other) != checksum(render(PRODUCTION)), "a changed configuration must be another pod"

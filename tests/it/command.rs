@@ -154,6 +154,17 @@ fn unsafe_or_broken_installations_do_not_serve() {
         ("missing field `governance`", |d| {
             edit(&d.join("sandyq.toml"), "[governance]\nmode = \"single-officer\"\n", "");
         }),
+        ("missing field `staff`", |d| {
+            edit(&d.join("sandyq.toml"), "[staff]\nhardware_keys = \"declared_absent\"\n", "");
+        }),
+        ("staff.hardware_keys must be", |d| edit(&d.join("sandyq.toml"), "declared_absent", "none")),
+        ("needs governance.mode = \"two-person\"", |d| {
+            edit(&d.join("sandyq.toml"), "declared_absent", "required");
+        }),
+        ("staff.attestation_roots holds no certificate", |d| {
+            fs::write(d.join("vendors.pem"), "").unwrap();
+            edit(&d.join("sandyq.toml"), "[staff]", "[staff]\nattestation_roots = \"vendors.pem\"");
+        }),
         ("server's key does not parse", |d| fs::write(d.join("server.key"), "nothing").unwrap()),
         ("stands for two trust domains", |d| {
             fs::copy(d.join("staff-authority.pem"), d.join("platform-authority.pem")).map(drop).unwrap();

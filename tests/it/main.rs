@@ -63,6 +63,7 @@ mod same_cost;
 mod shutdown;
 mod staff;
 mod staff_command;
+mod staff_keys;
 mod subjects;
 mod tampering;
 mod telemetry;

@@ -2,9 +2,16 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use sandyq::{cli::local::LocalInstallation, domain::time::Clock};
+use sandyq::{
+    cli::{local::LocalInstallation, pki::Authority},
+    domain::time::Clock,
+};
 
-use crate::common::{backend::Backend, people::iin, served::Served};
+use crate::common::{
+    backend::Backend,
+    people::iin,
+    served::{Served, replace_authorities},
+};
 
 const KEYS: &str = include_str!("../../docs/runbooks/keys.md");
 
@@ -154,5 +161,77 @@ async fn a_backup_is_made_and_restored_by_the_runbook() {
     }
     let served = served.unwrap();
     assert_eq!(served.read("payments", "payments", stored.token("iin")).await, Ok(iin(1)));
+    served.running.stop().await.unwrap();
+}
+
+const STAFF_KEYS: &str = include_str!("../../docs/runbooks/staff-keys.md");
+
+/// The officers of the runbook, none of whom has a key yet.
+async fn officers_without_keys() -> Served {
+    let (platform, staff) = (Authority::new("p").unwrap(), Authority::new("s").unwrap());
+    Served::start_files(&Backend::Sqlite, |files| {
+        replace_authorities(files, &platform, &staff);
+        let mut config = std::fs::read_to_string(files.join("sandyq.toml")).unwrap();
+        for name in ["second", "local", "replaced"] {
+            let uri =
+                format!("spiffe://vault.example.kz/{}", if name == "replaced" { "second" } else { name });
+            staff.client(&[&uri]).unwrap().write(files, name).unwrap();
+        }
+        for name in ["second", "local"] {
+            config.push_str("\n[[officer]]\nroles = [\"security_officer\"]\nhandle = \"");
+            config.push_str(name);
+            config.push_str("\"\nspiffe_id = \"spiffe://vault.example.kz/");
+            config.push_str(name);
+            config.push_str("\"\n");
+        }
+        std::fs::write(files.join("sandyq.toml"), config).unwrap();
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staff_enrols_and_replaces_its_keys_by_the_runbook() {
+    let served = officers_without_keys().await;
+    let config = std::fs::read_to_string(served.file("sandyq.toml")).unwrap();
+    let required =
+        config.replace("\"single-officer\"", "\"two-person\"").replace("\"declared_absent\"", "\"required\"");
+    std::fs::write(served.file("sandyq.toml"), required).unwrap();
+    let served = served.restart().await;
+    let connection = std::fs::read_to_string(served.file("client-admin.toml")).unwrap();
+    for name in ["second", "local"] {
+        let own = connection.replace("admin.", &format!("{name}."));
+        std::fs::write(served.file(&format!("client-{name}.toml")), own).unwrap();
+    }
+    let path = Path::new(env!("CARGO_BIN_EXE_sandyq")).parent().unwrap().to_owned();
+    let (mut proposal, mut plan, mut said) = (String::new(), String::new(), String::new());
+    let commands = commands(STAFF_KEYS);
+    assert!(commands.len() >= 13, "{commands:?}");
+    for command in commands {
+        let ran = tokio::task::block_in_place(|| {
+            Command::new("sh")
+                .args(["-c", &command])
+                .current_dir(served.running.installation.dir())
+                .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
+                .env("PROPOSAL", &proposal)
+                .env("PLAN", &plan)
+                .output()
+                .unwrap()
+        });
+        let (out, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        // What waits for a second person says so by its exit code.
+        let expected = if command.contains("key enrol") { 5 } else { 0 };
+        assert_eq!(ran.status.code(), Some(expected), "{command}\n{out}{errors}");
+        if let Some((_, hash)) = errors.rsplit_once("--hash ") {
+            hash.trim().clone_into(&mut plan);
+            let id = errors.split_whitespace().find(|word| word.starts_with("prp_")).unwrap();
+            id.clone_into(&mut proposal);
+        }
+        said = said + &out + &errors;
+    }
+    for expected in
+        ["key       of the person's hardware\n", "token B, 1002, stated  WITHDRAWN", "WithdrawStaffKey"]
+    {
+        assert!(said.contains(expected), "{expected} is not in\n{said}");
+    }
     served.running.stop().await.unwrap();
 }

@@ -212,6 +212,13 @@ statement = {{ .statement | toJson }}
 [governance]
 mode = {{ $v.governance.mode | toJson }}
 proposal_hours = {{ $v.governance.proposalHours }}
+
+[staff]
+hardware_keys = {{ $v.staff.hardwareKeys | toJson }}
+absent_up_to_subjects = {{ $v.staff.absentUpToSubjects | int64 }}
+{{- if $v.staff.attestationRoots.configMap }}
+attestation_roots = "/etc/sandyq/attestation/roots.pem"
+{{- end }}
 {{ range $v.officers }}
 [[officer]]
 handle = {{ .handle | toJson }}
@@ -278,6 +285,11 @@ nodeAffinity:
   mountPath: /etc/sandyq/block-list
   readOnly: true
 {{- end }}
+{{- if $v.staff.attestationRoots.configMap }}
+- name: attestation
+  mountPath: /etc/sandyq/attestation
+  readOnly: true
+{{- end }}
 {{- if and (eq $v.database.kind "postgres") $v.database.postgres.existingSecret }}
 - name: database
   mountPath: /etc/sandyq/database
@@ -334,6 +346,14 @@ nodeAffinity:
 - name: block-list
   configMap:
     name: {{ $v.blockList.configMap }}
+{{- end }}
+{{- if $v.staff.attestationRoots.configMap }}
+- name: attestation
+  configMap:
+    name: {{ $v.staff.attestationRoots.configMap }}
+    items:
+      - key: {{ $v.staff.attestationRoots.key }}
+        path: roots.pem
 {{- end }}
 {{- if and (eq $v.database.kind "postgres") $v.database.postgres.existingSecret }}
 - name: database

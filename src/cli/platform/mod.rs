@@ -19,6 +19,7 @@ use crate::{
 };
 
 pub(super) use caller::list as list_callers;
+pub(super) use person::find as find_person;
 
 type Service = PlatformServiceClient<Channel>;
 

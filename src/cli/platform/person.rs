@@ -106,7 +106,7 @@ async fn list(service: &mut Service) -> Result<Vec<pb::Person>, Failure> {
 }
 
 /// The id of a person, who is named by it or by the handle.
-async fn find(service: &mut Service, person: String) -> Result<String, Failure> {
+pub(in crate::cli) async fn find(service: &mut Service, person: String) -> Result<String, Failure> {
     if person.starts_with("per_") {
         return Ok(person);
     }

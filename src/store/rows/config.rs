@@ -10,6 +10,7 @@ use crate::domain::{
     operation::BudgetLimit,
     recipient::Recipient,
     secret::Sealed,
+    staff_key::StaffKey,
     time::Timestamp,
 };
 
@@ -139,6 +140,40 @@ impl RoleGrantRow {
             .text(self.grant.role.as_str())
             .int(i64::from(self.grant.scope.get()))
             .text(self.grant.state.as_str())
+            .int(self.updated_at.as_micros())
+    }
+}
+
+/// A key of a person's certificates that lives on hardware; kept with platform 0.
+#[derive(Debug, Clone)]
+pub struct StaffKeyRow {
+    /// The key.
+    pub key: StaffKey,
+    /// Enrolled.
+    pub created_at: Timestamp,
+    /// Enrolled, or withdrawn.
+    pub updated_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl StaffKeyRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        let key = &self.key;
+        let [proposer, approver] = &key.attested_by;
+        platform_row("staff_keys", PlatformId::VAULT)
+            .bytes(&key.sha256)
+            .bytes(key.person.as_bytes())
+            .text(key.evidence.as_str())
+            .text(&key.serial)
+            .text(&key.device)
+            .bytes(&key.chain)
+            .bytes(proposer.as_bytes())
+            .bytes(approver.as_bytes())
+            .text(key.state.as_str())
+            .int(self.created_at.as_micros())
             .int(self.updated_at.as_micros())
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         Mac,
         config::{
             BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
-            RoleGrantRow,
+            RoleGrantRow, StaffKeyRow,
         },
     },
 };
@@ -108,6 +108,35 @@ pub(super) fn put_role<'a>(row: &'a RoleGrantRow, was: Option<&'a Mac>) -> State
         .text(row.grant.role.as_str())
         .int(row.grant.scope.get())
         .text(row.grant.state.as_str())
+        .int(row.updated_at.as_micros())
+        .bytes(&row.mac);
+    only_if((statement, was))
+}
+
+pub(super) fn put_staff_key<'a>(row: &'a StaffKeyRow, was: Option<&'a Mac>) -> Statement<'a> {
+    let key = &row.key;
+    let [proposer, approver] = &key.attested_by;
+    let (statement, was) = put(
+        "/* write::insert_staff_key */ INSERT INTO staff_keys (platform_id, key_sha256, person_id, evidence, serial, \
+         device, chain, proposer_id, approver_id, state, created_at, updated_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        "/* write::update_staff_key */ UPDATE staff_keys SET person_id = $3, evidence = $4, serial = $5, device = $6, \
+         chain = $7, proposer_id = $8, approver_id = $9, state = $10, created_at = $11, updated_at = $12, mac = $13 \
+         WHERE platform_id = $1 AND key_sha256 = $2 AND mac = $14",
+        was,
+    );
+    let statement = statement
+        .int(PlatformId::VAULT.get())
+        .bytes(&key.sha256)
+        .bytes(key.person.as_bytes())
+        .text(key.evidence.as_str())
+        .text(&key.serial)
+        .text(&key.device)
+        .bytes(&key.chain)
+        .bytes(proposer.as_bytes())
+        .bytes(approver.as_bytes())
+        .text(key.state.as_str())
+        .int(row.created_at.as_micros())
         .int(row.updated_at.as_micros())
         .bytes(&row.mac);
     only_if((statement, was))

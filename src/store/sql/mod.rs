@@ -13,6 +13,7 @@ mod lists;
 mod read;
 pub(super) mod schema;
 pub(super) mod snapshot;
+mod staff;
 pub(super) mod statement;
 mod writes;
 
@@ -218,6 +219,10 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn place_of_caller(&self, caller: CallerKey<'_>) -> Result<Option<PlatformId>, StoreError> {
         self.read_place_of_caller(caller).await
+    }
+
+    async fn count_subjects(&self, up_to: u64) -> Result<u64, StoreError> {
+        self.read_subject_count(up_to).await
     }
 
     async fn entries(

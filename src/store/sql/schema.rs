@@ -29,6 +29,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (12, "index_rotation", include_str!("../../../migrations/sqlite/0012_index_rotation.sql")),
     (13, "lists", include_str!("../../../migrations/sqlite/0013_lists.sql")),
     (14, "retention", include_str!("../../../migrations/sqlite/0014_retention.sql")),
+    (15, "staff_keys", include_str!("../../../migrations/sqlite/0015_staff_keys.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -47,6 +48,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (12, "index_rotation", include_str!("../../../migrations/postgres/0012_index_rotation.sql")),
     (13, "lists", include_str!("../../../migrations/postgres/0013_lists.sql")),
     (14, "retention", include_str!("../../../migrations/postgres/0014_retention.sql")),
+    (15, "staff_keys", include_str!("../../../migrations/postgres/0015_staff_keys.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

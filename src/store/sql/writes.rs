@@ -3,7 +3,7 @@
 use super::{
     config_writes::{
         activate_root, destroy_roots, insert_key, insert_policy, put_caller, put_closure, put_limit,
-        put_person, put_recipient, put_role, update_key,
+        put_person, put_recipient, put_role, put_staff_key, update_key,
     },
     documents::{
         delete_document, destroy_documents, drop_upload, end_upload, insert_document, insert_upload,
@@ -151,6 +151,7 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::PutCaller(row, was) => vec![put_caller(row, was.as_ref())],
         Write::PutPerson(row, was) => vec![put_person(row, was.as_ref())],
         Write::PutRole(row, was) => vec![put_role(row, was.as_ref())],
+        Write::PutStaffKey(row, was) => vec![put_staff_key(row, was.as_ref())],
         Write::PutRecipient(row, was) => vec![put_recipient(row, was.as_ref())],
         Write::PutLimit(row, was) => vec![put_limit(row, was.as_ref())],
         Write::PutClosure(row, was) => vec![put_closure(row, was.as_ref())],

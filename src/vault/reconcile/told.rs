@@ -36,7 +36,7 @@ pub(in crate::vault) const DESTROYED: &str = "Operation/DestroySubject";
 pub(in crate::vault) const LOST: &str = "Restore/Lost";
 
 /// Kinds of configuration rows in entries, and their tables.
-const CONFIGURATION: [(&str, &str); 9] = [
+const CONFIGURATION: [(&str, &str); 10] = [
     ("key", "key_versions"),
     ("policy", "policies"),
     ("caller", "callers"),
@@ -45,6 +45,7 @@ const CONFIGURATION: [(&str, &str); 9] = [
     ("budget", "budget_limits"),
     ("person", "persons"),
     ("role", "person_roles"),
+    ("staff_key", "staff_keys"),
     ("closure", "closures"),
 ];
 

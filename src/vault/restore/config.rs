@@ -13,12 +13,15 @@ use crate::{
         caller::CallerState,
         ids::{PersonId, RecipientId},
         recipient::RecipientState,
+        staff_key::StaffKeyState,
     },
     store::{
         ReadKeys, Write,
         rows::{
             Mac,
-            config::{CallerRow, KeyState, KeyVersionRow, PersonRow, RecipientRow, RoleGrantRow},
+            config::{
+                CallerRow, KeyState, KeyVersionRow, PersonRow, RecipientRow, RoleGrantRow, StaffKeyRow,
+            },
             work::RequestRow,
         },
     },
@@ -58,6 +61,7 @@ impl Site<'_> {
                 "caller" => self.caller(object, last),
                 "person" => self.person(object, last),
                 "role" => self.role(object, last),
+                "staff_key" => self.staff_key(object, last),
                 "recipient" => self.recipient(object, last),
                 "key" => self.key(object, last, lost_key),
                 "policy" => self.policy(object),
@@ -124,6 +128,17 @@ impl Site<'_> {
             (next.mac, Write::PutRole(next, Some(row.mac)))
         };
         proved(row.mac, last, STATES.map(sealed))
+    }
+
+    /// A key that was withdrawn never counts again.
+    fn staff_key(&self, object: &[u8], last: &Last) -> Becomes {
+        let Some(row) = self.context.staff_keys().iter().find(|row| row.key.sha256 == object) else {
+            return Becomes::Lost;
+        };
+        let mut next = StaffKeyRow { updated_at: last.at, ..row.clone() };
+        next.key.state = StaffKeyState::Withdrawn;
+        next.mac = self.mac(&next.image());
+        proved(row.mac, last, [(next.mac, Write::PutStaffKey(next, Some(row.mac)))])
     }
 
     fn recipient(&self, object: &[u8], last: &Last) -> Becomes {

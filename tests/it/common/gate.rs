@@ -310,6 +310,10 @@ impl Store for Gate {
         self.inner.place_of_caller(caller).await
     }
 
+    async fn count_subjects(&self, up_to: u64) -> Result<u64, StoreError> {
+        self.inner.count_subjects(up_to).await
+    }
+
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError> {
         self.inner.create_installation(name, vault).await
     }

@@ -10,10 +10,15 @@ use super::driver::Driver;
 /// Calls that are refused to nobody who is enrolled here: a platform's own policy is no secret to it.
 const FOR_EVERYBODY: [Call; 3] = [Call::WhoAmI, Call::GetPolicy, Call::ListPolicies];
 
-/// Calls that succeed only where two people are needed, which `two_people.rs` and `restored.rs` drive; here one officer is
+/// Calls that succeed only where two people are needed, which `two_people.rs`, `staff_keys.rs` and `restored.rs` drive; here one officer is
 /// enough, and nothing was restored.
-pub const OF_TWO_PEOPLE: [Call; 4] =
-    [Call::GetProposal, Call::ApproveProposal, Call::RejectProposal, Call::OpenPlatform];
+pub const OF_TWO_PEOPLE: [Call; 5] = [
+    Call::GetProposal,
+    Call::ApproveProposal,
+    Call::RejectProposal,
+    Call::OpenPlatform,
+    Call::WithdrawStaffKey,
+];
 
 /// A caller whose roles are not among those that a call asks for.
 pub fn without_role(call: Call) -> Option<&'static str> {

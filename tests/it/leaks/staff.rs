@@ -77,6 +77,16 @@ pub async fn drive_staff(driver: &mut Driver) {
         platform: "lerna".into(),
     };
     driver.succeed("admin", Call::RevokeRole, request).await;
+    let request = pb::EnrolStaffKeyRequest {
+        request_id: request_id(),
+        person_id: person_id.clone(),
+        key_sha256: vec![7; 32],
+        serial: "12345678".into(),
+        device: "a synthetic token".into(),
+        attestation_chain: Vec::new(),
+    };
+    driver.succeed("admin", Call::EnrolStaffKey, request).await;
+    driver.succeed("admin", Call::ListStaffKeys, pb::ListStaffKeysRequest::default()).await;
     let request = pb::DisablePersonRequest { request_id: request_id(), person_id };
     driver.succeed("admin", Call::DisablePerson, request).await;
     driver.succeed("admin", Call::ListPersons, pb::ListPersonsRequest::default()).await;
