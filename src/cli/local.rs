@@ -27,7 +27,7 @@ use crate::{
 const POLICY: &str = include_str!("../../policies/lerna.toml");
 
 /// The officer who makes the platform and enrols everybody else.
-const OFFICER: &str = "admin";
+pub(super) const OFFICER: &str = "admin";
 /// The machine that reads every log.
 const AUDITOR: &str = "auditor";
 /// Callers that the policy names.
@@ -110,6 +110,21 @@ impl LocalInstallation {
             fs::write(self.connection_path(name), text)?;
         }
         Ok(())
+    }
+
+    /// Writes a connection file of a caller to another server that has the installation's certificates.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) fn write_connection(
+        &self,
+        name: &str,
+        server: SocketAddr,
+        caller: &str,
+    ) -> Result<PathBuf, Failure> {
+        let path = self.connection_path(name);
+        fs::write(&path, toml::to_string(&connection(server, caller))?)?;
+        Ok(path)
     }
 
     /// The connection file of a caller.
@@ -298,7 +313,7 @@ impl LocalInstallation {
     }
 
     /// Makes the platform with its policy and callers, as the officer.
-    async fn provision(&self) -> Result<(), Failure> {
+    pub(super) async fn provision(&self) -> Result<(), Failure> {
         let channel = connect(&self.connection(OFFICER)?).await?;
         let policy = Policy::parse(POLICY)?.operator;
         let platforms = &mut platforms(channel.clone());

@@ -4,6 +4,7 @@
 mod audit;
 mod audit_read;
 mod backup;
+mod bench;
 mod certificate;
 mod client;
 mod consent;
@@ -71,6 +72,8 @@ enum Command {
     Restore(restore::Args),
     /// Serve.
     Serve(serve::Args),
+    /// Measure what this machine and this database do, against a bare server and the database alone.
+    Bench(bench::Args),
     /// Ask a process on its health listener how it stands.
     Health(health::Args),
     /// Say who the vault takes the caller to be.
@@ -170,6 +173,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Migrate(args) => migrate::run(&args, out).await,
         Command::Restore(args) => restore::run(&args, out).await,
         Command::Serve(args) => serve::run(&args, out).await,
+        Command::Bench(args) => bench::run(&args, out).await,
         Command::Health(args) => health::run(&args, out).await,
         Command::Whoami(args) => values::whoami(&args, out).await,
         Command::Tokenize(args) => values::tokenize(&args, out).await,

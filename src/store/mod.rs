@@ -3,6 +3,7 @@
 //! A platform's writes all go through [`Store::commit`], which advances the platform's head by compare-and-swap:
 //! entries, rows and head land together or not at all.
 
+pub mod ceiling;
 pub mod copy;
 mod error;
 mod granting;

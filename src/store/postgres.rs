@@ -262,6 +262,11 @@ fn connect_options(options: &PostgresOptions, nonce: &str) -> Result<PgConnectOp
     })
 }
 
+/// What a session of the vault is set up with, for one that is not its own.
+pub(super) fn session_options(options: &PostgresOptions) -> Result<PgConnectOptions, StoreError> {
+    connect_options(options, "")
+}
+
 async fn reads_back(connection: &mut PgConnection, nonce: &str) -> sqlx::Result<bool> {
     let row = connection.fetch_one("SELECT current_setting('sandyq.nonce', true)").await?;
     Ok(row.try_get::<Option<String>, _>(0)?.as_deref() == Some(nonce))

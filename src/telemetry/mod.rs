@@ -2,7 +2,7 @@
 //! subject's reference, or a message of a client.
 
 pub mod metrics;
-mod process;
+pub mod process;
 
 use std::io::IsTerminal as _;
 

@@ -19,6 +19,7 @@ mod audit_order;
 mod authentication;
 mod backups;
 mod bad_input;
+mod bench;
 mod command;
 mod consents;
 mod contract;

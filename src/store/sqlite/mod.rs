@@ -65,15 +65,7 @@ impl SqliteEngine {
         if create {
             private(path)?;
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(create)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
-            .pragma("trusted_schema", "OFF")
-            .pragma("secure_delete", "ON");
+        let options = file_options(path, create);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .min_connections(1)
@@ -97,6 +89,19 @@ impl SqliteEngine {
             .map_err(database("open the database for reading"))?;
         Ok(Self { writer, readers, _lock: lock })
     }
+}
+
+/// What a connection is set up with.
+pub(super) fn file_options(path: &Path, create: bool) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(create)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("trusted_schema", "OFF")
+        .pragma("secure_delete", "ON")
 }
 
 /// Makes the file for its owner's eyes only; SQLite gives its side files the same mode.

@@ -1,0 +1,126 @@
+//! An installation of the bench's own: files in a temporary directory, a server over its database, and a platform with
+//! one of the source policies.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{Failure, bare, process::Served};
+use crate::{
+    cli::{init::init, local::LocalInstallation, output::exit},
+    config::{Config, DatabaseConfig, LimitsConfig, Risk},
+    store::ceiling::Ceiling,
+};
+
+/// Which database, as the arguments name it.
+pub(super) enum Place<'a> {
+    Sqlite,
+    Postgres { url: &'a str, password_file: Option<&'a Path> },
+}
+
+/// The installation, served.
+pub(super) struct House {
+    pub(super) installation: LocalInstallation,
+    pub(super) served: Served,
+    /// The database without its vault.
+    pub(super) ceiling: Ceiling,
+    // Last: it is removed when no process has it open.
+    _dir: tempfile::TempDir,
+}
+
+impl House {
+    /// Makes an installation and serves it.
+    pub(super) async fn build(place: &Place<'_>, within: Option<&Path>) -> Result<Self, Failure> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("sandyq-bench-");
+        let dir = within.map_or_else(|| builder.tempdir(), |within| builder.tempdir_in(within))?;
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let installation = LocalInstallation::create(&dir.path().join("installation"), loopback)?;
+        let config = configure(installation.config()?, place)?;
+        fs::write(installation.config_path(), toml::to_string(&config)?)?;
+        let config = installation.config()?;
+        init(&config).await.map_err(|failure| {
+            Failure::new(exit::FAILED, format!("{} (a bench wants an empty database)", failure.message()))
+        })?;
+        let served = Served::start(&installation.config_path()).await?;
+        installation.write_connections(served.address)?;
+        installation.provision().await?;
+        Ok(Self { installation, served, ceiling: bare::ceiling(&config).await?, _dir: dir })
+    }
+
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.installation.config_path()
+    }
+
+    /// A file for tokens.
+    pub(super) fn tokens(&self) -> PathBuf {
+        self.installation.dir().join("tokens")
+    }
+
+    /// Commits that the vault has made so far.
+    pub(super) async fn commits(&self) -> Result<u64, Failure> {
+        let text = metrics(self.served.health).await?;
+        Ok(samples(&text, "sandyq_lane_commits_total").get("outcome=\"committed\"").copied().unwrap_or(0))
+    }
+}
+
+/// The configuration over the bench's database. Limits of callers are lifted, since one caller is all the load here.
+fn configure(mut config: Config, place: &Place<'_>) -> Result<Config, Failure> {
+    config.limits = LimitsConfig { calls_at_once: 65_536, calls_per_second: 10_000_000 };
+    if let Place::Postgres { url, password_file } = place {
+        config.accept_risks.retain(|risk| *risk != Risk::MirrorBesideDatabase);
+        config.database = DatabaseConfig {
+            sqlite: None,
+            postgres: Some((*url).to_owned()),
+            password_file: password_file.map(Path::canonicalize).transpose()?,
+            connections: config.database.connections,
+        };
+        if let crate::config::Database::Postgres(options) = config.database()?
+            && !options.verifies_server()?
+        {
+            config.accept_risks.push(Risk::DatabaseNotVerified);
+        }
+    }
+    Ok(config)
+}
+
+/// What a process answers of its metrics.
+async fn metrics(address: SocketAddr) -> Result<String, Failure> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// Whole numbers of a metric by their labels.
+fn samples(text: &str, name: &str) -> BTreeMap<String, u64> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+    lines
+        .filter_map(|line| {
+            let (labels, value) = line.split_once("} ")?;
+            Some((labels.to_owned(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_found_by_its_labels() {
+        let text = "# TYPE a counter\na{x=\"1\"} 7\na{x=\"2\"} 8\nab{x=\"1\"} 9\n";
+        let found = samples(text, "a");
+        assert_eq!((found.len(), found["x=\"1\""], found["x=\"2\""]), (2, 7, 8));
+    }
+}

@@ -1,0 +1,146 @@
+//! What the bench asks of its load process, and what that answers: a line of JSON each, on stdin and stdout.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+
+/// What one call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CallKind {
+    /// Reads a value.
+    Detokenize,
+}
+
+/// When a slice of load ends.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Until {
+    /// No call begins after so many seconds.
+    Seconds(f64),
+    /// After so many calls.
+    Calls(u64),
+}
+
+/// How calls follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Pace {
+    /// So many callers, each with its next call when the last is answered.
+    Closed(u32),
+    /// So many calls a second, whatever becomes of those before. Times count from the instant that a call was due, so a
+    /// call that had to wait to be sent counts as slow.
+    Open(f64),
+}
+
+/// Work for the load process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "job", rename_all = "snake_case")]
+pub(super) enum Job {
+    /// Store synthetic people.
+    People {
+        /// Who stores them, and where.
+        connection: PathBuf,
+        /// How many.
+        count: u32,
+        /// Where their tokens go, a line each.
+        tokens: PathBuf,
+    },
+    /// Calls.
+    Calls {
+        /// Who calls, and where.
+        connection: PathBuf,
+        /// Connections to share.
+        connections: u32,
+        /// What each does.
+        call: CallKind,
+        /// Tokens to ask for.
+        tokens: PathBuf,
+        /// How they follow each other.
+        pace: Pace,
+        /// For how long.
+        until: Until,
+    },
+}
+
+/// What the load process says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "told", rename_all = "snake_case")]
+pub(super) enum Told {
+    /// How far a job is.
+    Progress {
+        /// So much of it.
+        done: u64,
+    },
+    /// The job is done.
+    Done(Counted),
+    /// The job could not be done.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What a slice of load came to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Counted {
+    /// Calls that were answered as wanted.
+    pub(super) calls: u64,
+    /// Values, people or bytes that they were about.
+    pub(super) items: u64,
+    /// Calls that were not, by reason.
+    pub(super) failures: BTreeMap<String, u64>,
+    /// From the first call's begin to the last one's end.
+    pub(super) micros: u64,
+    /// Microseconds of a call, and how many calls took so long.
+    pub(super) latencies: Vec<(u64, u64)>,
+}
+
+impl Counted {
+    /// Calls that were not answered as wanted.
+    pub(super) fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
+    /// Takes the latencies of a histogram.
+    pub(super) fn with_latencies(mut self, histogram: &Histogram<u64>) -> Self {
+        self.latencies =
+            histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
+        self
+    }
+
+    /// The latencies as a histogram.
+    pub(super) fn histogram(&self) -> Result<Histogram<u64>, Failure> {
+        let mut histogram = Histogram::new(DIGITS)?;
+        for (micros, calls) in &self.latencies {
+            histogram.record_n(*micros, *calls)?;
+        }
+        Ok(histogram)
+    }
+}
+
+/// Digits of a latency that are kept.
+pub(super) const DIGITS: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_survive_the_way_to_the_bench() {
+        let mut histogram = Histogram::<u64>::new(DIGITS).unwrap();
+        (1..=10_000).for_each(|micros| histogram.record(micros * 37).unwrap());
+        let counted = Counted { calls: 10_000, ..Counted::default() }.with_latencies(&histogram);
+        let line = serde_json::to_string(&Told::Done(counted.clone())).unwrap();
+        let Ok(Told::Done(back)) = serde_json::from_str(&line) else { panic!("{line}") };
+        assert_eq!(back, counted);
+        let back = back.histogram().unwrap();
+        assert_eq!(back.len(), 10_000);
+        for quantile in [0.5, 0.99, 1.0] {
+            assert_eq!(back.value_at_quantile(quantile), histogram.value_at_quantile(quantile));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The load: a process of its own, as a platform's backend would be. It does one job after the other, keeps its
+//! connections from job to job, and measures at the caller's side.
+
+mod calls;
+mod pace;
+mod people;
+
+use std::{
+    collections::HashMap,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use data_encoding::HEXLOWER;
+use tonic::transport::Channel;
+
+use super::{
+    Failure,
+    job::{Counted, Job, Told},
+};
+use crate::{cli::client::connect, config::Connection, crypto::random::SystemRng, domain::rng::random_bytes};
+use calls::Caller;
+
+/// Most tokens that are kept to choose from. Of more, every second, third, … is taken: still all over the tables.
+const TOKENS: usize = 1_000_000;
+
+/// Does jobs until stdin ends.
+pub(super) async fn serve() -> Result<(), Failure> {
+    let mut load = Load::new()?;
+    let mut lines = lines_of_stdin();
+    while let Some(line) = lines.recv().await {
+        let done = match serde_json::from_str(&line?) {
+            Ok(job) => load.run(job).await,
+            Err(error) => Err(error.into()),
+        };
+        tell(&match done {
+            Ok(counted) => Told::Done(counted),
+            Err(failure) => Told::Failed { message: failure.message().to_owned() },
+        })?;
+    }
+    Ok(())
+}
+
+fn lines_of_stdin() -> tokio::sync::mpsc::UnboundedReceiver<io::Result<String>> {
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    // Nobody listens any more only where the process ends.
+    std::thread::spawn(move || io::stdin().lines().try_for_each(|line| tell.send(line)).ok());
+    told
+}
+
+fn tell(told: &Told) -> Result<(), Failure> {
+    let line = serde_json::to_string(told)?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    Ok(stdout.flush()?)
+}
+
+/// What is kept from job to job.
+struct Load {
+    channels: HashMap<(PathBuf, u32), Arc<[Channel]>>,
+    tokens: HashMap<PathBuf, Arc<[String]>>,
+    names: Arc<Names>,
+}
+
+/// Names that no other run has given to a subject, each used once.
+struct Names {
+    run: String,
+    next: AtomicU64,
+}
+
+impl Names {
+    fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Load {
+    fn new() -> Result<Self, Failure> {
+        let run = HEXLOWER.encode(&random_bytes::<6>(&SystemRng::new())?);
+        let names = Arc::new(Names { run, next: AtomicU64::new(0) });
+        Ok(Self { channels: HashMap::new(), tokens: HashMap::new(), names })
+    }
+
+    async fn run(&mut self, job: Job) -> Result<Counted, Failure> {
+        match job {
+            Job::People { connection, count, tokens } => {
+                let channels = self.channels(&connection, people::CONNECTIONS).await?;
+                self.tokens.remove(&tokens);
+                people::store(&channels, &self.names, count, &tokens, |done| tell(&Told::Progress { done }))
+                    .await
+            }
+            Job::Calls { connection, connections, call, tokens, pace, until } => {
+                let channels = self.channels(&connection, connections).await?;
+                let tokens = self.tokens(&tokens)?;
+                let caller = Arc::new(Caller::new(call, channels, tokens, Arc::clone(&self.names))?);
+                pace::run(caller, pace, until).await
+            }
+        }
+    }
+
+    async fn channels(&mut self, connection: &Path, count: u32) -> Result<Arc<[Channel]>, Failure> {
+        let key = (connection.to_owned(), count);
+        if let Some(known) = self.channels.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let to = Connection::load(connection)?;
+        let mut channels = Vec::new();
+        for _ in 0..count {
+            channels.push(connect(&to).await?);
+        }
+        let channels: Arc<[Channel]> = channels.into();
+        self.channels.insert(key, Arc::clone(&channels));
+        Ok(channels)
+    }
+
+    fn tokens(&mut self, file: &Path) -> Result<Arc<[String]>, Failure> {
+        if let Some(known) = self.tokens.get(file) {
+            return Ok(Arc::clone(known));
+        }
+        let text = std::fs::read_to_string(file)?;
+        let step = text.lines().count().div_ceil(TOKENS).max(1);
+        let tokens: Arc<[String]> = text.lines().step_by(step).map(str::to_owned).collect();
+        self.tokens.insert(file.to_owned(), Arc::clone(&tokens));
+        Ok(tokens)
+    }
+}

@@ -1,0 +1,247 @@
+//! Slices of load against servers that are watched meanwhile, in rounds: echo, select and what is asked for one after
+//! the other, again and again, so that a machine's moods fall on all alike.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    Failure,
+    bare::Kind,
+    house::House,
+    job::{CallKind, Counted, Job, Pace, Until},
+    numbers::{float, median},
+    process::{Bare, Load, Watched},
+};
+use crate::cli::output::exit;
+
+/// What calls are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// A bare server.
+    Echo,
+    /// The same with one look-up.
+    Select,
+    /// The vault.
+    Detokenize,
+}
+
+impl Subject {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Select => "select",
+            Self::Detokenize => "detokenize",
+        }
+    }
+
+    const fn call(self) -> CallKind {
+        match self {
+            Self::Echo | Self::Select | Self::Detokenize => CallKind::Detokenize,
+        }
+    }
+
+    /// The caller of the installation that makes these calls.
+    const fn caller(self) -> &'static str {
+        match self {
+            Self::Echo => "bare-echo",
+            Self::Select => "bare-select",
+            Self::Detokenize => "payments",
+        }
+    }
+}
+
+/// What one slice came to.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) calls: u64,
+    pub(super) failures: BTreeMap<String, u64>,
+    pub(super) calls_per_second: f64,
+    pub(super) items_per_second: f64,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) max_us: u64,
+    pub(super) server_cpu_us: Option<f64>,
+    pub(super) database_cpu_us: Option<f64>,
+    pub(super) peak_bytes: Option<u64>,
+    pub(super) commits_per_call: Option<f64>,
+}
+
+impl Sample {
+    /// Calls of any outcome.
+    fn of(counted: &Counted) -> Result<Self, Failure> {
+        let histogram = counted.histogram()?;
+        let seconds = float(counted.micros.max(1)) / 1_000_000.0;
+        Ok(Self {
+            calls: counted.calls,
+            failures: counted.failures.clone(),
+            calls_per_second: float(counted.calls) / seconds,
+            items_per_second: float(counted.items) / seconds,
+            p50_us: float(histogram.value_at_quantile(0.5)),
+            p99_us: float(histogram.value_at_quantile(0.99)),
+            max_us: histogram.max(),
+            server_cpu_us: None,
+            database_cpu_us: None,
+            peak_bytes: None,
+            commits_per_call: None,
+        })
+    }
+}
+
+/// Slices of one kind, one of each round.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) subject: Subject,
+    pub(super) pace: Pace,
+    pub(super) samples: Vec<Sample>,
+}
+
+impl Series {
+    /// The middle of the rounds.
+    pub(super) fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().map(of)).unwrap_or_default()
+    }
+
+    /// The same of what not every machine tells.
+    pub(super) fn median_of_known(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
+        median(self.samples.iter().filter_map(of))
+    }
+
+    /// The middle of the rounds' ratios to the same round of another series.
+    pub(super) fn ratio_to(&self, other: &Self, of: impl Fn(&Sample) -> f64) -> Option<f64> {
+        let pairs = self.samples.iter().zip(&other.samples);
+        median(pairs.filter(|(_, under)| of(under) > 0.0).map(|(over, under)| of(over) / of(under)))
+    }
+}
+
+/// Everything that runs for a bench.
+pub(super) struct Ground {
+    pub(super) house: House,
+    pub(super) load: Load,
+    bare: [Bare; 2],
+    database: Option<u32>,
+    connections: u32,
+}
+
+impl Ground {
+    pub(super) async fn prepare(house: House, connections: u32) -> Result<Self, Failure> {
+        let config = house.config_path();
+        let bare = [Bare::start(&config, "echo").await?, Bare::start(&config, "select").await?];
+        for (server, kind) in bare.iter().zip([Kind::Echo, Kind::Select]) {
+            house.installation.write_connection(
+                &format!("bare-{}", kind.name()),
+                server.address,
+                "payments",
+            )?;
+        }
+        let database = Watched::postmaster(house.ceiling.server_process().await?);
+        Ok(Self { house, load: Load::start()?, bare, database, connections })
+    }
+
+    /// Stores people to be asked for.
+    pub(super) async fn people(
+        &mut self,
+        count: u32,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<Counted, Failure> {
+        let connection = self.house.installation.connection_path("backend");
+        let job = Job::People { connection, count, tokens: self.house.tokens() };
+        self.load.run(&job, progress).await
+    }
+
+    fn watched(&self, subject: Subject) -> Watched {
+        let [echo, select] = &self.bare;
+        let server = match subject {
+            Subject::Echo => &echo.process,
+            Subject::Select => &select.process,
+            Subject::Detokenize => &self.house.served.process,
+        };
+        // What the database does while echo answers is not for it.
+        Watched { server: Some(server.pid()), database: self.database.filter(|_| subject != Subject::Echo) }
+    }
+
+    fn connection(&self, subject: Subject) -> PathBuf {
+        self.house.installation.connection_path(subject.caller())
+    }
+
+    /// One slice.
+    pub(super) async fn slice(
+        &mut self,
+        subject: Subject,
+        pace: Pace,
+        until: Until,
+    ) -> Result<Sample, Failure> {
+        let callers = match pace {
+            Pace::Closed(callers) => callers,
+            Pace::Open(_) => u32::MAX,
+        };
+        let job = Job::Calls {
+            connection: self.connection(subject),
+            connections: self.connections.min(callers).max(1),
+            call: subject.call(),
+            tokens: self.house.tokens(),
+            pace,
+            until,
+        };
+        let watched = self.watched(subject);
+        watched.forget_peak();
+        let (commits, before) = (self.house.commits().await?, watched.spent());
+        let counted = self.load.run(&job, |_| {}).await?;
+        let (after, commits) = (watched.spent(), self.house.commits().await? - commits);
+        let calls = counted.calls + counted.failed();
+        if calls == 0 {
+            return Err(Failure::new(exit::FAILED, format!("no call of {} was made", subject.name())));
+        }
+        let each = |before: Option<u64>, after: Option<u64>| {
+            before.zip(after).map(|(before, after)| float(after.saturating_sub(before)) / float(calls))
+        };
+        Ok(Sample {
+            server_cpu_us: each(before.server, after.server),
+            database_cpu_us: each(before.database, after.database),
+            peak_bytes: watched.peak_bytes(),
+            commits_per_call: (subject == Subject::Detokenize).then(|| float(commits) / float(calls)),
+            ..Sample::of(&counted)?
+        })
+    }
+
+    /// Rounds of slices, each subject once in each. `told` hears of every slice.
+    pub(super) async fn rounds(
+        &mut self,
+        subjects: &[Subject],
+        pace: impl Fn(Subject) -> Pace,
+        (rounds, until): (u32, Until),
+        mut told: impl FnMut(Subject, u32),
+    ) -> Result<Vec<Series>, Failure> {
+        let series =
+            |subject: &Subject| Series { subject: *subject, pace: pace(*subject), samples: Vec::new() };
+        let mut all: Vec<Series> = subjects.iter().map(series).collect();
+        for round in 1..=rounds {
+            for series in &mut all {
+                told(series.subject, round);
+                series.samples.push(self.slice(series.subject, series.pace, until).await?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(rates: &[u64]) -> Series {
+        let sample =
+            |rate: &u64| Sample::of(&Counted { calls: *rate, micros: 1_000_000, ..Counted::default() });
+        let samples = rates.iter().map(|rate| sample(rate).unwrap()).collect();
+        Series { subject: Subject::Echo, pace: Pace::Closed(1), samples }
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_the_rounds_and_not_of_the_medians() {
+        // The machine was twice as fast in the second round: the ratio does not care.
+        let (echo, vault) = (series(&[100, 200, 100]), series(&[50, 100, 20]));
+        let rate = |sample: &Sample| sample.calls_per_second;
+        assert_eq!(vault.ratio_to(&echo, rate), Some(0.5));
+        assert_eq!((echo.median(rate), vault.median(rate)), (100.0, 50.0));
+        assert_eq!(vault.ratio_to(&series(&[0, 0, 0]), rate), None);
+        assert_eq!(vault.median_of_known(|sample| sample.server_cpu_us), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! `sandyq bench`: what this machine and this database do, measured against their own ceilings.
+//!
+//! ```text
+//! sandyq bench              starts the others, tells the load what to do, watches the servers from outside
+//!   sandyq serve            the vault, over a database of its own
+//!   sandyq bench bare echo  the same TLS, and nothing else
+//!   sandyq bench bare select  the same with one indexed SELECT a call
+//!   sandyq bench load       calls them, and measures at the caller's side
+//! ```
+//!
+//! Nothing is switched off for it: the vault runs as `serve` runs it, but for the limits of callers.
+
+mod bare;
+mod house;
+mod job;
+mod load;
+mod measure;
+mod numbers;
+mod process;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::{
+    output::{Failure, Out, exit, meter},
+    serve::terminated,
+};
+use house::{House, Place};
+use job::{Pace, Until};
+use measure::{Ground, Series, Subject};
+use numbers::float;
+use report::{Report, rounded, rows};
+
+/// The purpose that values are read for.
+const PURPOSE: &str = "payments";
+/// Calls of a slice that warms up what is cold.
+const WARM_UP: Until = Until::Calls(100);
+
+/// What is measured, each beside `echo` and `select`.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    /// A bare server with the same TLS.
+    Echo,
+    /// The same with one indexed SELECT a call.
+    Select,
+    /// A value read for a purpose, by one call each.
+    Detokenize,
+}
+
+impl Scenario {
+    const fn subject(self) -> Subject {
+        match self {
+            Self::Echo => Subject::Echo,
+            Self::Select => Subject::Select,
+            Self::Detokenize => Subject::Detokenize,
+        }
+    }
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum StoreKind {
+    Sqlite,
+    Postgres,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, after_help = ABOUT)]
+pub(super) struct Args {
+    /// What to measure; `echo` and `select` are measured with everything.
+    #[arg(long = "scenario", value_enum, value_delimiter = ',', default_value = "detokenize")]
+    scenarios: Vec<Scenario>,
+    /// Database of the vault that is measured: a file in a temporary directory, or an empty database of a server.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    store: StoreKind,
+    /// The empty database, `postgres://user@host/database`, without a password. What is stored stays there.
+    #[arg(long, value_name = "URL", required_if_eq("store", "postgres"))]
+    postgres: Option<String>,
+    /// File with its password, where the server asks for one.
+    #[arg(long, value_name = "FILE", requires = "postgres")]
+    postgres_password_file: Option<PathBuf>,
+    /// Directory to make the temporary one in: on the disk that is to be measured.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Callers at once of the closed loop.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: Vec<u32>,
+    /// Synthetic people to store first.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=20_000_000))]
+    subjects: u32,
+    /// Rounds; every figure is the median of them.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// Seconds of each slice of load.
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    seconds: f64,
+    /// Calls of each slice, in the place of seconds.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    calls: Option<u64>,
+    /// Connections of the load.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    connections: u32,
+    /// Share of the peak just measured at which the open loop runs.
+    #[arg(long, default_value_t = 0.3, value_parser = positive)]
+    share: f64,
+    /// Calls a second of the open loop, in the place of a share of the peak.
+    #[arg(long, value_parser = positive)]
+    rate: Option<f64>,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+const ABOUT: &str = "Server and load are processes of their own that share this machine: compare ratios of one run, not \
+figures of two. docs/performance.md says what each figure means, and describes the JSON.";
+
+/// The processes that a bench starts of itself.
+#[derive(Subcommand, Debug)]
+enum Part {
+    /// Make calls as stdin says.
+    #[command(hide = true)]
+    Load,
+    /// Serve a ceiling.
+    #[command(hide = true)]
+    Bare(bare::Args),
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if number.is_normal() && number > 0.0 { Ok(number) } else { Err("must be above zero".to_owned()) }
+}
+
+pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    match &args.part {
+        Some(Part::Load) => load::serve().await,
+        Some(Part::Bare(bare)) => bare::serve(bare).await,
+        None => {
+            // What is dropped on the way ends its process and removes its directory.
+            let stopped = terminated()?;
+            tokio::select! {
+                done = Box::pin(bench(args, out)) => done,
+                () = stopped => Err(Failure::new(exit::FAILED, "interrupted")),
+            }
+        }
+    }
+}
+
+async fn bench(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    let place = match args.store {
+        StoreKind::Sqlite => Place::Sqlite,
+        StoreKind::Postgres => Place::Postgres {
+            url: args.postgres.as_deref().unwrap_or_default(),
+            password_file: args.postgres_password_file.as_deref(),
+        },
+    };
+    let mut report = Report::new(match args.store {
+        StoreKind::Sqlite => "sqlite",
+        StoreKind::Postgres => "postgres",
+    });
+    out.progress("an installation is made");
+    let house = House::build(&place, args.dir.as_deref()).await?;
+    let mut ground = Ground::prepare(house, args.connections).await?;
+    let (syncs, commits) = (ground.house.ceiling.syncs().await, ground.house.commits().await?);
+    store_people(args, &mut ground, &mut report, out).await?;
+    measure_calls(args, &mut ground, &mut report, out).await?;
+    out.progress_end();
+    (report.rounds, report.connections) = (args.rounds, args.connections);
+    report.database = ground.house.ceiling.settings().await?.into_iter().collect();
+    report.database_bytes = ground.house.ceiling.bytes().await?;
+    let syncs = syncs.zip(ground.house.ceiling.syncs().await);
+    report.database_syncs = syncs.map(|(before, after)| after.saturating_sub(before));
+    report.vault_commits = ground.house.commits().await?.saturating_sub(commits);
+    out.data(&serde_json::to_value(&report)?, &report.lines())?;
+    match report.failed() {
+        0 => Ok(()),
+        failed => Err(Failure::new(exit::FAILED, format!("{failed} calls were not answered as wanted"))),
+    }
+}
+
+async fn store_people(
+    args: &Args,
+    ground: &mut Ground,
+    report: &mut Report,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let total = usize::try_from(args.subjects)?;
+    let progress =
+        |done| out.progress(&format!("people {}", meter(usize::try_from(done).unwrap_or(total), total)));
+    let stored = ground.people(args.subjects, progress).await?;
+    report.subjects = args.subjects;
+    report.subjects_per_second = rounded(float(stored.items) * 1_000_000.0 / float(stored.micros.max(1)));
+    Ok(())
+}
+
+/// Closed loops at each number of callers, then an open loop.
+async fn measure_calls(
+    args: &Args,
+    ground: &mut Ground,
+    report: &mut Report,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let mut subjects: Vec<_> = args.scenarios.iter().map(|scenario| scenario.subject()).collect();
+    subjects.extend([Subject::Echo, Subject::Select]);
+    subjects.sort_unstable();
+    subjects.dedup();
+    let until = args.calls.map_or(Until::Seconds(args.seconds), Until::Calls);
+    let plan = (args.rounds, until);
+    ground.rounds(&subjects, |_| Pace::Closed(8), (1, WARM_UP), |_, _| {}).await?;
+    let mut peak: f64 = 0.0;
+    for callers in &args.concurrency {
+        let told = |subject: Subject, round| {
+            out.progress(&format!("{callers} callers, round {round} of {}: {}", args.rounds, subject.name()));
+        };
+        let all = ground.rounds(&subjects, |_| Pace::Closed(*callers), plan, told).await?;
+        peak = peak.max(peak_of(&all));
+        report.scenarios.extend(rows(&all));
+    }
+    if subjects.contains(&Subject::Detokenize) {
+        let rate = args.rate.unwrap_or(peak * args.share);
+        let told = |subject: Subject, round| {
+            out.progress(&format!(
+                "{rate:.0} calls a second, round {round} of {}: {}",
+                args.rounds,
+                subject.name()
+            ));
+        };
+        let subjects = [Subject::Echo, Subject::Select, Subject::Detokenize];
+        let all = ground.rounds(&subjects, |_| Pace::Open(rate), plan, told).await?;
+        report.scenarios.extend(rows(&all));
+    }
+    Ok(())
+}
+
+/// Calls a second of Detokenize.
+fn peak_of(all: &[Series]) -> f64 {
+    let detokenize = all.iter().find(|series| series.subject == Subject::Detokenize);
+    detokenize.map_or(0.0, |series| series.median(|sample| sample.calls_per_second))
+}

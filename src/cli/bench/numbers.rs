@@ -1,0 +1,49 @@
+//! Numbers of a measurement: whole ones are far below 2^52.
+
+use std::time::Duration;
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub(super) const fn float(number: u64) -> f64 {
+    number as f64
+}
+
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and nothing here is negative"
+)]
+pub(super) const fn whole(number: f64) -> u64 {
+    number.round() as u64
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The middle one; of an even number, the mean of the two in the middle. None of nothing.
+pub(super) fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut numbers: Vec<f64> = numbers.into_iter().collect();
+    numbers.sort_by(f64::total_cmp);
+    let (lower, upper) = (numbers.len().checked_sub(1)? / 2, numbers.len() / 2);
+    Some(numbers.get(lower)?.midpoint(*numbers.get(upper)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median([]), None);
+        assert_eq!(median([3.0]), Some(3.0));
+        assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 100.0]), Some(3.0));
+    }
+
+    #[test]
+    fn counts_go_there_and_back() {
+        assert_eq!(whole(float(12_345_678)), 12_345_678);
+        assert_eq!(micros(Duration::from_millis(3)), 3_000);
+    }
+}
