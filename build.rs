@@ -9,7 +9,7 @@ const PACKAGE: &str = "sandyq.v1";
 const PUBLIC: i32 = 1;
 const PERSONAL: i32 = 3;
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "proto/sandyq/v1/options.proto",
     "proto/sandyq/v1/vault.proto",
     "proto/sandyq/v1/consent.proto",
@@ -21,6 +21,7 @@ const FILES: [&str; 14] = [
     "proto/sandyq/v1/operation.proto",
     "proto/sandyq/v1/key.proto",
     "proto/sandyq/v1/retention.proto",
+    "proto/sandyq/v1/rights.proto",
     "proto/sandyq/v1/backup.proto",
     "proto/sandyq/v1/residency.proto",
     "proto/sandyq/v1/audit.proto",

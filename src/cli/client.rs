@@ -15,8 +15,8 @@ use crate::{
         key_service_client::KeyServiceClient, operation_service_client::OperationServiceClient,
         platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
         proposal_service_client::ProposalServiceClient, residency_service_client::ResidencyServiceClient,
-        retention_service_client::RetentionServiceClient, subject_service_client::SubjectServiceClient,
-        vault_service_client::VaultServiceClient,
+        retention_service_client::RetentionServiceClient, rights_service_client::RightsServiceClient,
+        subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
     },
 };
 
@@ -82,6 +82,10 @@ pub(super) fn keys(channel: Channel) -> KeyServiceClient<Channel> {
 
 pub(super) fn retention(channel: Channel) -> RetentionServiceClient<Channel> {
     RetentionServiceClient::new(channel)
+}
+
+pub(super) fn rights(channel: Channel) -> RightsServiceClient<Channel> {
+    RightsServiceClient::new(channel)
 }
 
 pub(super) fn backups(channel: Channel) -> BackupServiceClient<Channel> {

@@ -30,6 +30,7 @@ mod reload;
 mod residency;
 mod restore;
 mod retention;
+mod rights;
 mod serve;
 mod staff;
 mod subject;
@@ -115,6 +116,9 @@ enum Command {
     /// What ends when, and the sweep that destroys it.
     #[command(subcommand)]
     Retention(retention::Command),
+    /// Requests of people about their data: registered, answered in the law's time.
+    #[command(subcommand)]
+    Rights(rights::Command),
     /// Backups: begun, listed, and verified offline.
     #[command(subcommand)]
     Backup(backup::Command),
@@ -189,6 +193,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Keys(command) => keys::run(command, out).await,
         Command::Kms(command) => kms::run(command, out).await,
         Command::Retention(command) => retention::run(command, out).await,
+        Command::Rights(command) => rights::run(command, out).await,
         Command::Backup(command) => backup::run(command, out).await,
         Command::Residency(command) => residency::run(command, out).await,
         Command::Operation(command) => operation::run(command, out).await,

@@ -16,11 +16,12 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 pub use documents::{BucketConfig, DocumentsConfig, DocumentsPlace};
-pub use options::{ErasureConfig, KeysConfig};
+pub use options::{ErasureConfig, KeysConfig, RightsConfig};
 pub use process::{HealthConfig, LimitsConfig, Own};
 pub use residency::{AttestedConfig, ResidencyConfig, SiteConfig};
 pub use risks::Risk;
@@ -115,6 +116,9 @@ pub struct Config {
     /// How keys are rotated.
     #[serde(default)]
     pub keys: KeysConfig,
+    /// How requests of people are counted.
+    #[serde(default)]
+    pub rights: RightsConfig,
     /// How many people a dangerous act needs.
     pub governance: GovernanceConfig,
     /// Whether the staff's keys live on hardware.
@@ -398,6 +402,7 @@ impl Config {
             proposal_time: Duration::from_hours(hours),
             hardware_keys: self.hardware_keys(governance)?,
             absent_up_to: self.staff.absent_up_to_subjects,
+            calendar: Arc::new(self.calendar()?),
         })
     }
 

@@ -1,11 +1,14 @@
-//! `[erasure]` and `[keys]`: what an operator may choose of how the vault works.
+//! `[erasure]`, `[keys]` and `[rights]`: what an operator may choose of how the vault works.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Config, ConfigError};
-use crate::vault::{MAX_COOLING, VaultOptions};
+use crate::{
+    domain::calendar::WorkingCalendar,
+    vault::{MAX_COOLING, VaultOptions},
+};
 
 /// How keys are rotated.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -14,6 +17,15 @@ pub struct KeysConfig {
     /// Days after which a version of a platform's key is replaced at the latest; without it only people rotate it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_days: Option<u16>,
+}
+
+/// How requests of people are counted.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RightsConfig {
+    /// File with days that are transferred or otherwise known better than in the binary's own calendar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calendar: Option<PathBuf>,
 }
 
 /// How subjects are erased.
@@ -54,6 +66,13 @@ impl Config {
             backup_horizon_days: self.backup.as_ref().and_then(|backup| backup.horizon_days),
             rotate_every: self.rotate_every()?,
         })
+    }
+
+    /// The calendar of working days: the binary's own, with the operator's days over it.
+    pub(super) fn calendar(&self) -> Result<WorkingCalendar, ConfigError> {
+        let own = WorkingCalendar::kazakhstan();
+        let Some(path) = &self.rights.calendar else { return Ok(own) };
+        own.with(&self.read(path)?).map_err(|e| self.rule(&format!("rights.calendar: {e}")))
     }
 
     fn rotate_every(&self) -> Result<Option<Duration>, ConfigError> {

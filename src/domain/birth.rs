@@ -10,7 +10,7 @@ use jiff::{civil::Date, tz::Offset};
 use super::{code::coded, field::FieldType, secret::Plaintext, time::Timestamp};
 
 /// Kazakhstan's time: UTC+5 everywhere since 1 March 2024.
-const KAZAKHSTAN: Offset = Offset::constant(5);
+pub(super) const KAZAKHSTAN: Offset = Offset::constant(5);
 
 coded!(
     /// Sex, as the seventh digit of an IIN states it.

@@ -108,6 +108,10 @@ random_id!(
     ProposalId, "prp"
 );
 random_id!(
+    /// A request of a person about their data.
+    CaseId, "cas"
+);
+random_id!(
     /// A backup: the bytes are those of the operation that made it.
     BackupId, "bkp"
 );

@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod birth;
+pub mod calendar;
 pub mod caller;
 pub mod canonical;
 pub mod card;
@@ -22,6 +23,7 @@ pub mod receipt;
 pub mod recipient;
 pub mod reference;
 pub mod replica;
+pub mod rights;
 pub mod rng;
 pub mod secret;
 pub mod staff_key;

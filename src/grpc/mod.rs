@@ -23,6 +23,7 @@ mod proposal_convert;
 pub mod proposal_service;
 pub mod residency_service;
 pub mod retention_service;
+pub mod rights_service;
 pub mod server;
 mod staff_convert;
 pub mod status;

@@ -29,14 +29,15 @@ use super::{
         key_service_server::KeyServiceServer, operation_service_server::OperationServiceServer,
         platform_service_server::PlatformServiceServer, policy_service_server::PolicyServiceServer,
         proposal_service_server::ProposalServiceServer, residency_service_server::ResidencyServiceServer,
-        retention_service_server::RetentionServiceServer, subject_service_server::SubjectServiceServer,
-        vault_service_server::VaultServiceServer,
+        retention_service_server::RetentionServiceServer, rights_service_server::RightsServiceServer,
+        subject_service_server::SubjectServiceServer, vault_service_server::VaultServiceServer,
     },
     platform_service::PlatformService,
     policy_service::PolicyService,
     proposal_service::ProposalService,
     residency_service::ResidencyService,
     retention_service::RetentionService,
+    rights_service::RightsService,
     subject_service::SubjectService,
     throttle::{CallerLimits, Throttle},
     tls::{ServerTls, incoming},
@@ -184,6 +185,7 @@ services! {
     ProposalServiceServer of ProposalService;
     OperationServiceServer of OperationService;
     RetentionServiceServer of RetentionService;
+    RightsServiceServer of RightsService;
     BackupServiceServer of BackupService;
     ResidencyServiceServer of ResidencyService;
     AuditServiceServer of AuditService;

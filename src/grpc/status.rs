@@ -221,6 +221,15 @@ pub const fn denial_row(denial: Denial) -> Row {
             row(Code::FailedPrecondition, reason, "a rotation of this key is not done yet")
         }
         Denial::SweepRunning => row(Code::FailedPrecondition, reason, "a sweep of retention is not done yet"),
+        Denial::CaseNotFound => row(Code::NotFound, reason, "the platform has no such request of a person"),
+        Denial::CaseEnded => {
+            row(Code::FailedPrecondition, reason, "the request was answered or refused before")
+        }
+        Denial::CaseStateUnsuitable => row(
+            Code::FailedPrecondition,
+            reason,
+            "another step of the request comes first, or this one was taken already",
+        ),
         Denial::BackupNotConfigured => {
             row(Code::FailedPrecondition, reason, "the vault's configuration names no place for backups")
         }

@@ -250,6 +250,12 @@ coded!(
         StorageOutside = "STORAGE_OUTSIDE",
         /// A collection of the platform's documents is not done yet, or is held since a restore.
         CollectionRunning = "COLLECTION_RUNNING",
+        /// The platform has no such request of a person.
+        CaseNotFound = "CASE_NOT_FOUND",
+        /// The request was answered or refused before.
+        CaseEnded = "CASE_ENDED",
+        /// Another step of the request comes first, or this one was taken already.
+        CaseStateUnsuitable = "CASE_STATE_UNSUITABLE",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }

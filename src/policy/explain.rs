@@ -148,6 +148,9 @@ impl Clauses {
             | Denial::KeyStateUnsuitable
             | Denial::RotationRunning
             | Denial::SweepRunning
+            | Denial::CaseNotFound
+            | Denial::CaseEnded
+            | Denial::CaseStateUnsuitable
             | Denial::BackupNotConfigured
             | Denial::BackupRunning
             | Denial::BackupNotFound

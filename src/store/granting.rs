@@ -13,9 +13,12 @@ pub enum GrantingTable {
     Events,
     /// `proposals`.
     Proposals,
+    /// `rights_cases`.
+    Cases,
 }
 
 impl GrantingTable {
     /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Subjects, Self::Tokens, Self::Consents, Self::Events, Self::Proposals];
+    pub const ALL: [Self; 6] =
+        [Self::Subjects, Self::Tokens, Self::Consents, Self::Events, Self::Proposals, Self::Cases];
 }

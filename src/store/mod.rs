@@ -3,6 +3,7 @@
 //! A platform's writes all go through [`Store::commit`], which advances the platform's head by compare-and-swap:
 //! entries, rows and head land together or not at all.
 
+pub mod cases;
 pub mod ceiling;
 pub mod copy;
 mod error;
@@ -32,6 +33,7 @@ use crate::domain::{
     time::Timestamp,
     token::TokenHash,
 };
+use cases::CaseStore;
 use copy::{Copying, Row, Table};
 pub use error::{Damage, StoreError};
 pub use granting::GrantingTable;
@@ -45,12 +47,13 @@ use rows::{
     },
     documents::{DocumentRow, UploadRow},
     log::{EntryRow, HeadRow, ReceiptRow, SecondHead, TileRow},
+    rights::CaseRow,
     work::{OpenOperations, OperationRow, ProposalRow, ReplicaRow, RequestRow},
 };
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 15;
+pub const SCHEMA_VERSION: i64 = 16;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -173,6 +176,10 @@ pub enum Write {
     UpdateConsent(ConsentRow, Mac),
     /// Something that happened to a subject.
     InsertEvent(EventRow),
+    /// A new request of a person.
+    InsertCase(CaseRow),
+    /// A request of a person after its next step.
+    UpdateCase(CaseRow, Mac),
     /// What is stated of an erasure.
     InsertReceipt(ReceiptRow),
     /// A value's place in the blind index; where it claims uniqueness, nobody else may.
@@ -401,7 +408,7 @@ pub trait LockedHead: Send {
 
 /// The database.
 #[async_trait::async_trait]
-pub trait Store: PartStore {
+pub trait Store: PartStore + CaseStore {
     /// Records the installation and its platform 0. Refused where there is one.
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError>;
 

@@ -10,6 +10,7 @@ use super::process;
 use crate::{
     domain::{
         operation::{OperationKind, OperationState},
+        rights::RightKind,
         staff_key::KeyRule,
         time::Timestamp,
     },
@@ -35,7 +36,9 @@ pub fn render(vault: &Vault) -> String {
     decisions(&mut text, meters);
     lanes(&mut text, meters);
     operations(&mut text, meters, vault.clock().now());
-    platforms(&mut text, &vault.measures());
+    let measures = vault.measures();
+    rights(&mut text, meters, &measures);
+    platforms(&mut text, &measures);
     text.0
 }
 
@@ -169,6 +172,23 @@ fn operations(text: &mut Text, meters: &Meters, now: Timestamp) {
         text.counter("sandyq_operations_ended_total", "Operations that this process ended, by state.");
     for (kind, state, count) in meters.ended_operations() {
         family.sample(&[("kind", kind), ("state", state)], count);
+    }
+}
+
+fn rights(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
+    let open = meters.open_cases();
+    for (name, help, overdue) in [
+        ("sandyq_rights_cases_open", "Requests of people about their data without an answer.", false),
+        ("sandyq_rights_cases_overdue", "Those of them whose time by law and policy is over.", true),
+    ] {
+        let mut family = text.gauge(name, help);
+        for measure in measures {
+            for kind in RightKind::ALL {
+                let found = open.iter().find(|some| some.platform == measure.platform && some.kind == *kind);
+                let count = found.map_or(0, |some| if overdue { some.overdue } else { some.count });
+                family.sample(&[("platform", measure.name.as_str()), ("kind", kind.as_str())], count);
+            }
+        }
     }
 }
 

@@ -170,6 +170,18 @@ coded!(
         PlanRetention = "RetentionService/PlanRetention",
         /// Destroys what has ended.
         SweepRetention = "RetentionService/SweepRetention",
+        /// Registers a request of a person.
+        OpenCase = "RightsService/OpenCase",
+        /// Takes it a step ahead.
+        AdvanceCase = "RightsService/AdvanceCase",
+        /// Ends it with an answer.
+        AnswerCase = "RightsService/AnswerCase",
+        /// Ends it with a refusal.
+        RefuseCase = "RightsService/RefuseCase",
+        /// A request of a person.
+        GetCase = "RightsService/GetCase",
+        /// Requests of people.
+        ListCases = "RightsService/ListCases",
         /// Begins a backup.
         StartBackup = "BackupService/StartBackup",
         /// Backups.
@@ -221,11 +233,14 @@ impl Call {
             | Self::GetErasureReceipts
             | Self::RestrictSubject
             | Self::UnrestrictSubject
-            | Self::EraseSubject => &[Service, DataProtection],
-            Self::CancelErasure => &[DataProtection],
+            | Self::EraseSubject
+            | Self::OpenCase => &[Service, DataProtection],
+            Self::CancelErasure | Self::AdvanceCase | Self::AnswerCase | Self::RefuseCase => {
+                &[DataProtection]
+            }
             Self::SweepRetention => &[DataProtection, SecurityOfficer],
             Self::PlanRetention => &[DataProtection, SecurityOfficer, Auditor],
-            Self::ListDisclosures => &[DataProtection, Auditor],
+            Self::ListDisclosures | Self::GetCase | Self::ListCases => &[DataProtection, Auditor],
             Self::ValidatePolicy => &[PlatformAdmin, DataProtection, SecurityOfficer, Auditor],
             Self::GetPolicy | Self::ListPolicies => {
                 &[Service, PlatformAdmin, DataProtection, SecurityOfficer, Auditor]

@@ -27,6 +27,7 @@ use crate::{
     policy::decide::Denial,
     store::{
         Write,
+        cases::OpenCases,
         rows::{config::KeyState, work::OpenOperations},
     },
 };
@@ -199,6 +200,7 @@ pub struct Meters {
     clock_off_micros: AtomicI64,
     replicas: AtomicU64,
     open: Mutex<Vec<OpenOperations>>,
+    cases: Mutex<Vec<OpenCases>>,
 }
 
 /// Column of a permit in the table of decisions; of what was done; denials follow in their own order.
@@ -231,6 +233,7 @@ impl Meters {
             clock_off_micros: AtomicI64::new(0),
             replicas: AtomicU64::new(1),
             open: Mutex::default(),
+            cases: Mutex::default(),
         }
     }
 
@@ -331,6 +334,10 @@ impl Meters {
         self.replicas.store(u64::try_from(alive).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    pub(super) fn set_open_cases(&self, open: Vec<OpenCases>) {
+        *self.cases.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
     pub(super) fn set_open_operations(&self, open: Vec<OpenOperations>) {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
@@ -395,6 +402,12 @@ impl Meters {
     #[must_use]
     pub fn open_operations(&self) -> Vec<OpenOperations> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Requests of people without an answer, as last looked up.
+    #[must_use]
+    pub fn open_cases(&self) -> Vec<OpenCases> {
+        self.cases.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Comparisons of log and rows by how they ended.
@@ -500,13 +513,15 @@ impl Vault {
         self.platforms.load().values().map(|served| measure(served)).collect()
     }
 
-    /// Looks up what is only in the database: how many operations are open.
+    /// Looks up what is only in the database: how many operations and requests of people are open.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`].
     pub async fn sample(&self) -> Result<(), VaultError> {
         let open = self.shared.store.open_operations().await.map_err(unavailable)?;
         self.shared.meters.set_open_operations(open);
+        let cases = self.shared.store.open_cases(self.shared.clock.now()).await.map_err(unavailable)?;
+        self.shared.meters.set_open_cases(cases);
         Ok(())
     }
 }

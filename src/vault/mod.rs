@@ -53,6 +53,7 @@ pub mod residency;
 pub mod restore;
 pub mod retention;
 pub mod revise;
+pub mod rights;
 pub mod root_key;
 mod second_factor;
 pub mod settings;

@@ -1,8 +1,10 @@
 //! What an operator declares outside the database, as far as use cases depend on it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::domain::{caller::Governance, ids::PlatformId, names::SpiffeId, staff_key::HardwareKeys};
+use crate::domain::{
+    calendar::WorkingCalendar, caller::Governance, ids::PlatformId, names::SpiffeId, staff_key::HardwareKeys,
+};
 
 /// A trust domain to which the configuration binds a client authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Settings {
     pub hardware_keys: HardwareKeys,
     /// Subjects up to which there may be none.
     pub absent_up_to: u64,
+    /// By which calendar working days are counted.
+    pub calendar: Arc<WorkingCalendar>,
 }
 
 const DAY: Duration = Duration::from_hours(24);
@@ -39,6 +43,7 @@ impl Default for Settings {
             proposal_time: DAY,
             hardware_keys: HardwareKeys::DeclaredAbsent,
             absent_up_to: u64::MAX,
+            calendar: Arc::new(WorkingCalendar::kazakhstan()),
         }
     }
 }

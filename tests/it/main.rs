@@ -57,6 +57,7 @@ mod reload;
 mod residency;
 mod restored;
 mod retention;
+mod rights;
 mod root_keys;
 mod rules;
 mod runbook;

@@ -11,7 +11,7 @@ use super::{
     cards::is_card_or_password,
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Category, CompletedBy, ConsentRules, Event,
-        Field, ImageLimits, InForce, Operator, Represented, SubjectRules,
+        Field, ImageLimits, InForce, Operator, PromisedTerm, Represented, SubjectRules,
     },
     problem::{Findings, Problem},
     purpose::{self, ReadPurpose},
@@ -25,6 +25,7 @@ use crate::domain::{
     field::FieldType,
     iin,
     names::{CallerName, EventName, FieldName, PlatformName, PurposeName, SiteName},
+    rights::RightKind,
     subject::{SubjectKind, ValueSource},
     time::Timestamp,
 };
@@ -61,6 +62,7 @@ pub(super) struct Parts {
     pub(super) bans: Vec<ReadBan>,
     pub(super) caps: Vec<At<Term>>,
     pub(super) events: Vec<(At<EventName>, Event)>,
+    pub(super) rights: BTreeMap<RightKind, PromisedTerm>,
     pub(super) fields: Vec<ReadField>,
     pub(super) purposes: Vec<ReadPurpose>,
 }
@@ -96,6 +98,7 @@ fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
     let bans = root.tables("ban", "ban").into_iter().filter_map(ban).collect();
     let caps = root.tables("cap", "cap").into_iter().filter_map(terms::term).collect();
     let events = root.tables("event", "event").into_iter().filter_map(event).collect();
+    let rights = rights(&mut root);
     let fields: Vec<_> = root.tables("field", "field").into_iter().filter_map(field).collect();
     let purposes: Vec<_> = root.tables("purpose", "purpose").into_iter().filter_map(purpose::read).collect();
     for (key, missing) in [("field", fields.is_empty()), ("purpose", purposes.is_empty())] {
@@ -105,7 +108,8 @@ fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
     }
     root.finish();
     let (consent, completed_line) = consent?;
-    let parts = Parts { subject: subject?, consent, completed_line, bans, caps, events, fields, purposes };
+    let parts =
+        Parts { subject: subject?, consent, completed_line, bans, caps, events, rights, fields, purposes };
     rules::check(findings, &parts);
     assemble(operator?, version?, agreement, parts)
 }
@@ -133,6 +137,7 @@ fn assemble(
         bans: parts.bans.into_iter().map(|read| read.ban).collect(),
         caps: parts.caps.into_iter().map(|cap| cap.value).collect(),
         events: parts.events.into_iter().map(|(name, event)| (name.value, event)).collect(),
+        rights: parts.rights,
         fields: fields?,
         purposes,
     })
@@ -305,6 +310,24 @@ fn event(mut table: Table<'_, '_>) -> Option<(At<EventName>, Event)> {
     }
     table.finish();
     Some((name?, Event { clause: text(clause), recorded_by: set(recorded_by) }))
+}
+
+/// What the policy promises people who ask about their data: the working days of each kind of request.
+fn rights(root: &mut Table<'_, '_>) -> BTreeMap<RightKind, PromisedTerm> {
+    let mut rights = BTreeMap::new();
+    for mut table in root.tables("right", "right") {
+        let kind = table.parsed::<RightKind>("kind");
+        let days = table.number("working_days", 1..=366);
+        let clause = table.text("clause");
+        if let Some(kind) = kind.as_ref().filter(|kind| rights.contains_key(&kind.value)) {
+            table.problem(kind.line, format!("kind `{}` stands twice", kind.value.as_str()));
+        }
+        table.finish();
+        if let (Some(kind), Some(days)) = (kind, days) {
+            rights.insert(kind.value, PromisedTerm { working_days: days.value, clause: text(clause) });
+        }
+    }
+    rights
 }
 
 fn field(mut table: Table<'_, '_>) -> Option<ReadField> {

@@ -23,7 +23,7 @@ pub use self::{
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Basis, BasisKind, Category, CompletedBy,
         ConsentRules, DeclaredBasis, Event, Field, Given, ImageLimits, Incapacity, Manner, Mark, Operator,
-        Purpose, PurposeField, RecipientRule, Represented, SubjectRules, View,
+        PromisedTerm, Purpose, PurposeField, RecipientRule, Represented, SubjectRules, View,
     },
     problem::{PolicyError, Problem},
     show::{Line, show},
@@ -33,6 +33,7 @@ use crate::domain::{
     caller::Caller,
     consent::{ConsentAct, Language},
     names::{CallerName, EventName, FieldName, PlatformName, PurposeName, SiteName},
+    rights::RightKind,
     subject::SubjectKind,
     time::Timestamp,
 };
@@ -61,6 +62,7 @@ pub struct Policy {
     bans: Vec<Ban>,
     caps: Vec<Term>,
     events: BTreeMap<EventName, Event>,
+    rights: BTreeMap<RightKind, PromisedTerm>,
     fields: BTreeMap<FieldName, Field>,
     purposes: BTreeMap<PurposeName, Purpose>,
 }
@@ -112,6 +114,19 @@ impl Policy {
     #[must_use]
     pub fn event(&self, name: &EventName) -> Option<&Event> {
         self.events.get(name)
+    }
+
+    /// Working days in which a request of a person is answered, and where that stands: the shorter of what the policy
+    /// promises and what the law asks (rule R12).
+    #[must_use]
+    pub fn answers_within(&self, kind: RightKind) -> (u32, &str) {
+        let law = kind.deadline();
+        match self.rights.get(&kind) {
+            Some(promised) if promised.working_days < law.working_days => {
+                (promised.working_days, &promised.clause)
+            }
+            Some(_) | None => (law.working_days, law.clause),
+        }
     }
 
     /// Every field.

@@ -464,6 +464,15 @@ impl Purpose {
     }
 }
 
+/// What the policy promises people who ask about their data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromisedTerm {
+    /// Working days.
+    pub working_days: u32,
+    /// Clause.
+    pub clause: String,
+}
+
 /// From when a version is in force, and from when it governs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InForce {

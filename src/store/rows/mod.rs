@@ -4,6 +4,7 @@
 pub mod config;
 pub mod documents;
 pub mod log;
+pub mod rights;
 pub mod work;
 
 use crate::domain::{

@@ -128,11 +128,11 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         self.int(column).map(Timestamp::from_micros)
     }
 
-    fn optional_time(&mut self, column: &'static str) -> Result<Option<Timestamp>, Damage> {
+    pub(super) fn optional_time(&mut self, column: &'static str) -> Result<Option<Timestamp>, Damage> {
         Ok(self.optional_int(column)?.map(Timestamp::from_micros))
     }
 
-    fn optional_text(&mut self, column: &'static str) -> Result<Option<&'r str>, Damage> {
+    pub(super) fn optional_text(&mut self, column: &'static str) -> Result<Option<&'r str>, Damage> {
         let at = self.next(Group::Texts);
         self.row.text(at).map_err(|_| self.damaged(column))
     }
@@ -152,13 +152,13 @@ impl<'r, R: SqlRow> Columns<'r, R> {
     }
 
     /// Names or codes, separated by commas.
-    fn list<T: std::str::FromStr>(&mut self, column: &'static str) -> Result<Vec<T>, Damage> {
+    pub(super) fn list<T: std::str::FromStr>(&mut self, column: &'static str) -> Result<Vec<T>, Damage> {
         let text = self.text(column)?;
         let parts = text.split(',').filter(|part| !part.is_empty());
         parts.map(|part| part.parse().map_err(|_| self.damaged(column))).collect()
     }
 
-    fn optional_bytes(&mut self, column: &'static str) -> Result<Option<&'r [u8]>, Damage> {
+    pub(super) fn optional_bytes(&mut self, column: &'static str) -> Result<Option<&'r [u8]>, Damage> {
         let at = self.next(Group::Bytes);
         self.row.bytes(at).map_err(|_| self.damaged(column))
     }

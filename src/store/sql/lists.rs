@@ -460,6 +460,10 @@ impl<E: Engine> SqlStore<E> {
                 "/* read::marks */ SELECT proposal_id, mac FROM proposals WHERE platform_id = $1 AND proposal_id > $2 \
                  ORDER BY proposal_id LIMIT $3"
             }
+            GrantingTable::Cases => {
+                "/* read::marks */ SELECT case_id, mac FROM rights_cases WHERE platform_id = $1 AND case_id > $2 \
+                 ORDER BY case_id LIMIT $3"
+            }
         });
         let statement = statement.int(platform.get()).own_bytes(after.to_vec()).int(limit);
         let rows = self.list("read rows for reconciliation", statement).await?;

@@ -1,6 +1,7 @@
 //! The store over SQL, written once. An [`Engine`] is what a database must give: connections, transactions, and the
 //! few statements that the dialects write differently.
 
+mod cases;
 mod commit;
 mod config_writes;
 mod copy;
@@ -25,18 +26,20 @@ use statement::{Dialect, Statement};
 use super::{
     CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
     NewPlatform, ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+    cases::{CaseStore, OpenCases, WhichCases},
     copy::{Copying, Row, Table},
     parts::PartStore,
     rows::{
         config::PolicyRow,
         documents::{PartRow, UploadRow},
         log::{EntryRow, ReceiptRow, SecondHead, TileRow},
+        rights::CaseRow,
         work::{OpenOperations, OperationRow, ProposalRow, ReplicaRow},
     },
     whereabouts::Whereabouts,
 };
 use crate::domain::{
-    ids::{ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
+    ids::{CaseId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
     secret::Sealed,
     time::Timestamp,
 };
@@ -169,6 +172,27 @@ impl<E: Engine> PartStore for SqlStore<E> {
 
     async fn forget_parts(&self, parts: &[PartRow]) -> Result<(), StoreError> {
         self.delete_doomed(parts).await
+    }
+}
+
+#[async_trait::async_trait]
+impl<E: Engine> CaseStore for SqlStore<E> {
+    async fn case(&self, platform: PlatformId, id: CaseId) -> Result<Option<CaseRow>, StoreError> {
+        self.read_case(platform, id).await
+    }
+
+    async fn cases(
+        &self,
+        platform: PlatformId,
+        which: WhichCases,
+        after: (Timestamp, CaseId),
+        limit: u32,
+    ) -> Result<Vec<CaseRow>, StoreError> {
+        self.read_cases(platform, which, after, limit).await
+    }
+
+    async fn open_cases(&self, now: Timestamp) -> Result<Vec<OpenCases>, StoreError> {
+        self.count_open_cases(now).await
     }
 }
 

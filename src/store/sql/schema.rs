@@ -30,6 +30,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (13, "lists", include_str!("../../../migrations/sqlite/0013_lists.sql")),
     (14, "retention", include_str!("../../../migrations/sqlite/0014_retention.sql")),
     (15, "staff_keys", include_str!("../../../migrations/sqlite/0015_staff_keys.sql")),
+    (16, "rights", include_str!("../../../migrations/sqlite/0016_rights.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -49,6 +50,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (13, "lists", include_str!("../../../migrations/postgres/0013_lists.sql")),
     (14, "retention", include_str!("../../../migrations/postgres/0014_retention.sql")),
     (15, "staff_keys", include_str!("../../../migrations/postgres/0015_staff_keys.sql")),
+    (16, "rights", include_str!("../../../migrations/postgres/0016_rights.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

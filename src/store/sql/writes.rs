@@ -1,6 +1,7 @@
 //! Each write of a commit as the statements that do it, the same in both dialects.
 
 use super::{
+    cases::{insert_case, update_case},
     config_writes::{
         activate_root, destroy_roots, insert_key, insert_policy, put_caller, put_closure, put_limit,
         put_person, put_recipient, put_role, put_staff_key, update_key,
@@ -83,6 +84,8 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .bytes(was),
         ],
         Write::InsertEvent(row) => vec![insert_event(row)],
+        Write::InsertCase(row) => vec![insert_case(row)],
+        Write::UpdateCase(row, was) => vec![update_case(row, was)],
         Write::InsertReceipt(row) => vec![insert_receipt(row)],
         Write::InsertIndex(row) => vec![insert_index(platform, row)],
         Write::EndClaims(record) => vec![

@@ -57,6 +57,7 @@ pub(super) const fn table_name(table: GrantingTable) -> &'static str {
         GrantingTable::Consents => "consents",
         GrantingTable::Events => "subject_events",
         GrantingTable::Proposals => "proposals",
+        GrantingTable::Cases => "rights_cases",
     }
 }
 
@@ -85,6 +86,7 @@ pub(in crate::vault) fn told_row(entry: &Entry) -> Option<(Row<'_>, Option<Mac>)
         Some("consent") => (GrantingTable::Consents, id(entry.consent)),
         Some("event") => (GrantingTable::Events, id(None)),
         Some("proposal") => (GrantingTable::Proposals, id(None)),
+        Some("case") => (GrantingTable::Cases, id(None)),
         Some("token") => (GrantingTable::Tokens, id(entry.token)),
         None => (GrantingTable::Tokens, entry.token.map(|id| *id)),
         Some(kind) => {
@@ -133,7 +135,7 @@ pub(super) struct ConfigRow {
 /// What a log told of rows whose ids begin with a byte of a range.
 pub(super) struct Told {
     range: RangeInclusive<u8>,
-    rows: [BTreeMap<Id, History>; 5],
+    rows: [BTreeMap<Id, History>; 6],
     destroyed: HashMap<Id, u64>,
     /// Records whose retention ended.
     ended: HashMap<Id, u64>,
@@ -249,13 +251,14 @@ impl Told {
     }
 
     fn of(&self, table: GrantingTable) -> &BTreeMap<Id, History> {
-        let [subjects, tokens, consents, events, proposals] = &self.rows;
+        let [subjects, tokens, consents, events, proposals, cases] = &self.rows;
         match table {
             GrantingTable::Subjects => subjects,
             GrantingTable::Tokens => tokens,
             GrantingTable::Consents => consents,
             GrantingTable::Events => events,
             GrantingTable::Proposals => proposals,
+            GrantingTable::Cases => cases,
         }
     }
 
@@ -267,14 +270,15 @@ impl Told {
     }
 }
 
-fn rows_of(rows: &mut [BTreeMap<Id, History>; 5], table: GrantingTable) -> &mut BTreeMap<Id, History> {
-    let [subjects, tokens, consents, events, proposals] = rows;
+fn rows_of(rows: &mut [BTreeMap<Id, History>; 6], table: GrantingTable) -> &mut BTreeMap<Id, History> {
+    let [subjects, tokens, consents, events, proposals, cases] = rows;
     match table {
         GrantingTable::Subjects => subjects,
         GrantingTable::Tokens => tokens,
         GrantingTable::Consents => consents,
         GrantingTable::Events => events,
         GrantingTable::Proposals => proposals,
+        GrantingTable::Cases => cases,
     }
 }
 

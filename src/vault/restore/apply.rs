@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{
         consent::{ConsentState, SubjectState},
-        ids::{ConsentId, OperationId, ProposalId, RecordId, SubjectId, TokenRowId},
+        ids::{CaseId, ConsentId, OperationId, ProposalId, RecordId, SubjectId, TokenRowId},
         operation::{Operation, OperationKind, OperationState},
         proposal::ProposalState,
         receipt::ReceiptKind,
@@ -23,6 +23,7 @@ use crate::{
         GrantingTable, ReadKeys, Write,
         rows::{
             ConsentRow, SubjectRow, TokenRow,
+            rights::CaseRow,
             work::{OperationRow, ProposalRow},
         },
     },
@@ -51,6 +52,7 @@ impl Site<'_> {
         self.apply_tokens(newer, counts).await?;
         self.apply_consents(newer, counts).await?;
         self.apply_proposals(newer, counts).await?;
+        self.apply_cases(newer, counts).await?;
         self.find_corrections(newer, counts).await
     }
 
@@ -374,6 +376,32 @@ impl Site<'_> {
                     next
                 };
                 step.writes.push(Write::EndProposal(next, row.mac));
+            }
+            self.commit(step, counts).await?;
+        }
+        Ok(())
+    }
+
+    /// Requests of people: one that is newer than the backup is lost and told so; of one that went on since, the step that the
+    /// backup has stands again, so that nobody who asked is passed by.
+    async fn apply_cases(&mut self, newer: &Newer, counts: &mut Counts) -> Result<(), RestoreError> {
+        let all: Vec<_> = newer.of(GrantingTable::Cases).collect();
+        for some in all.chunks(AT_ONCE) {
+            let mut step = Step::default();
+            for (id, last) in some {
+                let row = self
+                    .store
+                    .case(self.platform, CaseId::from_bytes(*id))
+                    .await
+                    .map_err(RestoreError::from)?;
+                let Some(row) = row.map(Ok) else {
+                    step.lost(self, "case", id, last.subject)?;
+                    continue;
+                };
+                let row = self.believed(&row, CaseRow::image, |row| row.mac)?;
+                if row.mac != last.mac {
+                    step.strict(self, "case", id, row.mac, &last.call)?;
+                }
             }
             self.commit(step, counts).await?;
         }

@@ -8,7 +8,7 @@ use std::sync::{
 use sandyq::{
     audit::entry::Entry,
     domain::{
-        ids::{ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
+        ids::{CaseId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
         secret::Sealed,
         time::Timestamp,
     },
@@ -16,12 +16,14 @@ use sandyq::{
         CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
         NewPlatform, ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
         WhichOperations,
+        cases::{CaseStore, OpenCases, WhichCases},
         copy::{Copying, Row, Table},
         parts::PartStore,
         rows::{
             config::PolicyRow,
             documents::{PartRow, UploadRow},
             log::{EntryRow, ReceiptRow, SecondHead, TileRow},
+            rights::CaseRow,
             work::{OpenOperations, OperationRow, ProposalRow, ReplicaRow},
         },
         whereabouts::Whereabouts,
@@ -200,6 +202,27 @@ impl PartStore for Gate {
 
     async fn forget_parts(&self, parts: &[PartRow]) -> Result<(), StoreError> {
         self.inner.forget_parts(parts).await
+    }
+}
+
+#[async_trait::async_trait]
+impl CaseStore for Gate {
+    async fn case(&self, platform: PlatformId, id: CaseId) -> Result<Option<CaseRow>, StoreError> {
+        self.inner.case(platform, id).await
+    }
+
+    async fn cases(
+        &self,
+        platform: PlatformId,
+        which: WhichCases,
+        after: (Timestamp, CaseId),
+        limit: u32,
+    ) -> Result<Vec<CaseRow>, StoreError> {
+        self.inner.cases(platform, which, after, limit).await
+    }
+
+    async fn open_cases(&self, now: Timestamp) -> Result<Vec<OpenCases>, StoreError> {
+        self.inner.open_cases(now).await
     }
 }
 

@@ -154,6 +154,69 @@ pub async fn drive_keys(driver: &mut Driver) {
     driver.succeed("admin", Call::CancelOperation, cancel).await;
 }
 
+/// Requests of people: one that is answered, one that is refused.
+pub async fn drive_rights(driver: &mut Driver) {
+    let platform = || "lerna".to_owned();
+    let mut cases = Vec::new();
+    for caller in ["backend", "admin"] {
+        let open = pb::OpenCaseRequest {
+            request_id: request_id(),
+            platform: platform(),
+            subject: Some(super::drive::by_reference(0)),
+            kind: pb::RightKind::Access.into(),
+            channel: pb::RightsChannel::Email.into(),
+            requester: pb::CaseRequester::Subject.into(),
+            receive_time: Some(super::drive::seconds(-60)),
+            ..pb::OpenCaseRequest::default()
+        };
+        let opened: pb::OpenCaseResponse = driver.answer(caller, Call::OpenCase, open).await;
+        cases.push(opened.case.unwrap().case_id);
+    }
+    let case_id = || cases[0].clone();
+    let identity = pb::IdentityCheck {
+        method: pb::IdentityMethod::Login.into(),
+        evidence: "LOGIN-4711".into(),
+        proof_time: None,
+    };
+    for step in [
+        pb::advance_case_request::Step::Identity(identity),
+        pb::advance_case_request::Step::Work(pb::WorkBegun {}),
+    ] {
+        let (request_id, step) = (request_id(), Some(step));
+        let advance = pb::AdvanceCaseRequest { request_id, platform: platform(), case_id: case_id(), step };
+        driver.succeed("admin", Call::AdvanceCase, advance).await;
+    }
+    let answer = pb::AnswerCaseRequest {
+        request_id: request_id(),
+        platform: platform(),
+        case_id: case_id(),
+        channel: pb::RightsChannel::Email.into(),
+        language: "kk".into(),
+        ..pb::AnswerCaseRequest::default()
+    };
+    driver.succeed("admin", Call::AnswerCase, answer.clone()).await;
+    let again = pb::AnswerCaseRequest { request_id: request_id(), ..answer };
+    driver.refuse("admin", Call::AnswerCase, again, "CASE_ENDED").await;
+    let refuse = pb::RefuseCaseRequest {
+        request_id: request_id(),
+        platform: platform(),
+        case_id: cases[1].clone(),
+        reasons: vec![pb::RefusalReason::IdentityNotProved.into()],
+        channel: pb::RightsChannel::Email.into(),
+        language: "ru".into(),
+        ..pb::RefuseCaseRequest::default()
+    };
+    driver.succeed("admin", Call::RefuseCase, refuse).await;
+    let get = pb::GetCaseRequest { platform: platform(), case_id: case_id() };
+    driver.succeed("admin", Call::GetCase, get).await;
+    let list = pb::ListCasesRequest {
+        platform: platform(),
+        filter: pb::CaseFilter::All.into(),
+        ..pb::ListCasesRequest::default()
+    };
+    driver.succeed("admin", Call::ListCases, list).await;
+}
+
 /// A backup, watched to its end, listed and looked at.
 pub async fn drive_backups(driver: &mut Driver) {
     driver.succeed("admin", Call::GetSites, pb::GetSitesRequest {}).await;

@@ -1,0 +1,386 @@
+//! `sandyq rights …`: requests of people about their data, from their receipt to the answer.
+
+use std::{fs, io::Write as _, path::PathBuf};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{
+    client::{self, request_id, rights},
+    output::{Failure, Out, exit, instant, refused, show_time},
+    subject::name_of,
+    values::when,
+};
+use crate::grpc::pb;
+
+const KINDS: [&str; 8] = [
+    "access",
+    "correction",
+    "restriction",
+    "portability",
+    "erasure",
+    "anonymisation",
+    "objection",
+    "withdrawal",
+];
+const CHANNELS: [&str; 7] =
+    ["site", "email", "post", "person", "telephone", "state-service", "other-service"];
+const METHODS: [&str; 5] =
+    ["login", "one-time-code", "electronic-signature", "document-seen", "state-service"];
+const REASONS: [&str; 6] = [
+    "identity-not-proved",
+    "no-data",
+    "not-confirmed",
+    "law-bars",
+    "obligation-unfulfilled",
+    "no-automated-decision",
+];
+const LANGUAGES: [&str; 3] = ["kk", "ru", "en"];
+
+/// Where the request is registered.
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct At {
+    #[command(flatten)]
+    client: client::Args,
+    /// Platform, for staff; a platform's own callers leave it out.
+    #[arg(long, default_value = "")]
+    platform: String,
+}
+
+/// Which request.
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct Which {
+    #[command(flatten)]
+    at: At,
+    /// The request, `cas_…`.
+    case: String,
+}
+
+/// How the person is told.
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct Told {
+    /// By which channel the person is told.
+    #[arg(long, value_parser = CHANNELS)]
+    channel: String,
+    /// Language of the notice.
+    #[arg(long, value_parser = LANGUAGES)]
+    language: String,
+    /// Write the notice to this new file; without it, it is printed.
+    #[arg(long, value_name = "FILE")]
+    notice: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Register a request, and print by when it is answered.
+    Open {
+        #[command(flatten)]
+        at: At,
+        /// Whose data: the platform's reference, or the vault's id `sub_…`; `-` where the platform knows nobody like that.
+        subject: String,
+        /// What is asked.
+        #[arg(long, value_parser = KINDS)]
+        kind: String,
+        /// How it came.
+        #[arg(long, value_parser = CHANNELS)]
+        channel: String,
+        /// When it came, RFC 3339; now, where absent. Its days count from the next day.
+        #[arg(long)]
+        received_at: Option<String>,
+        /// Through which site of the policy.
+        #[arg(long, default_value = "")]
+        site: String,
+        /// The paper of a representative who asks, in the platform's numbering; without it the person asks.
+        #[arg(long, default_value = "")]
+        representation: String,
+        /// The platform's own number of the request.
+        #[arg(long, default_value = "")]
+        reference: String,
+    },
+    /// Record how it was found out who asks. No document is kept here: say where the evidence lies.
+    Check {
+        #[command(flatten)]
+        which: Which,
+        /// How.
+        #[arg(long, value_parser = METHODS)]
+        method: String,
+        /// Where the evidence lies, in the platform's numbering.
+        #[arg(long)]
+        evidence: String,
+        /// When proof of what is asked came, where that was after the request, RFC 3339.
+        #[arg(long)]
+        proof_at: Option<String>,
+    },
+    /// Begin the work on it.
+    Begin(Which),
+    /// End it: what was asked is done. Prints the notice to the person.
+    Answer {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        told: Told,
+        /// The decision behind it, in the platform's numbering.
+        #[arg(long, default_value = "")]
+        ground: String,
+        /// What goes with the notice, such as an export: its hash is recorded.
+        #[arg(long, value_name = "FILE")]
+        enclosure: Option<PathBuf>,
+    },
+    /// Refuse it with reasons. Prints the notice to the person.
+    Refuse {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        told: Told,
+        /// Why; may be given more than once.
+        #[arg(long = "reason", value_parser = REASONS, required = true)]
+        reasons: Vec<String>,
+        /// The law or contract behind it, in the platform's numbering.
+        #[arg(long, default_value = "")]
+        ground: String,
+    },
+    /// Print a request.
+    Show(Which),
+    /// List requests without an answer, in the order in which they are due.
+    List {
+        #[command(flatten)]
+        at: At,
+        /// Only those whose time is over.
+        #[arg(long, conflicts_with = "all")]
+        overdue: bool,
+        /// Those that have ended, too.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
+    match command {
+        Command::Open { at, subject, kind, channel, received_at, site, representation, reference } => {
+            let acts = if representation.is_empty() {
+                pb::CaseRequester::Subject
+            } else {
+                pb::CaseRequester::Representative
+            };
+            let request = pb::OpenCaseRequest {
+                request_id: request_id()?,
+                platform: at.platform,
+                subject: (subject != "-").then(|| name_of(&subject)),
+                nobody_known: subject == "-",
+                kind: number("RIGHT_KIND_", &kind, pb::RightKind::from_str_name)?.into(),
+                channel: channel_of(&channel)?,
+                site,
+                requester: acts.into(),
+                representation,
+                reference,
+                receive_time: Some(when(received_at.as_deref())?),
+            };
+            let answer = rights(at.client.connect().await?).open_case(request).await.map_err(refused)?;
+            print(&answer.into_inner().case.unwrap_or_default(), out)
+        }
+        Command::Check { which, method, evidence, proof_at } => {
+            let proof_time = proof_at.map(|at| when(Some(&at))).transpose()?;
+            let method = number("IDENTITY_METHOD_", &method, pb::IdentityMethod::from_str_name)?.into();
+            let identity = pb::IdentityCheck { method, evidence, proof_time };
+            advance(which, pb::advance_case_request::Step::Identity(identity), out).await
+        }
+        Command::Begin(which) => {
+            advance(which, pb::advance_case_request::Step::Work(pb::WorkBegun {}), out).await
+        }
+        Command::Answer { which, told, ground, enclosure } => {
+            let enclosed = enclosure.map(fs::read).transpose()?;
+            let request = pb::AnswerCaseRequest {
+                request_id: request_id()?,
+                platform: which.at.platform,
+                case_id: which.case,
+                channel: channel_of(&told.channel)?,
+                language: told.language.clone(),
+                ground,
+                enclosure_sha256: enclosed.map(|bytes| sha256(&bytes).to_vec()).unwrap_or_default(),
+            };
+            let client = which.at.client.connect().await?;
+            let answer = rights(client).answer_case(request).await.map_err(refused)?;
+            ended(&answer.into_inner().case.unwrap_or_default(), &told, out)
+        }
+        Command::Refuse { which, told, reasons, ground } => {
+            let reason = |text: &String| {
+                number("REFUSAL_REASON_", text, pb::RefusalReason::from_str_name).map(i32::from)
+            };
+            let request = pb::RefuseCaseRequest {
+                request_id: request_id()?,
+                platform: which.at.platform,
+                case_id: which.case,
+                reasons: reasons.iter().map(reason).collect::<Result<_, _>>()?,
+                ground,
+                channel: channel_of(&told.channel)?,
+                language: told.language.clone(),
+            };
+            let client = which.at.client.connect().await?;
+            let answer = rights(client).refuse_case(request).await.map_err(refused)?;
+            ended(&answer.into_inner().case.unwrap_or_default(), &told, out)
+        }
+        Command::Show(which) => {
+            let request = pb::GetCaseRequest { platform: which.at.platform, case_id: which.case };
+            let answer = rights(which.at.client.connect().await?).get_case(request).await.map_err(refused)?;
+            print(&answer.into_inner().case.unwrap_or_default(), out)
+        }
+        Command::List { at, overdue, all } => list(at, overdue, all, out).await,
+    }
+}
+
+async fn advance(which: Which, step: pb::advance_case_request::Step, out: &mut Out) -> Result<(), Failure> {
+    let request = pb::AdvanceCaseRequest {
+        request_id: request_id()?,
+        platform: which.at.platform,
+        case_id: which.case,
+        step: Some(step),
+    };
+    let answer = rights(which.at.client.connect().await?).advance_case(request).await.map_err(refused)?;
+    print(&answer.into_inner().case.unwrap_or_default(), out)
+}
+
+async fn list(at: At, overdue: bool, all: bool, out: &mut Out) -> Result<(), Failure> {
+    let filter = match (overdue, all) {
+        (true, _) => pb::CaseFilter::Overdue,
+        (false, true) => pb::CaseFilter::All,
+        (false, false) => pb::CaseFilter::Open,
+    };
+    let mut calls = rights(at.client.connect().await?);
+    let (mut lines, mut rows, mut page_token) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let request = pb::ListCasesRequest {
+            platform: at.platform.clone(),
+            filter: filter.into(),
+            page_size: 0,
+            page_token,
+        };
+        let page = calls.list_cases(request).await.map_err(refused)?.into_inner();
+        for case in &page.cases {
+            lines.push(line(case));
+            rows.push(json(case));
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if lines.is_empty() {
+        lines.push("no request".to_owned());
+    }
+    Ok(out.data(&json!({ "cases": rows }), &lines)?)
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    crate::crypto::digest::sha256(bytes)
+}
+
+/// The number of a code as the contract names it: `state-service` of `RIGHTS_CHANNEL_` is `RIGHTS_CHANNEL_STATE_SERVICE`.
+fn number<T>(prefix: &str, code: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
+    let name = format!("{prefix}{}", code.to_uppercase().replace('-', "_"));
+    of(&name).ok_or_else(|| Failure::new(exit::USAGE, format!("{code} is not known")))
+}
+
+fn channel_of(code: &str) -> Result<i32, Failure> {
+    number("RIGHTS_CHANNEL_", code, pb::RightsChannel::from_str_name).map(i32::from)
+}
+
+fn code(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).to_lowercase()
+}
+
+fn kind(case: &pb::Case) -> String {
+    code(case.kind().as_str_name(), "RIGHT_KIND_")
+}
+
+fn state(case: &pb::Case) -> String {
+    code(case.state().as_str_name(), "CASE_STATE_")
+}
+
+/// A last day as people read it: the day before the midnight at which the request is overdue.
+fn last_day(case: &pb::Case) -> String {
+    let before = case.due_time.map(|due| prost_types::Timestamp { seconds: due.seconds - 1, nanos: 0 });
+    before.map(day).unwrap_or_default()
+}
+
+/// A day in Kazakhstan.
+fn day(time: prost_types::Timestamp) -> String {
+    let at = crate::domain::time::Timestamp::from_micros(time.seconds.saturating_mul(1_000_000));
+    crate::domain::birth::today_in_kazakhstan(at).to_string()
+}
+
+fn line(case: &pb::Case) -> String {
+    let late = if case.overdue { "  OVERDUE" } else { "" };
+    format!(
+        "{}  until {}  {:<14} {:<16} {}{late}",
+        case.case_id,
+        last_day(case),
+        kind(case),
+        state(case),
+        case.reference
+    )
+}
+
+fn json(case: &pb::Case) -> Value {
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    let channel = |channel: pb::RightsChannel| code(channel.as_str_name(), "RIGHTS_CHANNEL_");
+    json!({
+        "case_id": case.case_id, "subject_id": case.subject_id, "kind": kind(case),
+        "channel": channel(case.channel()), "site": case.site, "reference": case.reference,
+        "requester": code(case.requester().as_str_name(), "CASE_REQUESTER_"),
+        "representation": case.representation, "received_at": instant(case.receive_time.as_ref()),
+        "counts_from": instant(case.count_time.as_ref()), "working_days": case.working_days,
+        "clause": case.clause, "due_at": instant(case.due_time.as_ref()), "last_day": last_day(case),
+        "calendar_sha256": hex(&case.calendar_sha256), "state": state(case), "overdue": case.overdue,
+        "identity": case.identity.as_ref().map(|identity| json!({
+            "method": code(identity.method().as_str_name(), "IDENTITY_METHOD_"),
+            "evidence": identity.evidence, "at": instant(case.identify_time.as_ref()),
+        })),
+        "begun_at": instant(case.begin_time.as_ref()),
+        "ending": case.ending.as_ref().map(|ending| json!({
+            "at": instant(ending.end_time.as_ref()),
+            "reasons": ending.reasons().map(|r| code(r.as_str_name(), "REFUSAL_REASON_")).collect::<Vec<_>>(),
+            "ground": ending.ground, "channel": channel(ending.channel()), "language": ending.language,
+            "notice_sha256": hex(&ending.notice_sha256), "enclosure_sha256": hex(&ending.enclosure_sha256),
+            "notice": ending.notice,
+        })),
+    })
+}
+
+fn print(case: &pb::Case, out: &mut Out) -> Result<(), Failure> {
+    let late = if case.overdue { ", OVERDUE" } else { "" };
+    let subject = if case.subject_id.is_empty() { "nobody known" } else { &case.subject_id };
+    let mut lines = vec![
+        format!("request      {} {}", case.case_id, case.reference),
+        format!("asks for     {}, {subject}", kind(case)),
+        format!("state        {}{late}", state(case)),
+        format!("received     {}", show_time(case.receive_time)),
+        format!("last day     {} ({} working days, {})", last_day(case), case.working_days, case.clause),
+    ];
+    if let Some(identity) = &case.identity {
+        let method = code(identity.method().as_str_name(), "IDENTITY_METHOD_");
+        lines.push(format!(
+            "identity     {method}, {} on {}",
+            identity.evidence,
+            show_time(case.identify_time)
+        ));
+    }
+    if let Some(ending) = &case.ending {
+        lines.push(format!("told         {} in {}", show_time(ending.end_time), ending.language));
+        let reasons = ending.reasons().map(|r| code(r.as_str_name(), "REFUSAL_REASON_"));
+        lines.extend(reasons.map(|reason| format!("because      {reason} {}", ending.ground)));
+    }
+    Ok(out.data(&json(case), &lines)?)
+}
+
+/// Prints a case that ended, and the notice to its person.
+fn ended(case: &pb::Case, told: &Told, out: &mut Out) -> Result<(), Failure> {
+    print(case, out)?;
+    let notice = case.ending.as_ref().map_or("", |ending| ending.notice.as_str());
+    match &told.notice {
+        Some(path) => {
+            fs::File::options().create_new(true).write(true).open(path)?.write_all(notice.as_bytes())?;
+            Ok(out.note(&format!("{} is the notice to the person", path.display()))?)
+        }
+        None => Ok(out.line(&format!("\n{notice}"))?),
+    }
+}

@@ -1,0 +1,374 @@
+//! Requests of people: registered, counted in working days, answered in their order, and proved.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use sandyq::{
+    domain::{
+        calendar::WorkingCalendar,
+        consent::Language,
+        ids::CaseId,
+        reference::Reference,
+        rights::{CaseRequester, CaseState, IdentityMethod, RefusalReason, RightKind, RightsChannel},
+    },
+    grpc::pb::{self, rights_service_client::RightsServiceClient},
+    policy::decide::Denial,
+    vault::{
+        error::VaultError,
+        reconcile::Problem,
+        rights::{CaseEnd, CaseStep, CaseView, Listed, NewCase},
+        subjects::SubjectName,
+    },
+};
+use tonic::transport::Channel;
+
+use crate::{
+    common::{
+        backend::{Backend, on_both},
+        house::by_reference,
+        served::{Served, reason, request_id},
+        vault::{OpenVault, as_admin, asker},
+    },
+    reconciled::{found, reconcile},
+};
+
+/// Friday, 27 November 2026, nine o'clock in Kazakhstan.
+const FRIDAY: prost_types::Timestamp = prost_types::Timestamp { seconds: 1_795_752_000, nanos: 0 };
+
+fn open_request(kind: pb::RightKind) -> pb::OpenCaseRequest {
+    pb::OpenCaseRequest {
+        request_id: request_id(),
+        subject: Some(by_reference(1)),
+        kind: kind.into(),
+        channel: pb::RightsChannel::Email.into(),
+        site: "skillbox.kz".into(),
+        requester: pb::CaseRequester::Subject.into(),
+        reference: "IN-2026/17".into(),
+        receive_time: Some(FRIDAY),
+        ..pb::OpenCaseRequest::default()
+    }
+}
+
+async fn rights(served: &Served, caller: &str) -> RightsServiceClient<Channel> {
+    RightsServiceClient::new(served.channel(caller).await)
+}
+
+fn identity(case_id: &str) -> pb::AdvanceCaseRequest {
+    let identity = pb::IdentityCheck {
+        method: pb::IdentityMethod::OneTimeCode.into(),
+        evidence: "OTP-17".into(),
+        proof_time: None,
+    };
+    pb::AdvanceCaseRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        case_id: case_id.into(),
+        step: Some(pb::advance_case_request::Step::Identity(identity)),
+    }
+}
+
+fn work(case_id: &str) -> pb::AdvanceCaseRequest {
+    let step = Some(pb::advance_case_request::Step::Work(pb::WorkBegun {}));
+    pb::AdvanceCaseRequest { step, ..identity(case_id) }
+}
+
+fn answer(case_id: &str) -> pb::AnswerCaseRequest {
+    pb::AnswerCaseRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        case_id: case_id.into(),
+        channel: pb::RightsChannel::Email.into(),
+        language: "ru".into(),
+        enclosure_sha256: vec![7; 32],
+        ..pb::AnswerCaseRequest::default()
+    }
+}
+
+on_both!(r40_a_request_goes_from_its_receipt_to_the_answer);
+async fn r40_a_request_goes_from_its_receipt_to_the_answer(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    served.store(1).await;
+    // The platform's service registers what its form takes; staff does the rest.
+    let mut service = rights(&served, "backend").await;
+    let request = open_request(pb::RightKind::Access);
+    let case = service.open_case(request.clone()).await.unwrap().into_inner().case.unwrap();
+    assert_eq!(service.open_case(request).await.unwrap().into_inner().case.unwrap(), case, "replayed");
+    assert_eq!((case.working_days, case.clause.as_str()), (3, "94-V 24; 395/НҚ 16"));
+    assert_eq!(case.due_time.unwrap().seconds, FRIDAY.seconds + 5 * 86_400 + 15 * 3_600, "end of 2 December");
+    assert_eq!((case.state(), case.reference.as_str()), (pb::CaseState::Received, "IN-2026/17"));
+
+    let mut admin = rights(&served, "admin").await;
+    let id = case.case_id.as_str();
+    assert_eq!(reason(&admin.advance_case(work(id)).await.unwrap_err()), "CASE_STATE_UNSUITABLE");
+    assert_eq!(reason(&admin.answer_case(answer(id)).await.unwrap_err()), "CASE_STATE_UNSUITABLE");
+    let mut stranger = identity(id);
+    stranger.platform = String::new();
+    assert_eq!(reason(&service.advance_case(stranger).await.unwrap_err()), "CALLER_NOT_ALLOWED");
+    let checked = admin.advance_case(identity(id)).await.unwrap().into_inner().case.unwrap();
+    assert_eq!(checked.state(), pb::CaseState::IdentityChecked);
+    assert_eq!(checked.identity.unwrap().evidence, "OTP-17");
+    admin.advance_case(work(id)).await.unwrap();
+    let last = answer(id);
+    let answered = admin.answer_case(last.clone()).await.unwrap().into_inner().case.unwrap();
+    let ending = answered.ending.clone().unwrap();
+    assert!(ending.notice.contains(id) && ending.notice.contains("IN-2026/17"), "{}", ending.notice);
+    assert!(ending.notice.contains("27.11.2026") && ending.notice.contains("Сведения приложены"));
+    assert_eq!(ending.enclosure_sha256, vec![7; 32]);
+    assert_eq!(admin.answer_case(last).await.unwrap().into_inner().case.unwrap(), answered, "replayed");
+    assert_eq!(reason(&admin.answer_case(answer(id)).await.unwrap_err()), "CASE_ENDED");
+
+    let get = pb::GetCaseRequest { platform: "lerna".into(), case_id: id.into() };
+    let shown = admin.get_case(get.clone()).await.unwrap().into_inner().case.unwrap();
+    assert_eq!(shown, answered, "the notice is made again, and is the same");
+    let other = pb::GetCaseRequest { case_id: CaseId::from_bytes([1; 16]).to_string(), ..get };
+    assert_eq!(reason(&admin.get_case(other).await.unwrap_err()), "CASE_NOT_FOUND");
+    served.running.stop().await.unwrap();
+}
+
+on_both!(r14_a_refusal_has_reasons_that_fit);
+async fn r14_a_refusal_has_reasons_that_fit(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    served.store(1).await;
+    let mut admin = rights(&served, "admin").await;
+    let open = |kind, more: &dyn Fn(&mut pb::OpenCaseRequest)| {
+        let mut request = pb::OpenCaseRequest { platform: "lerna".into(), ..open_request(kind) };
+        more(&mut request);
+        request
+    };
+    let refuse = |case_id: &str, reasons: &[pb::RefusalReason], ground: &str| pb::RefuseCaseRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        case_id: case_id.into(),
+        reasons: reasons.iter().map(|reason| (*reason).into()).collect(),
+        ground: ground.into(),
+        channel: pb::RightsChannel::Post.into(),
+        language: "kk".into(),
+    };
+    let erasure = admin.open_case(open(pb::RightKind::Erasure, &|_| ())).await.unwrap();
+    let id = erasure.into_inner().case.unwrap().case_id;
+    let no = pb::RefusalReason::NoAutomatedDecision;
+    let law = pb::RefusalReason::LawBars;
+    for (reasons, ground) in [(&[no][..], ""), (&[law], ""), (&[], ""), (&[law, law], "NK-2025/211")] {
+        let status = admin.refuse_case(refuse(&id, reasons, ground)).await.unwrap_err();
+        assert_eq!(reason(&status), "INVALID_FIELDS", "{reasons:?}");
+    }
+    let refused = admin.refuse_case(refuse(&id, &[law], "NK-2025/211")).await.unwrap().into_inner();
+    let case = refused.case.unwrap();
+    assert_eq!(case.state(), pb::CaseState::Refused);
+    let notice = case.ending.unwrap().notice;
+    assert!(notice.contains("бас тартылды") && notice.contains("NK-2025/211"), "{notice}");
+
+    // A representative shows a paper; nobody else has one. Whoever is not known is answered so.
+    let paper =
+        |request: &mut pb::OpenCaseRequest| request.requester = pb::CaseRequester::Representative.into();
+    let status = admin.open_case(open(pb::RightKind::Access, &paper)).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELDS");
+    let both = |request: &mut pb::OpenCaseRequest| request.nobody_known = true;
+    let status = admin.open_case(open(pb::RightKind::Access, &both)).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELDS");
+    let elsewhere = |request: &mut pb::OpenCaseRequest| request.site = "example.kz".into();
+    let status = admin.open_case(open(pb::RightKind::Access, &elsewhere)).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_FIELDS");
+    let unknown = |request: &mut pb::OpenCaseRequest| {
+        (request.subject, request.nobody_known) = (None, true);
+    };
+    let opened = admin.open_case(open(pb::RightKind::Access, &unknown)).await.unwrap().into_inner();
+    let case = opened.case.unwrap();
+    assert_eq!(case.subject_id, "");
+    let refused = admin.refuse_case(refuse(&case.case_id, &[pb::RefusalReason::NoData], "")).await.unwrap();
+    assert_eq!(refused.into_inner().case.unwrap().state(), pb::CaseState::Refused);
+    served.running.stop().await.unwrap();
+}
+
+async fn create(backend: &Backend, dir: &Path) -> OpenVault {
+    let open = OpenVault::create(backend, dir, |store| store).await;
+    open.enrol_auditor().await;
+    open.store_iin(1).await;
+    open
+}
+
+impl OpenVault {
+    async fn open_case(&self, kind: RightKind) -> Result<CaseView, VaultError> {
+        let new = NewCase {
+            subject: Some(SubjectName::Reference("user-1".into())),
+            kind,
+            channel: RightsChannel::Site,
+            site: None,
+            requester: CaseRequester::Subject,
+            representation: None,
+            reference: None,
+            received_at: self.clock.now(),
+        };
+        self.vault.open_case(&self.caller("backend"), asker("backend"), "", new).await
+    }
+
+    async fn step(&self, id: CaseId, step: CaseStep) -> Result<CaseView, VaultError> {
+        self.vault.advance_case(&self.admin(), as_admin(), "lerna", id, step).await
+    }
+
+    async fn end(&self, id: CaseId, reasons: &[RefusalReason]) -> Result<CaseView, VaultError> {
+        let end = CaseEnd {
+            reasons: reasons.to_vec(),
+            ground: None,
+            channel: RightsChannel::Site,
+            language: Language::En,
+            enclosure_sha256: None,
+        };
+        self.vault.end_case(&self.admin(), as_admin(), "lerna", id, end).await
+    }
+
+    async fn listed(&self, which: Listed) -> Vec<CaseView> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.vault.cases(&self.admin(), as_admin(), "lerna", which, after, 2).await.unwrap();
+            all.extend(page.0);
+            after = page.1;
+            if after.is_none() {
+                return all;
+            }
+        }
+    }
+
+    async fn case_of(&self, id: CaseId) -> Result<CaseView, VaultError> {
+        self.vault.case(&self.admin(), as_admin(), "lerna", id).await
+    }
+}
+
+fn checked(proof_at: Option<sandyq::domain::time::Timestamp>) -> CaseStep {
+    let evidence = Reference::parse("LOGIN-1").unwrap();
+    CaseStep::Identity { method: IdentityMethod::Login, evidence, proof_at }
+}
+
+on_both!(r12_r13_what_is_late_is_told);
+async fn r12_r13_what_is_late_is_told(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = create(&backend, dir.path()).await;
+    let calendar = WorkingCalendar::kazakhstan();
+    // The policy promises seven working days for a correction; the law's one binds.
+    let correction = open.open_case(RightKind::Correction).await.unwrap();
+    assert_eq!((correction.case.working_days, correction.case.clause.as_str()), (1, "94-V 25(2)(8)"));
+    assert_eq!(correction.case.due_at, calendar.end_of(correction.case.received_at, 1));
+    let access = open.open_case(RightKind::Access).await.unwrap().case;
+    let withdrawal = open.open_case(RightKind::Withdrawal).await.unwrap().case;
+    let ids = |views: &[CaseView]| views.iter().map(|view| view.case.id).collect::<Vec<_>>();
+    assert_eq!(ids(&open.listed(Listed::Open).await), [correction.case.id, access.id, withdrawal.id]);
+    assert_eq!(ids(&open.listed(Listed::Overdue).await), []);
+
+    // Proof that came later gives the correction its days anew, and nothing else.
+    let now = open.clock.now();
+    open.clock.advance(access.due_at.as_micros() - now.as_micros() + 1);
+    assert_eq!(ids(&open.listed(Listed::Overdue).await), [correction.case.id, access.id]);
+    let came = open.clock.now();
+    let proof = Some(came);
+    let moved = open.step(correction.case.id, checked(proof)).await.unwrap();
+    assert!(!moved.overdue && moved.case.due_at == calendar.end_of(came, 1));
+    let refused = open.step(access.id, checked(proof)).await;
+    assert!(matches!(refused, Err(VaultError::Invalid(_))), "{refused:?}");
+    assert_eq!(ids(&open.listed(Listed::Overdue).await), [access.id]);
+
+    open.vault.sample().await.unwrap();
+    let counted = open.vault.meters().open_cases();
+    let of = |kind| {
+        let found = counted.iter().find(|some| some.kind == kind).unwrap();
+        (found.count, found.overdue)
+    };
+    assert_eq!((of(RightKind::Access), of(RightKind::Withdrawal)), ((1, 1), (1, 0)));
+
+    // Answered late is answered.
+    open.step(access.id, checked(None)).await.unwrap();
+    open.step(access.id, CaseStep::Work).await.unwrap();
+    let answered = open.end(access.id, &[]).await.unwrap();
+    assert!(!answered.overdue && answered.case.state == CaseState::Answered);
+    assert_eq!(ids(&open.listed(Listed::Overdue).await), []);
+    assert_eq!(open.listed(Listed::All).await.len(), 3);
+    assert_eq!(found(&reconcile(&open, "lerna").await), [], "log and rows agree");
+}
+
+on_both!(a_register_edited_behind_the_vault_is_found);
+async fn a_register_edited_behind_the_vault_is_found(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = create(&backend, dir.path()).await;
+    let (late, gone) =
+        (open.open_case(RightKind::Access).await.unwrap(), open.open_case(RightKind::Erasure).await.unwrap());
+    let edit = async |sql: &str| backend.sql(dir.path(), sql).await;
+    assert_eq!(edit("UPDATE rights_cases SET due_at = due_at + 86400000000 WHERE kind = 'access'").await, 1);
+    assert_eq!(open.case_of(late.case.id).await, Err(Denial::DataDamaged.into()), "time that nobody gave");
+    let status = open.step(late.case.id, checked(None)).await;
+    assert_eq!(status, Err(Denial::DataDamaged.into()), "and no step is taken on it");
+    edit("UPDATE rights_cases SET due_at = due_at - 86400000000 WHERE kind = 'access'").await;
+    assert_eq!(open.case_of(late.case.id).await.unwrap().case, late.case);
+
+    // A request that was put back to its state before, and one that somebody made vanish.
+    edit("CREATE TABLE saved AS SELECT * FROM rights_cases WHERE kind = 'access'").await;
+    open.end(late.case.id, &[RefusalReason::IdentityNotProved]).await.unwrap();
+    edit("DELETE FROM rights_cases").await;
+    edit("INSERT INTO rights_cases SELECT * FROM saved").await;
+    let result = reconcile(&open, "lerna").await;
+    let mut problems = found(&result);
+    problems.sort_by_key(|(table, problem)| (*table, problem.as_str()));
+    assert_eq!(problems, [("rights_cases", Problem::Missing), ("rights_cases", Problem::Stale)]);
+    assert!(result.findings.iter().any(|finding| finding.object == gone.case.id.as_bytes()));
+}
+
+fn sandyq(dir: &Path, line: &str, case: &str) -> Output {
+    let path = Path::new(env!("CARGO_BIN_EXE_sandyq")).parent().unwrap().to_owned();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).current_dir(dir).env("CASE", case);
+    tokio::task::block_in_place(|| {
+        shell.env("PATH", format!("{}:/usr/bin:/bin", path.display())).output().unwrap()
+    })
+}
+
+/// Commands of `docs/rights.md`, as they stand there.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_handled_by_the_document() {
+    let text = include_str!("../../docs/rights.md");
+    let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let commands: Vec<_> =
+        blocks.flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty()).collect();
+    let served = Served::start().await;
+    served.store(1).await;
+    let dir = served.running.installation.dir().to_owned();
+    let (mut case, mut said) = (String::new(), String::new());
+    assert!(commands.len() >= 7, "{commands:?}");
+    for command in commands {
+        let ran = sandyq(&dir, command, &case);
+        let (out, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{command}\n{out}{errors}");
+        if command.contains("rights open") {
+            out.split_whitespace().find(|word| word.starts_with("cas_")).unwrap().clone_into(&mut case);
+        }
+        said = said + &out + &errors;
+    }
+    for expected in
+        ["3 working days, 94-V 24", "identity_checked", "in_work", "answered", "no request", "refused"]
+    {
+        assert!(said.contains(expected), "{expected} is not in\n{said}");
+    }
+    served.running.stop().await.unwrap();
+}
+
+/// The operator's own days change by when a request is answered, and their hash stands with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn days_that_the_government_transfers_are_counted() {
+    let days = "on 2026-11-28 worked for 4 January\noff 2026-11-30 free\noff 2026-12-01 free\n";
+    let served = Served::start_files(&Backend::Sqlite, |files| {
+        std::fs::write(files.join("days.txt"), days).unwrap();
+        let path = files.join("sandyq.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{config}\n[rights]\ncalendar = \"days.txt\"\n")).unwrap();
+    })
+    .await;
+    served.store(1).await;
+    let mut service = rights(&served, "backend").await;
+    let case =
+        service.open_case(open_request(pb::RightKind::Access)).await.unwrap().into_inner().case.unwrap();
+    assert_eq!(case.due_time.unwrap().seconds, FRIDAY.seconds + 6 * 86_400 + 15 * 3_600, "end of 3 December");
+    let plain = WorkingCalendar::kazakhstan();
+    let own = sandyq::crypto::digest::sha256(plain.clone().with(days).unwrap().text().as_bytes());
+    assert_eq!(case.calendar_sha256, own);
+    assert_ne!(case.calendar_sha256, sandyq::crypto::digest::sha256(plain.text().as_bytes()));
+    served.running.stop().await.unwrap();
+}
