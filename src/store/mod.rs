@@ -53,7 +53,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 16;
+pub const SCHEMA_VERSION: i64 = 17;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -228,18 +228,6 @@ pub enum Write {
     InsertKey(KeyVersionRow),
     /// A key version's state; its key goes where it is destroyed.
     UpdateKey(KeyVersionRow, Mac),
-    /// A root version that wraps from now on, and the one before it no more.
-    ActivateRoot {
-        /// Version.
-        version: u32,
-        /// When.
-        at: Timestamp,
-    },
-    /// Root versions that are gone.
-    DestroyRoots {
-        /// The newest of them.
-        up_to: u32,
-    },
     /// Many rows in one statement.
     Many(Many),
     /// Takes values out of every index but one, of subjects after one and up to another, in the order of ids.

@@ -29,6 +29,7 @@ use sandyq::{
 use crate::{
     common::{
         backend::{Backend, many_newer_operations, on_both},
+        counting::Counting,
         gate::{PASS, gated},
         operations::{operation, work_through},
         people::iin,
@@ -361,7 +362,9 @@ async fn platform_keys_are_rotated_by_the_calendar(backend: Backend) {
     let stored = people(&made, 0..3).await;
     made.vault.close().await;
     drop(made);
-    let kms = Arc::new(LocalKms::open(&dir.path().join("root"), &dir.path().join("unseal")).unwrap());
+    let kms = LocalKms::open(&dir.path().join("root"), &dir.path().join("unseal")).unwrap();
+    let counting = Arc::new(Counting::new(kms));
+    let kms = Arc::clone(&counting);
     let options = VaultOptions { rotate_every: Some(Duration::from_hours(240)), ..VaultOptions::default() };
     let open = OpenVault::open_with(&backend, dir.path(), kms, None, options).await.unwrap();
     let hours = async |hours: i64| {
@@ -379,6 +382,12 @@ async fn platform_keys_are_rotated_by_the_calendar(backend: Backend) {
     // Time that jumps is not believed; one that was called off is not begun again at once.
     open.clock.advance(500 * 60 * MINUTE);
     work_through(&open).await;
+    // Nor is a key made again and again for what waits.
+    let wraps = counting.wraps();
+    for _ in 0..3 {
+        open.vault.work().await.unwrap();
+    }
+    assert_eq!(counting.wraps(), wraps);
     assert_eq!(usage(&open).await, two);
     all_read(&open, &stored).await;
     open.vault.work().await.unwrap();

@@ -15,6 +15,7 @@ use sandyq::{
     policy::decide::Denial,
     store::Store,
     vault::{
+        act::Asker,
         backup::{BackupError, Only, OpenBackup},
         controls::Control,
         error::VaultError,
@@ -32,7 +33,7 @@ use crate::{
         operations::{operation, work_once},
         people::{bin, iin},
         served::request_id,
-        vault::{OpenVault, PLATFORM, as_admin},
+        vault::{OpenVault, PLATFORM, as_admin, staff},
     },
     reconciled::{found, reconcile},
 };
@@ -236,6 +237,83 @@ async fn a_root_that_wraps_is_not_destroyed(backend: Backend) {
     two_days(&open).await;
     assert_eq!(kms.versions().await.unwrap(), present(active, 1..=active), "a key needs it");
     assert_eq!(open.detokenize(&stored.tokens[0].token).await.unwrap().value.expose(), iin(1));
+}
+
+on_both!(an_operation_alone_destroys_no_root);
+async fn an_operation_alone_destroys_no_root(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
+    let kms = LocalKms::open(&dir.path().join("root"), &dir.path().join("unseal")).unwrap();
+    begin(&open).await.unwrap();
+    work_once(&open).await.unwrap();
+    destroy(&open, 1).await.unwrap();
+    let rows = async || {
+        let keys = open.vault.list_keys(&open.admin(), as_admin(), "vault", page()).await.unwrap().rows;
+        let roots = keys.into_iter().filter(|row| row.kind == "root");
+        roots.map(|row| (row.version, row.state)).collect::<Vec<_>>()
+    };
+    assert_eq!(rows().await, [(1, KeyState::DestructionScheduled), (2, KeyState::Active)]);
+    // The date of the operation is moved behind the vault; that of the version is under a MAC.
+    let hasten = "UPDATE operations SET due_at = 0 WHERE kind = 'destroy_root_key' AND state = 'waiting'";
+    assert_eq!(backend.sql(dir.path(), hasten).await, 1);
+    work_once(&open).await.unwrap();
+    assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]));
+    let revive = "UPDATE operations SET state = 'waiting', ended_at = NULL, key_version = 2 \
+                  WHERE kind = 'destroy_root_key'";
+    assert_eq!(backend.sql(dir.path(), revive).await, 1);
+    two_days(&open).await;
+    assert_eq!(kms.versions().await.unwrap(), present(2, [1, 2]), "another version than the scheduled one");
+    // And a date that was edited under it is believed by nobody.
+    let edit = "UPDATE key_versions SET destroy_at = 0 WHERE kind = 'root' AND version = 1";
+    assert_eq!(backend.sql(dir.path(), edit).await, 1);
+    open.vault.close().await;
+    drop(open);
+    let refused = OpenVault::open(&backend, dir.path(), None).await.err().unwrap();
+    assert!(refused.to_string().contains("key_versions"), "{refused}");
+}
+
+on_both!(a_damaged_key_ends_the_rotation_of_the_root);
+async fn a_damaged_key_ends_the_rotation_of_the_root(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kept = None;
+    let front = |store: Arc<dyn Store>| Arc::clone(kept.insert(store));
+    let open = OpenVault::create(&backend, dir.path(), front).await;
+    let store = kept.unwrap();
+    let stored = open.store_iin(1).await;
+    let rows = store.config(PLATFORM).await.unwrap().keys;
+    let row = rows.iter().find(|row| row.kind == "platform").unwrap();
+    let mut bytes = row.wrapped.as_ref().unwrap().as_bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let hex = data_encoding::HEXLOWER.encode(&bytes);
+    let bytes = match backend {
+        Backend::Sqlite => format!("x'{hex}'"),
+        Backend::Postgres(_) => format!("'\\x{hex}'::bytea"),
+    };
+    let damage =
+        format!("UPDATE key_versions SET wrapped = {bytes} WHERE platform_id = 1 AND kind = 'platform'");
+    assert_eq!(backend.sql(dir.path(), &damage).await, 1);
+    let begun = begin(&open).await.unwrap();
+    work_once(&open).await.unwrap();
+    assert_eq!(operation(&open, begun.id).await.state, OperationState::Failed);
+    // What is open stays open, and what the damaged row needs is kept.
+    assert_eq!(open.detokenize(&stored.tokens[0].token).await.unwrap().value.expose(), iin(1));
+    assert_eq!(destroy(&open, 1).await.err(), Some(Denial::KeyInUse.into()));
+    open.vault.close().await;
+}
+
+on_both!(the_kms_is_not_asked_for_somebody_who_may_not);
+async fn the_kms_is_not_asked_for_somebody_who_may_not(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
+    open.enrol_auditor().await;
+    std::fs::remove_file(dir.path().join("root")).unwrap();
+    let at = open.clock.now().plus(Duration::from_hours(25));
+    let auditor = open.vault.caller(&staff("auditor")).unwrap();
+    let asker = Asker { spiffe_id: staff("auditor"), key: [0; 32], request: None };
+    let refused = open.vault.schedule_root_destruction(&auditor, asker, "vault", 1, at).await.err();
+    assert_eq!(refused, Some(Denial::CallerNotAllowed.into()));
+    assert_eq!(destroy(&open, 1).await.err(), Some(VaultError::Unavailable), "the KMS is away");
+    open.vault.close().await;
 }
 
 on_both!(what_is_wrong_with_the_kms_is_said_in_words);

@@ -147,11 +147,7 @@ impl<E: Engine> SqlStore<E> {
         let installation = Statement::new(
             "/* create_installation */ INSERT INTO installation (sole, name, created_at) VALUES (1, $1, $2)",
         );
-        let root = Statement::new(
-            "/* create_installation */ INSERT INTO root_versions (version, state, created_at) VALUES (1, 'active', $1)",
-        );
         self.engine.execute_in(&mut tx, installation.text(name).int(now)).await?;
-        self.engine.execute_in(&mut tx, root.int(now)).await?;
         self.insert_platform(&mut tx, vault).await?;
         self.engine.commit(tx).await
     }

@@ -7,7 +7,6 @@ use crate::{
         ids::{PersonId, PlatformId},
         names::PurposeName,
         secret::Sealed,
-        time::Timestamp,
     },
     store::rows::{
         Mac,
@@ -243,18 +242,4 @@ pub(super) fn update_key<'a>(row: &'a KeyVersionRow, was: &'a Mac) -> Statement<
     .opt_int(micros(row.destroy_at))
     .bytes(&row.mac)
     .bytes(was)
-}
-
-/// Root versions have no MAC: what they are the KMS knows, and these rows are for people.
-pub(super) fn activate_root(version: u32, at: Timestamp) -> Vec<Statement<'static>> {
-    let before = "/* write::activate_root */ UPDATE root_versions SET state = 'retiring' \
-                  WHERE state = 'active' AND version <> $1";
-    let new = "/* write::activate_root */ INSERT INTO root_versions (version, state, created_at) \
-               VALUES ($1, 'active', $2) ON CONFLICT (version) DO UPDATE SET state = 'active'";
-    vec![Statement::any(before).int(version), Statement::new(new).int(version).int(at.as_micros())]
-}
-
-pub(super) fn destroy_roots(up_to: u32) -> Statement<'static> {
-    let gone = "/* write::destroy_roots */ UPDATE root_versions SET state = 'destroyed' WHERE version <= $1";
-    Statement::any(gone).int(up_to)
 }

@@ -31,6 +31,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (14, "retention", include_str!("../../../migrations/sqlite/0014_retention.sql")),
     (15, "staff_keys", include_str!("../../../migrations/sqlite/0015_staff_keys.sql")),
     (16, "rights", include_str!("../../../migrations/sqlite/0016_rights.sql")),
+    (17, "root_rows", include_str!("../../../migrations/sqlite/0017_root_rows.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -51,6 +52,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (14, "retention", include_str!("../../../migrations/postgres/0014_retention.sql")),
     (15, "staff_keys", include_str!("../../../migrations/postgres/0015_staff_keys.sql")),
     (16, "rights", include_str!("../../../migrations/postgres/0016_rights.sql")),
+    (17, "root_rows", include_str!("../../../migrations/postgres/0017_root_rows.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -3,8 +3,8 @@
 use super::{
     cases::{insert_case, update_case},
     config_writes::{
-        activate_root, destroy_roots, insert_key, insert_policy, put_caller, put_closure, put_limit,
-        put_person, put_recipient, put_role, put_staff_key, update_key,
+        insert_key, insert_policy, put_caller, put_closure, put_limit, put_person, put_recipient, put_role,
+        put_staff_key, update_key,
     },
     documents::{
         delete_document, destroy_documents, drop_upload, end_upload, insert_document, insert_upload,
@@ -160,8 +160,6 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::PutClosure(row, was) => vec![put_closure(row, was.as_ref())],
         Write::InsertKey(row) => vec![insert_key(row)],
         Write::UpdateKey(row, was) => vec![update_key(row, was)],
-        Write::ActivateRoot { version, at } => activate_root(*version, *at),
-        Write::DestroyRoots { up_to } => vec![destroy_roots(*up_to)],
         Write::InsertOperation(row) => vec![insert_operation(&row.operation)],
         Write::UpdateOperation(row, fence) => vec![update_operation(&row.operation, *fence)],
         Write::InsertProposal(row) => vec![insert_proposal(row)],

@@ -2,7 +2,7 @@
 //! the first one of each log hands that log over: it announces the new key, and both keys sign its head. What is left to do
 //! is to see that every log has such a commit, also one that nobody writes to.
 
-use super::rotation::{Step, Went};
+use super::rotation::{Step, Went, go_on};
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
@@ -39,13 +39,8 @@ impl Vault {
                 waiting.answer().await?;
             }
         }
-        match self.key_step(taken.clone(), Step::Walked { steps: logs, last: true }).await? {
-            Some(next) if next.is_open() => {
-                *taken = next;
-                Ok(Went::On)
-            }
-            _ => Ok(Went::Stopped),
-        }
+        let step = Step::Walked { steps: logs, last: true };
+        Ok(go_on(taken, self.key_step(taken.clone(), step).await?))
     }
 
     /// Whether this version signed the newest head of a log.

@@ -11,6 +11,7 @@
 //! everything is found by.
 
 mod audit;
+mod destruction;
 mod index;
 mod piece;
 mod root;

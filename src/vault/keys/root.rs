@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use super::{
     KeyState, KeyVersionRow, about_key,
-    rotation::{self, Went, log},
+    rotation::{self, Next, Went, go_on, log, put_key},
+    sealed_row,
 };
 use crate::{
     audit::entry::{Entry, Verdict},
@@ -93,16 +94,17 @@ impl Vault {
         let platforms = self.platforms();
         let count = platforms.len();
         for (at, (platform, _)) in (1..).zip(platforms) {
-            let steps = if taken.phase == Phase::Verify {
-                match self.verify_keys(platform, taken.key_version).await? {
-                    Ok(steps) => steps,
-                    Err(step) => {
-                        self.key_step(taken.clone(), step).await?;
-                        return Ok(Went::Stopped);
-                    }
-                }
+            let walked = if taken.phase == Phase::Verify {
+                self.verify_keys(platform, taken.key_version).await?
             } else {
                 self.rewrap_keys(platform, taken).await?
+            };
+            let steps = match walked {
+                Ok(steps) => steps,
+                Err(step) => {
+                    self.key_step(taken.clone(), step).await?;
+                    return Ok(Went::Stopped);
+                }
             };
             let step = rotation::Step::Walked { steps, last: at == count };
             match self.key_step(taken.clone(), step).await? {
@@ -113,8 +115,13 @@ impl Vault {
         Ok(Went::On)
     }
 
-    /// Wraps one platform's keys under the active root version. Each is opened again before it replaces the other wrap.
-    async fn rewrap_keys(&self, platform: PlatformId, taken: &Operation) -> Result<u64, VaultError> {
+    /// Wraps one platform's keys under the active root version. Each is opened again before it replaces the other wrap. A
+    /// damaged one does not open later either: the rotation ends with it, and the version that it needs stays.
+    async fn rewrap_keys(
+        &self,
+        platform: PlatformId,
+        taken: &Operation,
+    ) -> Result<Result<u64, rotation::Step>, VaultError> {
         let (kms, rng) = (self.shared.kms.as_ref(), self.shared.rng.as_ref());
         for _ in 0..ATTEMPTS {
             let rows = self.wrapped_rows(platform).await?;
@@ -126,7 +133,11 @@ impl Vault {
                     continue;
                 }
                 let place = place_of(&row)?;
-                let after = kms.rewrap(&place, before, rng).await.map_err(refused)?;
+                let after = match kms.rewrap(&place, before, rng).await {
+                    Ok(after) => after,
+                    Err(KmsError::DoesNotOpen(error)) => return Ok(Err(damaged(&row, &error))),
+                    Err(error) => return Err(refused(error)),
+                };
                 let is_new = wrap_version(&after).is_ok_and(|version| version == taken.key_version);
                 if !is_new {
                     tracing::error!(platform = platform.get(), "the KMS wraps under another root version");
@@ -135,12 +146,12 @@ impl Vault {
                 changed.push((row, after));
             }
             if changed.is_empty() {
-                return Ok(steps);
+                return Ok(Ok(steps));
             }
             let (reply, waiting) = reply();
             self.platform(platform)?.lane.submit(RewrapKeys { changed, reply })?;
             match waiting.answer().await {
-                Ok(()) => return Ok(steps),
+                Ok(()) => return Ok(Ok(steps)),
                 Err(VaultError::Contended) => {}
                 Err(other) => return Err(other),
             }
@@ -163,11 +174,7 @@ impl Vault {
             }
             match self.shared.kms.unwrap(&place_of(row)?, wrapped).await {
                 Ok(_) => {}
-                Err(KmsError::DoesNotOpen(error)) => {
-                    let (platform, kind, version) = (platform.get(), row.kind.as_str(), row.version);
-                    tracing::error!(platform, kind, version, %error, "a key does not open under the new root");
-                    return Ok(Err(rotation::Step::Fail));
-                }
+                Err(KmsError::DoesNotOpen(error)) => return Ok(Err(damaged(row, &error))),
                 Err(error) => return Err(refused(error)),
             }
         }
@@ -196,13 +203,7 @@ impl Vault {
     }
 
     async fn root_step(&self, taken: &mut Operation, step: Step) -> Result<Went, VaultError> {
-        match self.key_step(taken.clone(), rotation::Step::Root(step)).await? {
-            Some(next) if next.is_open() => {
-                *taken = next;
-                Ok(Went::On)
-            }
-            _ => Ok(Went::Stopped),
-        }
+        Ok(go_on(taken, self.key_step(taken.clone(), rotation::Step::Root(step)).await?))
     }
 
     /// Schedules the destruction of a root version and of all before it. Backups that they sealed never open again.
@@ -221,6 +222,12 @@ impl Vault {
         if id != PlatformId::VAULT {
             return Err(VaultError::invalid("platform", "the root key is one for all: name `vault`"));
         }
+        // The KMS is not asked for somebody who may not; the deed refuses with an entry.
+        let staff = self.shared.staff.load_full();
+        if Call::ScheduleKeyDestruction.allows(caller, id, &staff).is_err() {
+            let state = Err(Denial::CallerNotAllowed);
+            return self.run(id, caller, asker, Schedule { version, at, state }).await;
+        }
         let (versions, wraps) = (self.root_versions().await?, self.root_wraps().await?);
         let state = if !versions.present.contains(&version) {
             Err(Denial::KeyNotFound)
@@ -238,6 +245,9 @@ impl Vault {
     pub(in crate::vault) async fn destroy_root(&self, operation: &Operation) -> Result<bool, VaultError> {
         let step = rotation::Step::Take;
         let Some(taken) = self.key_step(operation.clone(), step).await? else { return Ok(false) };
+        if !taken.is_open() {
+            return Ok(true);
+        }
         let needed = needed(&self.root_wraps().await?, taken.key_version);
         let mut left = self.root_versions().await?;
         while needed == 0
@@ -267,6 +277,18 @@ pub(super) fn decide(
     step: &Step,
     scene: &Scene<'_>,
     plan: &mut Plan,
+) -> Result<Next, VaultError> {
+    if matches!(step, Step::Active | Step::Destroyed { .. }) && !plan.claim(Claim::Config) {
+        return Ok(Next::Later);
+    }
+    decided(operation, step, scene, plan).map(Next::To)
+}
+
+fn decided(
+    operation: &Operation,
+    step: &Step,
+    scene: &Scene<'_>,
+    plan: &mut Plan,
 ) -> Result<Operation, VaultError> {
     let next = Operation { lease_until: Some(scene.now.plus(LEASE)), ..operation.clone() };
     let ended = |state| operation.clone().ended(state, scene.now);
@@ -277,7 +299,7 @@ pub(super) fn decide(
         }
         Step::Active => {
             log(operation, scene, plan, "Operation/ActivateKey", None)?;
-            plan.writes.push(Write::ActivateRoot { version: operation.key_version, at: scene.now });
+            note_active(operation.key_version, scene, plan)?;
             Ok(Operation { phase: Phase::Rewrap, ..next })
         }
         Step::Again => {
@@ -288,14 +310,83 @@ pub(super) fn decide(
             let version = operation.key_version;
             tracing::error!(version, needed, "a root version is in use: it is not destroyed");
             log(operation, scene, plan, "Operation/DestroyKey", Some(needed))?;
+            if let Some(row) = root_row(scene, version) {
+                let kept = KeyVersionRow { state: KeyState::Disabled, destroy_at: None, ..row.clone() };
+                put_key(kept, row, scene, plan, "Operation/DestroyKey")?;
+            }
             Ok(ended(OperationState::Failed))
         }
         Step::Destroyed { .. } => {
             log(operation, scene, plan, "Operation/DestroyKey", None)?;
-            plan.writes.push(Write::DestroyRoots { up_to: operation.key_version });
+            for row in root_rows(scene).filter(|row| row.version <= operation.key_version) {
+                let gone = KeyVersionRow { state: KeyState::Destroyed, ..row.clone() };
+                put_key(gone, row, scene, plan, "Operation/DestroyKey")?;
+            }
             Ok(Operation { done: operation.total, ..ended(OperationState::Done) })
         }
     }
+}
+
+/// Rows of root versions that are there still.
+fn root_rows<'a>(scene: &Scene<'a>) -> impl Iterator<Item = &'a KeyVersionRow> {
+    let rows = scene.context.key_rows().iter();
+    rows.filter(|row| row.kind == KeyKind::Root.as_str() && row.state != KeyState::Destroyed)
+}
+
+fn root_row<'a>(scene: &Scene<'a>, version: u32) -> Option<&'a KeyVersionRow> {
+    root_rows(scene).find(|row| row.version == version)
+}
+
+/// Whether a root version is to be destroyed now, as its row says.
+pub(super) fn is_due(scene: &Scene<'_>, version: u32) -> bool {
+    root_row(scene, version).is_some_and(|row| {
+        row.state == KeyState::DestructionScheduled && row.destroy_at.is_some_and(|at| at <= scene.now)
+    })
+}
+
+/// A root version's row, without its MAC.
+const fn new_row(version: u32, kind: String, state: KeyState, now: Timestamp) -> KeyVersionRow {
+    KeyVersionRow {
+        platform: PlatformId::VAULT,
+        kind,
+        version,
+        state,
+        wrapped: None,
+        created_at: now,
+        destroy_at: None,
+        mac: [0; 32],
+    }
+}
+
+/// Writes down that a root version wraps from now on, and the ones before it no more.
+fn note_active(version: u32, scene: &Scene<'_>, plan: &mut Plan) -> Result<(), VaultError> {
+    const CALL: &str = "Operation/ActivateKey";
+    for row in root_rows(scene).filter(|row| row.state == KeyState::Active && row.version != version) {
+        put_key(KeyVersionRow { state: KeyState::Retiring, ..row.clone() }, row, scene, plan, CALL)?;
+    }
+    if scene.context.key(KeyKind::Root, version).is_some() {
+        return Ok(());
+    }
+    let kind = KeyKind::Root.as_str().to_owned();
+    let row = sealed_row(scene, new_row(version, kind, KeyState::Active, scene.now));
+    let id = EntryId::random(scene.rng()).map_err(unavailable)?;
+    plan.entries.push(about_key(&row, Entry::new(id, scene.now, row.platform, CALL, Verdict::Done)));
+    plan.reconfigures = true;
+    plan.writes.push(Write::InsertKey(row));
+    Ok(())
+}
+
+/// A key that does not open: the work on the root ends with it.
+fn damaged(row: &KeyVersionRow, error: &(dyn std::error::Error + 'static)) -> rotation::Step {
+    let (platform, kind, version) = (row.platform.get(), row.kind.as_str(), row.version);
+    tracing::error!(
+        platform,
+        kind,
+        version,
+        error,
+        "a key does not open under its root version: the rotation fails; put its row back from a backup, and rotate again"
+    );
+    rotation::Step::Fail
 }
 
 /// Keys of one platform under another wrap.
@@ -345,21 +436,6 @@ struct Schedule {
     state: Result<(), Denial>,
 }
 
-impl Schedule {
-    fn row(&self, now: Timestamp) -> KeyVersionRow {
-        KeyVersionRow {
-            platform: PlatformId::VAULT,
-            kind: KeyKind::Root.as_str().to_owned(),
-            version: self.version,
-            state: KeyState::DestructionScheduled,
-            wrapped: None,
-            created_at: now,
-            destroy_at: Some(self.at),
-            mac: [0; 32],
-        }
-    }
-}
-
 impl Deed for Schedule {
     type Answer = KeyVersionRow;
 
@@ -375,8 +451,21 @@ impl Deed for Schedule {
         let now = hand.scene.now;
         super::states::check_time(self.at, now, hand.may_wait())?;
         self.state?;
-        let row = self.row(now);
-        hand.log(|entry| Entry { row_mac: None, ..about_key(&row, entry) })?;
+        if !hand.plan.claim(Claim::Config) {
+            return Ok(Deeded::Later);
+        }
+        let known = hand.scene.context.key(KeyKind::Root, self.version);
+        // A later schedule replaces the date of an earlier one: what the row says is what holds.
+        let kind = KeyKind::Root.as_str().to_owned();
+        let row = known.cloned().unwrap_or(new_row(self.version, kind, KeyState::Retiring, now));
+        let row = KeyVersionRow { state: KeyState::DestructionScheduled, destroy_at: Some(self.at), ..row };
+        let row = sealed_row(hand.scene, row);
+        hand.log(|entry| about_key(&row, entry))?;
+        hand.plan.reconfigures = true;
+        hand.plan.writes.push(match known {
+            Some(known) => Write::UpdateKey(row.clone(), known.mac),
+            None => Write::InsertKey(row.clone()),
+        });
         let id = OperationId::random(hand.scene.rng()).map_err(unavailable)?;
         let kind = OperationKind::DestroyRootKey;
         let work = Operation::new(id, row.platform, kind, *id.as_bytes(), now, 1);
@@ -386,6 +475,7 @@ impl Deed for Schedule {
     }
 
     fn again(&self, hand: &Hand<'_, '_>, _before: &ItemOutcome) -> Result<KeyVersionRow, VaultError> {
-        Ok(self.row(hand.scene.now))
+        let row = hand.scene.context.key(KeyKind::Root, self.version);
+        Ok(row.ok_or(Denial::KeyNotFound)?.clone())
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    KeyState, KeyVersionRow, about_key,
+    KeyState, KeyVersionRow, about_key, destruction,
     piece::{Planned, Slice},
     root, sealed_row,
 };
@@ -160,16 +160,13 @@ impl Vault {
     /// When the newest key version of all platforms was made.
     pub(in crate::vault) fn newest_key(&self) -> Timestamp {
         let contexts = self.platforms().into_iter().filter_map(|(id, _)| self.context(id).ok());
-        let newest = contexts.filter_map(|c| c.key_rows().iter().map(|row| row.created_at).max()).max();
+        let newest = contexts.filter_map(|c| {
+            // The root's versions are in the KMS, and nobody loads them.
+            let rows = c.key_rows().iter().filter(|row| row.kind != KeyKind::Root.as_str());
+            rows.map(|row| row.created_at).max()
+        });
+        let newest = newest.max();
         newest.unwrap_or(Timestamp::from_micros(0))
-    }
-
-    /// Destroys a version whose time has come, if it still wraps nothing.
-    pub(in crate::vault) async fn destroy_key(&self, operation: &Operation) -> Result<bool, VaultError> {
-        let Some(taken) = self.key_step(operation.clone(), Step::Take).await? else { return Ok(false) };
-        let kind = key_kind(taken.kind);
-        let wraps = self.used(taken.platform, kind, taken.key_version).await?;
-        Ok(self.key_step(taken, Step::Destroy { wraps }).await?.is_some())
     }
 
     /// One step on an operation; none where it is not this worker's, or not the time.
@@ -249,8 +246,8 @@ impl Act for StepAct {
             Step::Activate => activate(&self.operation, scene, plan)?,
             Step::Slice(slice) => advance(&self.operation, slice, scene, plan)?,
             Step::Walked { steps, last } => Next::To(walked(&self.operation, (*steps, *last), scene, plan)?),
-            Step::Root(step) => Next::To(root::decide(&self.operation, step, scene, plan)?),
-            Step::Destroy { wraps } => destroy(&self.operation, *wraps, scene, plan)?,
+            Step::Root(step) => root::decide(&self.operation, step, scene, plan)?,
+            Step::Destroy { wraps } => destruction::decide(&self.operation, *wraps, scene, plan)?,
         };
         match next {
             Next::Later => return Ok(Flow::Later),
@@ -271,7 +268,7 @@ impl Act for StepAct {
 }
 
 /// Where a step leads.
-enum Next {
+pub(super) enum Next {
     To(Operation),
     /// It is not this worker's, or not the time.
     Not,
@@ -280,7 +277,7 @@ enum Next {
 }
 
 /// Goes on with what a step led to.
-fn go_on(taken: &mut Operation, next: Option<Operation>) -> Went {
+pub(super) fn go_on(taken: &mut Operation, next: Option<Operation>) -> Went {
     match next {
         Some(next) if next.is_open() => {
             *taken = next;
@@ -291,7 +288,7 @@ fn go_on(taken: &mut Operation, next: Option<Operation>) -> Went {
 }
 
 /// The kind of key that an operation works on.
-const fn key_kind(kind: OperationKind) -> KeyKind {
+pub(super) const fn key_kind(kind: OperationKind) -> KeyKind {
     match kind {
         OperationKind::RotateIndexKey | OperationKind::DestroyIndexKey => KeyKind::Index,
         OperationKind::RotateAuditKey => KeyKind::Audit,
@@ -333,6 +330,15 @@ fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Nex
             "time is more than a day past the log's last entry: destruction waits until somebody is logged there"
         );
         return Ok(Next::Not);
+    }
+    if operation.kind == OperationKind::DestroyRootKey && !root::is_due(scene, operation.key_version) {
+        // An operation alone destroys nothing: the version's own row, which has a MAC, says whether and when.
+        tracing::error!(
+            version = operation.key_version,
+            "no root version is scheduled for destruction now: nothing is done"
+        );
+        log(operation, scene, plan, "Operation/DestroyKey", None)?;
+        return Ok(Next::To(operation.clone().ended(OperationState::Cancelled, scene.now)));
     }
     log(operation, scene, plan, "Operation/Take", None)?;
     Ok(Next::To(Operation {
@@ -379,7 +385,7 @@ fn activate(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result
     Ok(Next::To(begun))
 }
 
-fn put_key(
+pub(super) fn put_key(
     to: KeyVersionRow,
     was: &KeyVersionRow,
     scene: &Scene<'_>,
@@ -404,6 +410,10 @@ pub(in crate::vault) fn given_up(scene: &Scene<'_>, operation: &Operation) -> Op
         }
         (OperationKind::RotateIndexKey, Phase::Fill | Phase::Verify, KeyState::Active) => {
             KeyVersionRow { state: KeyState::Retiring, ..row.clone() }
+        }
+        // Whoever calls a destruction off means to keep the version.
+        (OperationKind::DestroyRootKey, _, KeyState::DestructionScheduled) => {
+            KeyVersionRow { state: KeyState::Disabled, destroy_at: None, ..row.clone() }
         }
         _ => return None,
     };
@@ -523,40 +533,6 @@ fn walked(
         (true, false) => Operation { phase: Phase::Verify, done: half, ..next },
         (false, _) => next,
     })
-}
-
-fn destroy(
-    operation: &Operation,
-    wraps: u64,
-    scene: &Scene<'_>,
-    plan: &mut Plan,
-) -> Result<Next, VaultError> {
-    let row = scene.context.key(key_kind(operation.kind), operation.key_version);
-    let due = row.filter(|row| {
-        row.state == KeyState::DestructionScheduled && row.destroy_at.is_some_and(|at| at <= scene.now)
-    });
-    let Some(row) = due else {
-        // It was called off.
-        log(operation, scene, plan, "Operation/DestroyKey", None)?;
-        return Ok(Next::To(operation.clone().ended(OperationState::Cancelled, scene.now)));
-    };
-    if !plan.claim(Claim::Config) {
-        return Ok(Next::Later);
-    }
-    if wraps > 0 {
-        tracing::error!(
-            kind = row.kind,
-            version = row.version,
-            wraps,
-            "a key version is in use: it is not destroyed"
-        );
-        let kept = KeyVersionRow { state: KeyState::Disabled, destroy_at: None, ..row.clone() };
-        put_key(kept, row, scene, plan, "Operation/DestroyKey")?;
-        return Ok(Next::To(operation.clone().ended(OperationState::Failed, scene.now)));
-    }
-    let gone = KeyVersionRow { state: KeyState::Destroyed, wrapped: None, ..row.clone() };
-    put_key(gone, row, scene, plan, "Operation/DestroyKey")?;
-    Ok(Next::To(Operation { done: 1, ..operation.clone() }.ended(OperationState::Done, scene.now)))
 }
 
 pub(super) fn log(

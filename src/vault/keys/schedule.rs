@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -28,9 +28,21 @@ use crate::{
 /// A rotation comes at most this part of its time early.
 const EARLY: u32 = 10;
 
-/// How much earlier each version is replaced, as this process drew it.
+/// What this process knows of what is due.
 #[derive(Default)]
-pub(in crate::vault) struct Schedule(Mutex<BTreeMap<(PlatformId, u32), u64>>);
+pub(in crate::vault) struct Schedule {
+    /// How much earlier each version is replaced, as it was drawn.
+    drawn: Mutex<BTreeMap<(PlatformId, u32), u64>>,
+    /// Entries of the log when a rotation had to wait since time may have jumped: until somebody is logged there it would
+    /// wait again, and no key is made for it.
+    waits: Mutex<BTreeMap<PlatformId, u64>>,
+}
+
+impl Schedule {
+    fn waits(&self) -> MutexGuard<'_, BTreeMap<PlatformId, u64>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// When a version is due that was made at a moment, for a number that was drawn.
 fn due(made: Timestamp, every: Duration, drawn: u64) -> Timestamp {
@@ -59,19 +71,27 @@ impl Vault {
         if last.is_some_and(|last| last.is_open() || now < due(last.created_at, every, drawn)) {
             return Ok(());
         }
+        let entries = self.platform(platform)?.lane.log_entries();
+        if self.schedule.waits().get(&platform) == Some(&entries) {
+            return Ok(());
+        }
         let new = self.new_version(platform).await?;
         let (reply, waiting) = reply();
         let act = Begin { new, due_at: due(active.created_at, every, drawn), begun: None, reply };
         self.platform(platform)?.lane.submit(act)?;
         match waiting.answer().await {
-            // Another process was faster.
-            Err(VaultError::Contended) => Ok(()),
-            other => other.map(drop),
+            Ok(None) => {
+                self.schedule.waits().insert(platform, entries);
+                Ok(())
+            }
+            // Or another process was faster.
+            Ok(Some(_)) | Err(VaultError::Contended) => Ok(()),
+            Err(other) => Err(other),
         }
     }
 
     fn drawn(&self, platform: PlatformId, version: u32) -> Result<u64, VaultError> {
-        let mut drawn = self.schedule.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drawn = self.schedule.drawn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = drawn.get(&(platform, version)) {
             return Ok(*known);
         }

@@ -186,6 +186,10 @@ impl Site<'_> {
             let parsed =
                 name.and_then(|(kind, version)| Some((kind.parse::<KeyKind>().ok()?, version.parse().ok()?)));
             let Some((kind, version)) = parsed else { return Becomes::Lost };
+            // Which root versions there are the KMS knows; what stood here were dates.
+            if kind == KeyKind::Root {
+                return Becomes::Lost;
+            }
             let mut row = KeyVersionRow {
                 platform: self.platform,
                 kind: kind.as_str().to_owned(),

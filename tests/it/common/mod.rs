@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod child;
+pub mod counting;
 pub mod documents;
 pub mod frames;
 pub mod gate;
