@@ -10,6 +10,7 @@ pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod grpc;
+pub mod net;
 pub mod policy;
 pub mod residency;
 pub mod store;

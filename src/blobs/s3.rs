@@ -4,7 +4,7 @@
 //! configuration names, at addresses of declared sites alone. Nothing depends on conditional puts or on object locks: some servers
 //! (Garage) ignore them.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use object_store::{
@@ -12,14 +12,13 @@ use object_store::{
     aws::{AmazonS3, AmazonS3Builder},
     client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService},
 };
-use reqwest::{
-    Url,
-    dns::{Addrs, Name, Resolve, Resolving},
-};
 use zeroize::Zeroizing;
 
 use super::error::{BlobError, Cause};
-use crate::domain::territory::{Territory, Use};
+use crate::{
+    domain::territory::{Territory, Use},
+    net::Endpoint,
+};
 
 /// Times that a request is sent again.
 const RETRIES: usize = 3;
@@ -49,11 +48,11 @@ impl Bucket {
         limit: Duration,
     ) -> Result<AmazonS3, BlobError> {
         let failed = |source| BlobError::Bucket { what, bucket: self.bucket.clone(), source };
-        let client = self.client(territory, limit).map_err(|e| failed(Cause::new(e)))?;
-        let url = Url::parse(&self.endpoint).map_err(|e| failed(Cause::new(e)))?;
-        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
-        let place = self.endpoint.clone();
-        let direct = Direct { client, literal, place, territory: Arc::clone(territory) };
+        let place = Endpoint::new(&self.endpoint, Use::Documents, Arc::clone(territory));
+        let place = place.map_err(|e| failed(Cause::new(e)))?;
+        let builder = place.client(self.authority.as_deref()).map_err(|e| failed(Cause::new(e)))?;
+        let client = builder.connect_timeout(limit).timeout(limit).build();
+        let direct = Direct { client: client.map_err(|e| failed(Cause::new(e)))?, place };
         let retry =
             RetryConfig { max_retries: RETRIES, retry_timeout: limit, backoff: BackoffConfig::default() };
         AmazonS3Builder::new()
@@ -69,49 +68,13 @@ impl Bucket {
             .build()
             .map_err(|e| failed(Cause::new(e)))
     }
-
-    fn client(
-        &self,
-        territory: &Arc<dyn Territory>,
-        limit: Duration,
-    ) -> Result<reqwest::Client, reqwest::Error> {
-        let roots = match &self.authority {
-            Some(pem) => reqwest::Certificate::from_pem_bundle(pem)?,
-            None => Vec::new(),
-        };
-        reqwest::Client::builder()
-            .no_proxy()
-            .dns_resolver(AdmittedNames(Arc::clone(territory)))
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only(roots)
-            .tls_version_min(reqwest::tls::Version::TLS_1_2)
-            .connect_timeout(limit)
-            .timeout(limit)
-            .build()
-    }
-}
-
-/// Gives a connection the addresses of a name, each of them in a declared site.
-struct AdmittedNames(Arc<dyn Territory>);
-
-impl Resolve for AdmittedNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        let territory = Arc::clone(&self.0);
-        Box::pin(async move {
-            let admitted = territory.resolve(Use::Documents, name.as_str(), 0).await?;
-            Ok::<Addrs, _>(Box::new(admitted.into_iter()))
-        })
-    }
 }
 
 /// The one client that was made for the bucket.
 #[derive(Debug, Clone)]
 struct Direct {
     client: reqwest::Client,
-    /// The address that the endpoint names, for which no name is resolved.
-    literal: Option<IpAddr>,
-    place: String,
-    territory: Arc<dyn Territory>,
+    place: Endpoint,
 }
 
 impl HttpConnector for Direct {
@@ -123,10 +86,7 @@ impl HttpConnector for Direct {
 #[async_trait]
 impl HttpService for Direct {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        if let Some(address) = self.literal {
-            let admitted = self.territory.admit(Use::Documents, &self.place, address);
-            admitted.map_err(|refused| HttpError::new(HttpErrorKind::Unknown, refused))?;
-        }
+        self.place.admit().map_err(|refused| HttpError::new(HttpErrorKind::Unknown, refused))?;
         self.client.call(request).await
     }
 }

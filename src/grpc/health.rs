@@ -76,9 +76,9 @@ impl Health {
         self.0.set_service_status(name, status).await;
     }
 
-    /// Of everything that needs a vault that serves.
+    /// Of everything that needs a vault that serves. [`READY`] comes last, so that whoever watches it finds the rest as it says.
     pub(super) async fn set_all(&self, serves: bool) {
-        for name in ["", READY].iter().chain(SERVICES) {
+        for name in SERVICES.iter().chain(&["", READY]) {
             self.set(name, serves).await;
         }
     }

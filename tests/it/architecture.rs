@@ -7,13 +7,14 @@ use std::{
 };
 
 /// What a room may import. Rooms on one level do not know each other.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("policy", &["domain"]),
     ("audit", &["domain"]),
-    ("crypto", &["domain"]),
+    ("net", &["domain"]),
+    ("crypto", &["net", "domain"]),
     ("store", &["domain"]),
-    ("blobs", &["domain"]),
+    ("blobs", &["net", "domain"]),
     ("residency", &["domain"]),
     ("vault", &["policy", "audit", "crypto", "store", "blobs", "residency", "domain"]),
     ("grpc", &["vault", "policy", "domain"]),
@@ -45,7 +46,7 @@ const KEPT: [(&str, &[&str]); 15] = [
     ("ring", &["crypto"]),
     ("aes_gcm", &["crypto"]),
     ("cryptoki", &["crypto"]),
-    ("reqwest", &["crypto", "blobs"]),
+    ("reqwest", &["net", "crypto", "blobs"]),
     ("tower", &["grpc"]),
     ("rustls", &["grpc"]),
     ("tlog_tiles", &["audit"]),

@@ -1,12 +1,10 @@
 //! HTTP to OpenBao or Vault, and the token that it takes.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{
-    Certificate, Client, Method, StatusCode, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
+    Client, Method, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
-    redirect::Policy,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
@@ -16,9 +14,10 @@ use super::{Login, TransitOptions};
 use crate::{
     crypto::kms::{KmsError, SecretSource, read_secret},
     domain::{
-        territory::{Refused, Territory, Use},
+        territory::{Refused, Use},
         time::{Clock, Timestamp},
     },
+    net::Endpoint,
 };
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -87,25 +86,9 @@ impl Lease {
     }
 }
 
-/// Gives a connection the addresses of a name, each of them in a declared site: what the connector dials is what was
-/// admitted, also where a name stands for something else each time.
-struct AdmittedNames(Arc<dyn Territory>);
-
-impl Resolve for AdmittedNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        let territory = Arc::clone(&self.0);
-        Box::pin(async move {
-            let admitted = territory.resolve(Use::RootKey, name.as_str(), 0).await?;
-            Ok::<Addrs, _>(Box::new(admitted.into_iter()))
-        })
-    }
-}
-
 pub(super) struct Transport {
     http: Client,
-    /// The address that the URL names, for which no name is resolved.
-    literal: Option<IpAddr>,
-    territory: Arc<dyn Territory>,
+    place: Endpoint,
     base: String,
     login: Login,
     clock: Arc<Clock>,
@@ -117,24 +100,12 @@ impl Transport {
     pub(super) fn new(options: TransitOptions, clock: Arc<Clock>) -> Result<Self, KmsError> {
         let cannot =
             |error: reqwest::Error| KmsError::unavailable("[root_key] makes no HTTPS client", &error);
-        let mut builder = Client::builder()
-            .no_proxy()
-            .dns_resolver(AdmittedNames(Arc::clone(&options.territory)))
-            .redirect(Policy::none())
-            .referer(false)
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(ANSWER_LIMIT);
-        if let Some(authority) = &options.authority {
-            builder = builder.tls_certs_only(Certificate::from_pem_bundle(authority).map_err(cannot)?);
-        }
-        let http = builder.build().map_err(cannot)?;
-        let url = Url::parse(&options.address);
-        let url = url.map_err(|e| KmsError::unavailable("root_key.address is no URL", &e))?;
-        // As the connector reads it: other spellings of an address are that address.
-        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+        let place = Endpoint::new(&options.address, Use::RootKey, options.territory)
+            .map_err(|e| KmsError::unavailable("root_key.address is no URL", &e))?;
+        let builder = place.client(options.authority.as_deref()).map_err(cannot)?;
+        let http = builder.connect_timeout(CONNECT_LIMIT).timeout(ANSWER_LIMIT).build().map_err(cannot)?;
         let base = format!("{}/v1", options.address.trim_end_matches('/'));
-        let (login, territory) = (options.login, options.territory);
-        Ok(Self { http, literal, territory, base, login, clock, lease: Mutex::default() })
+        Ok(Self { http, place, base, login: options.login, clock, lease: Mutex::default() })
     }
 
     /// Asks as the vault; once more with another token where the first is refused.
@@ -235,11 +206,6 @@ impl Transport {
         }
     }
 
-    fn admit(&self, address: IpAddr) -> Result<(), KmsError> {
-        let admitted = self.territory.admit(Use::RootKey, &self.base, address);
-        admitted.map_err(|refused: Refused| KmsError::Unavailable(refused.to_string()))
-    }
-
     async fn send<B: Serialize + Sync>(
         &self,
         method: Method,
@@ -247,7 +213,7 @@ impl Transport {
         token: Option<&str>,
         body: Option<&B>,
     ) -> Result<Answer, KmsError> {
-        self.literal.map_or(Ok(()), |address| self.admit(address))?;
+        self.place.admit().map_err(|refused| outside(&refused))?;
         let mut request = self.http.request(method, format!("{}/{path}", self.base));
         if let Some(token) = token {
             let malformed = |_| KmsError::Unavailable("the token holds bytes that no header may".to_owned());
@@ -263,7 +229,8 @@ impl Transport {
         let lost = |error: reqwest::Error| KmsError::unavailable("no answer", &error);
         let mut response = request.send().await.map_err(lost)?;
         let reached = response.remote_addr();
-        self.admit(reached.ok_or_else(|| KmsError::Unavailable("it answers from nowhere".to_owned()))?.ip())?;
+        let reached = reached.ok_or_else(|| KmsError::Unavailable("it answers from nowhere".to_owned()))?;
+        self.place.admit_address(reached.ip()).map_err(|refused| outside(&refused))?;
         let status = response.status();
         let mut body = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
@@ -274,6 +241,10 @@ impl Transport {
         }
         Ok(Answer { status, body })
     }
+}
+
+fn outside(refused: &Refused) -> KmsError {
+    KmsError::Unavailable(refused.to_string())
 }
 
 #[derive(Deserialize)]
