@@ -255,6 +255,8 @@ async fn a_backup_whose_worker_died_begins_anew(backend: Backend) {
     let due = open.vault.work().await.unwrap().long;
     let place = place(dir.path());
     drop(tokio::time::timeout(Duration::ZERO, open.vault.work_long(&due[0])).await);
+    // It has taken it, before or after that was.
+    while operation(&open, begun.id).await.state != OperationState::Running {}
     place.put_part(id, 1, 7, vec![1, 2, 3]).await.unwrap();
     assert!(place.list().await.unwrap().is_empty(), "without a manifest there is no backup");
     open.clock.advance(2 * MINUTE);
