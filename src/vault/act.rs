@@ -182,6 +182,13 @@ impl Plan {
         Ok(())
     }
 
+    /// Gives one back that this batch spent.
+    pub fn give_back(&mut self, window: &BudgetWindow) {
+        if let Some((before, spent)) = self.spent.get_mut(window) {
+            *spent = spent.saturating_sub(1).max(*before);
+        }
+    }
+
     /// What is spent of a budget, with this batch.
     #[must_use]
     pub fn spent(&self, window: &BudgetWindow, before: u64) -> u64 {

@@ -163,7 +163,6 @@ impl Act for DetokenizeAct {
                 return Ok(Flow::Ready);
             }
         };
-        let mark = plan.mark();
         let mut asking = Asking {
             scene,
             question: &self.question,
@@ -175,16 +174,18 @@ impl Act for DetokenizeAct {
             spent: Vec::new(),
             later: false,
         };
-        let mut answers = asking.ask_all(plan, false)?;
+        let mut asked = asking.ask_all(plan);
         if asking.later {
+            asking.give_back(plan, &asked);
             return Ok(Flow::Later);
         }
-        // A sealed batch goes out whole or not at all: then no entry may say that a value left.
-        if self.question.sealed && answers.iter().any(Result::is_err) {
-            plan.undo_to(mark);
-            asking.own.clear();
-            asking.spent.clear();
-            answers = asking.ask_all(plan, true)?;
+        if self.question.sealed && !asked.iter().all(|one| matches!(one, Asked::Opened(_))) {
+            asking.give_back(plan, &asked);
+            asked.iter_mut().for_each(Asked::withhold);
+        }
+        let mut answers = Vec::with_capacity(asked.len());
+        for one in asked {
+            answers.push(asking.record(plan, one)?);
         }
         self.spent = std::mem::take(&mut asking.spent);
         if let (false, Some(first)) = (self.spent.is_empty(), first_entry(&answers)) {
@@ -229,67 +230,67 @@ struct Asking<'a, 's> {
     later: bool,
 }
 
-impl Asking<'_, '_> {
-    /// Decides every token. `withhold`: another item of a sealed batch was denied, so none is released.
-    fn ask_all(&mut self, plan: &mut Plan, withhold: bool) -> Result<Answers, VaultError> {
-        let mut answers = Vec::with_capacity(self.question.tokens.len());
-        for token in &self.question.tokens {
-            answers.push(match token {
-                Ok(token) => self.ask_one(plan, token, withhold)?,
-                // Refused before a decision: no entry, so that a flood of typing errors cannot fill the log.
-                Err(MistypedToken) => Err(VaultError::MistypedToken),
-            });
-        }
-        Ok(answers)
+impl<'a> Asking<'a, '_> {
+    /// Decides every token, and pays for what may leave.
+    fn ask_all(&mut self, plan: &mut Plan) -> Vec<Asked<'a>> {
+        let tokens = self.question.tokens.iter();
+        tokens
+            .map(|token| match token {
+                Ok(token) => self.ask_one(plan, token),
+                Err(MistypedToken) => Asked::Mistyped,
+            })
+            .collect()
     }
 
-    fn ask_one(
-        &mut self,
-        plan: &mut Plan,
-        token: &AnyToken,
-        withhold: bool,
-    ) -> Result<Result<Released, VaultError>, VaultError> {
-        let (scene, question) = (self.scene, self.question);
+    fn ask_one(&mut self, plan: &mut Plan, token: &AnyToken) -> Asked<'a> {
+        let scene = self.scene;
         let (found, damage) = match scene.token_given(token) {
             Ok(found) => (found, None),
             Err(damage) => (None, Some(damage)),
         };
-        let mut decided = scene.policy().and_then(|policy| match damage {
+        let decided = scene.policy().and_then(|policy| match damage {
             Some(damage) => Err(damage),
             None => self.open(plan, policy, token, found),
         });
-        if withhold && decided.is_ok() {
-            decided = Err(Denial::BatchIncomplete);
-        }
         // A lost answer that is asked again was paid for.
-        if decided.as_ref().is_ok_and(|opened| !opened.again)
-            && let Err(exhausted) = spending::spend_value(scene, plan, self.caller, &question.purpose)
-        {
-            decided = Err(exhausted);
-        }
-        let about = |entry: Entry| Entry {
-            purpose: declared(scene, &question.purpose),
-            view: Some(question.view.as_str().to_owned()),
-            reference: question.reference.as_ref().map(ToString::to_string),
-            recipient: question
-                .recipient
-                .as_ref()
-                .and_then(|n| scene.recipient(n))
-                .map(|r| r.recipient.name.to_string()),
-            field: found.map(|f| f.record.address.field.to_string()),
-            subject: found.map(|f| (*f.subject.id.as_bytes()).into()),
-            record: found.map(|f| (*f.record.address.record.as_bytes()).into()),
-            token: found.map(|f| (*f.token.id.as_bytes()).into()),
-            ..entry
+        let mut pay = |opened: &Opened<'a>| match opened {
+            Opened { again: true, .. } => Ok(()),
+            _ => spending::spend_value(scene, plan, self.caller, &self.question.purpose),
         };
+        match decided.and_then(|opened| pay(&opened).map(|()| opened)) {
+            Ok(opened) => Asked::Opened(opened),
+            Err(reason) => Asked::Denied(found, reason),
+        }
+    }
+
+    /// Takes nothing for values that do not leave.
+    fn give_back(&self, plan: &mut Plan, asked: &[Asked<'a>]) {
+        for one in asked {
+            if matches!(one, Asked::Opened(opened) if !opened.again) {
+                spending::give_back_value(self.scene, plan, self.caller, &self.question.purpose);
+            }
+        }
+    }
+
+    /// The entry of one token, and what its caller is told.
+    fn record(
+        &mut self,
+        plan: &mut Plan,
+        asked: Asked<'a>,
+    ) -> Result<Result<Released, VaultError>, VaultError> {
+        let (scene, question) = (self.scene, self.question);
         let call = question.call.as_str();
-        match (decided, found) {
-            (Ok(opened), Some(found)) => {
+        match asked {
+            // Refused before a decision: no entry, so that a flood of typing errors cannot fill the log.
+            Asked::Mistyped => Ok(Err(VaultError::MistypedToken)),
+            Asked::Opened(opened) => {
+                let found = opened.found;
                 let replay_of = self.before.as_ref().map(|(outcome, _)| outcome.entry);
+                let entry = scene.entry(call, self.asker, self.caller, Verdict::Permit)?;
                 let mut entry = Entry {
                     consent: opened.permit.consent().map(|id| (*id.as_bytes()).into()),
                     replay_of: replay_of.filter(|_| opened.again),
-                    ..about(scene.entry(call, self.asker, self.caller, Verdict::Permit)?)
+                    ..self.about(Some(found), entry)
                 };
                 if found.token.mode == TokenMode::OneTime && !opened.again {
                     entry.row_mac = Some(self.use_up(plan, found.token).into());
@@ -303,14 +304,32 @@ impl Asking<'_, '_> {
                 plan.entries.push(entry);
                 Ok(Ok(released))
             }
-            (decided, found) => {
-                let reason = decided.err().unwrap_or(Denial::TokenNotFound);
-                plan.entries.push(about(scene.denial(call, self.asker, self.caller, reason)?));
+            Asked::Denied(found, reason) => {
+                plan.entries.push(self.about(found, scene.denial(call, self.asker, self.caller, reason)?));
                 let told = scene.policy().map_or(reason, |policy| {
                     disclosed(reason, policy, self.caller, found.map(|f| &f.record.address))
                 });
                 Ok(Err(told.into()))
             }
+        }
+    }
+
+    fn about(&self, found: Option<Found<'_>>, entry: Entry) -> Entry {
+        let (scene, question) = (self.scene, self.question);
+        Entry {
+            purpose: declared(scene, &question.purpose),
+            view: Some(question.view.as_str().to_owned()),
+            reference: question.reference.as_ref().map(ToString::to_string),
+            recipient: question
+                .recipient
+                .as_ref()
+                .and_then(|n| scene.recipient(n))
+                .map(|r| r.recipient.name.to_string()),
+            field: found.map(|f| f.record.address.field.to_string()),
+            subject: found.map(|f| (*f.subject.id.as_bytes()).into()),
+            record: found.map(|f| (*f.record.address.record.as_bytes()).into()),
+            token: found.map(|f| (*f.token.id.as_bytes()).into()),
+            ..entry
         }
     }
 
@@ -320,8 +339,8 @@ impl Asking<'_, '_> {
         plan: &mut Plan,
         policy: &Policy,
         token: &AnyToken,
-        found: Option<Found<'_>>,
-    ) -> Result<Opened, Denial> {
+        found: Option<Found<'a>>,
+    ) -> Result<Opened<'a>, Denial> {
         let (scene, question) = (self.scene, self.question);
         if is_guessable(token) {
             spending::check(scene, plan, self.caller, BudgetKind::Enumeration)?;
@@ -357,7 +376,7 @@ impl Asking<'_, '_> {
             self.claim(plan, found.token)?;
         }
         let value = view_of(scene, policy, &permit, found, question.age_years)?;
-        Ok(Opened { permit, value, again })
+        Ok(Opened { found, permit, value, again })
     }
 
     /// A token that answers once goes to one question of the batch; others see it spent, or wait to see it so.
@@ -398,8 +417,27 @@ impl Asking<'_, '_> {
     }
 }
 
-/// A value that may leave.
-struct Opened {
+/// What came of one token.
+enum Asked<'a> {
+    /// The text was no token.
+    Mistyped,
+    /// A value that may leave.
+    Opened(Opened<'a>),
+    /// Why not, with what was found.
+    Denied(Option<Found<'a>>, Denial),
+}
+
+impl Asked<'_> {
+    /// A sealed batch goes out whole or not at all: then no entry may say that a value left.
+    fn withhold(&mut self) {
+        if let Self::Opened(opened) = self {
+            *self = Self::Denied(Some(opened.found), Denial::BatchIncomplete);
+        }
+    }
+}
+
+struct Opened<'a> {
+    found: Found<'a>,
     permit: Permit,
     value: Plaintext,
     /// Whether it was answered before, to the same request.

@@ -109,6 +109,15 @@ pub(super) fn spend_value(
     Ok(())
 }
 
+/// Gives back what [`spend_value`] took for a value that does not leave after all.
+pub(super) fn give_back_value(scene: &Scene<'_>, plan: &mut Plan, caller: &Caller, purpose: &PurposeName) {
+    for kind in BudgetKind::DISCLOSURES {
+        if !scene.context.limit(caller.id, kind).is_unlimited() {
+            plan.give_back(&state(scene, caller, kind, Some(purpose)).0);
+        }
+    }
+}
+
 /// Four fifths of a limit, rounded up: then it is told.
 const fn told_at(limit: u64) -> u64 {
     limit - limit / 5

@@ -192,3 +192,52 @@ async fn an_image_is_one_value_however_many_parts_it_has(backend: Backend) {
     assert_eq!(open.read(stored).await.err(), Some(Denial::BudgetExhausted.into()));
     open.vault.close().await;
 }
+
+on_both!(a_sealed_batch_is_paid_for_whole_or_not_at_all);
+async fn a_sealed_batch_is_paid_for_whole_or_not_at_all(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    let bank = pb::RegisterRecipientRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        name: "bank".into(),
+        kind: pb::RecipientKind::Bank.into(),
+        country: "KZ".into(),
+        legal_name: "АО «Банк»".into(),
+        contract_reference: "D-17/2026".into(),
+        purposes: vec!["payments".into()],
+        valid_until_time: Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 0 }),
+        public_key: vec![9; 32],
+        ..Default::default()
+    };
+    served.platforms("admin").await.register_recipient(bank).await.unwrap();
+    let stored = served.store(1).await;
+    set(&served, pb::BudgetKind::DisclosureHour, 3, 3_600).await.unwrap();
+    let release = async |fields: &[&str]| {
+        let release = pb::BatchDetokenizeRequest {
+            request_id: request_id(),
+            tokens: fields.iter().map(|field| stored.token(field).to_owned()).collect(),
+            purpose: "payments".into(),
+            view: pb::View::Full.into(),
+            recipient: "bank".into(),
+            ..Default::default()
+        };
+        served.vault("payments").await.batch_detokenize(release).await.map_err(|status| reason(&status))
+    };
+    let two = ["surname", "first_name"];
+    let four = [two, two].concat();
+    for _ in 0..2 {
+        assert_eq!(
+            release(&four).await.err().as_deref(),
+            Some("BUDGET_EXHAUSTED"),
+            "why, not only that it is whole"
+        );
+    }
+    assert!(release(&two).await.unwrap().into_inner().sealed.is_some(), "what was withheld cost nothing");
+    assert_eq!(
+        release(&two).await.err().as_deref(),
+        Some("BUDGET_EXHAUSTED"),
+        "one is left, and two are asked for"
+    );
+    assert!(release(&two[..1]).await.is_ok());
+    served.running.stop().await.unwrap();
+}
