@@ -125,7 +125,8 @@ impl Deed for Begin {
                 if !hand.plan.claim(Claim::Document(subject.id, new.field.clone())) {
                     return Ok(Deeded::Later);
                 }
-                if open.len() >= MAX_OPEN {
+                // Those whose time has ended wait for the collector alone.
+                if open.iter().filter(|upload| upload.expires_at > scene.now).count() >= MAX_OPEN {
                     return Err(Denial::TooManyDocuments.into());
                 }
                 self.create(scene, subject, limits.max_versions)?

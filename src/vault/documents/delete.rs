@@ -42,8 +42,8 @@ impl Vault {
         let platform = self.target(caller, &asker, Call::DeleteDocument, platform).await?;
         let deed = Delete { document, reference, caller: caller.id, asked_at: self.shared.clock.now() };
         let deleted = self.run(platform, caller, asker, deed).await?;
-        // The answer does not wait for a place that does not answer: what is left, the worker deletes.
-        self.sweep_parts(platform).await;
+        // The answer waits for a few objects, and for no place that does not answer: what is left, the worker deletes.
+        self.sweep_some_parts(platform).await;
         Ok(deleted)
     }
 }

@@ -107,7 +107,7 @@ fn about(kind: &str, address: &SideAddress, id: UploadId, entry: Entry) -> Entry
 
 impl Scene<'_> {
     /// Every side of a subject in every version, each believed.
-    fn documents_of(&self, subject: SubjectId) -> Result<&[DocumentRow], Denial> {
+    pub(in crate::vault) fn documents_of(&self, subject: SubjectId) -> Result<&[DocumentRow], Denial> {
         let rows = self.found(self.snapshot.documents_of.get(&subject))?.map_or(&[][..], Vec::as_slice);
         for row in rows {
             let verified = self.keys().row.verify(&row.image(), &row.mac);
@@ -117,7 +117,7 @@ impl Scene<'_> {
     }
 
     /// A subject's uploads that are not done, each believed.
-    fn uploads_of(&self, subject: SubjectId) -> Result<&[UploadRow], Denial> {
+    pub(in crate::vault) fn uploads_of(&self, subject: SubjectId) -> Result<&[UploadRow], Denial> {
         let rows = self.found(self.snapshot.uploads_of.get(&subject))?.map_or(&[][..], Vec::as_slice);
         for row in rows {
             let verified = self.keys().row.verify(&row.image(), &row.mac);

@@ -270,7 +270,7 @@ impl Uploading {
         let platform = caller.platform;
         let dropped = tokio::spawn(async move {
             let told = vault.run(platform, &caller, asker, deed).await;
-            vault.sweep_parts(platform).await;
+            vault.sweep_some_parts(platform).await;
             told
         });
         match dropped.await {

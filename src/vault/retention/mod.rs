@@ -1,8 +1,9 @@
 //! The end of retention: what ends when, and the sweep that destroys what has ended (rules R8, R10).
 //!
 //! A sweep is an operation. It walks the subjects in the order of their ids, a few in a commit, and destroys each record
-//! whose time is over: its versions, tokens and index rows, with an entry; and the subject with its key when nothing is
-//! left of it. A block on use stops it (rules R11, R49). It runs daily by itself, and when an officer says so.
+//! whose time is over: its versions, tokens and index rows, with an entry; each document, whole (rule R23); and the subject
+//! with its key when nothing is left of it. A block on use stops it (rules R11, R49). It runs daily by itself, and when an
+//! officer says so.
 
 mod sweep;
 
@@ -25,9 +26,9 @@ use crate::{
     domain::{
         caller::Caller,
         code::coded,
-        consent::{Consent, SubjectState},
+        consent::{Consent, ConsentState, RecordAddress, SubjectState},
         event::SubjectEvent,
-        ids::SubjectId,
+        ids::{RecordId, SubjectId},
         names::{FieldName, PurposeName},
         time::Timestamp,
     },
@@ -38,10 +39,11 @@ use crate::{
     },
     store::{
         ReadKeys,
-        rows::{RecordRow, SubjectRow},
+        rows::{RecordRow, RecordState, SubjectRow, documents::DocumentRow},
     },
 };
 
+const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 /// Subjects on one page of a plan.
 pub const MAX_PLAN_PAGE: u32 = 256;
 
@@ -141,6 +143,7 @@ impl Deed for Look {
 
     fn reads(&self, _context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
         keys.subjects.extend(self.subjects.iter().copied());
+        keys.documents_of_found = true;
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Self::Answer>, VaultError> {
@@ -151,8 +154,10 @@ impl Deed for Look {
         for id in &self.subjects {
             // One that is damaged is told of by reads and the reconciliation.
             let Ok(held) = Held::of(scene, *id) else { continue };
-            for record in &held.records {
-                if let Some(key) = held.plan_key(policy, record, scene.now) {
+            for item in
+                held.records.iter().map(|record| Item::of(record)).chain(held.documents.iter().copied())
+            {
+                if let Some(key) = held.plan_key(policy, item, scene.now) {
                     *rows.entry(key).or_default() += 1;
                 }
             }
@@ -161,12 +166,50 @@ impl Deed for Look {
     }
 }
 
+/// What is kept and ends as one: a record, or a document with all its sides.
+#[derive(Debug, Clone, Copy)]
+struct Item<'a> {
+    id: RecordId,
+    field: &'a FieldName,
+    collected_at: Timestamp,
+}
+
+impl<'a> Item<'a> {
+    fn of(record: &'a RecordRow) -> Self {
+        let address = &record.address;
+        Self { id: address.record, field: &address.field, collected_at: record.created_at }
+    }
+}
+
+/// The documents of a subject. One counts from the last side that came: until then it was not whole.
+fn documents(rows: &[DocumentRow]) -> Vec<Item<'_>> {
+    let mut sets: BTreeMap<RecordId, Item<'_>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.state == RecordState::Current) {
+        let RecordAddress { record, field, .. } = &row.address.record;
+        let item = Item { id: *record, field, collected_at: row.created_at };
+        let set = sets.entry(*record).or_insert(item);
+        set.collected_at = set.collected_at.max(row.created_at);
+    }
+    sets.into_values().collect()
+}
+
 /// A subject with everything that its retention counts from, each row believed.
 struct Held<'a> {
     subject: &'a SubjectRow,
     records: Vec<&'a RecordRow>,
+    documents: Vec<Item<'a>>,
+    /// An upload is on its way.
+    is_sent_more: bool,
     consents: Vec<Consent>,
     events: Vec<SubjectEvent>,
+}
+
+/// What of a subject is over.
+struct Over<'a> {
+    records: Vec<&'a RecordRow>,
+    documents: Vec<Item<'a>>,
+    /// Nothing else is held.
+    all: bool,
 }
 
 impl<'a> Held<'a> {
@@ -174,33 +217,54 @@ impl<'a> Held<'a> {
         Ok(Self {
             subject: scene.subject(id)?,
             records: scene.records_of(id)?,
+            documents: documents(scene.documents_of(id)?),
+            is_sent_more: scene.uploads_of(id)?.iter().any(|upload| upload.expires_at > scene.now),
             consents: scene.consents_of(id)?,
             events: scene.events_of(id)?,
         })
     }
 
-    fn keeping<'p>(&'p self, policy: &'p Policy, record: &'p RecordRow, now: Timestamp) -> Keeping<'p> {
+    fn keeping<'p>(&'p self, policy: &'p Policy, item: Item<'p>, now: Timestamp) -> Keeping<'p> {
         let life = Life {
-            field: &record.address.field,
-            collected_at: record.created_at,
+            field: item.field,
+            collected_at: item.collected_at,
             consents: &self.consents,
             events: &self.events,
         };
         keeping(policy, life, now)
     }
 
-    /// The records whose time is over; none of a subject whose use is blocked, or that is erased already.
-    fn over(&self, policy: &Policy, now: Timestamp) -> Vec<&'a RecordRow> {
+    /// What is over; nothing of a subject whose use is blocked, or that is erased already.
+    fn over(&self, policy: &Policy, now: Timestamp) -> Over<'a> {
         if self.subject.state != SubjectState::Active {
-            return Vec::new();
+            return Over { records: Vec::new(), documents: Vec::new(), all: false };
         }
-        let over = |record: &&&RecordRow| self.keeping(policy, record, now).is_over(now);
-        self.records.iter().filter(over).copied().collect()
+        let over = |item| self.keeping(policy, item, now).is_over(now);
+        let records: Vec<_> = self.records.iter().filter(|record| over(Item::of(record))).copied().collect();
+        let documents: Vec<_> = self.documents.iter().filter(|set| over(**set)).copied().collect();
+        let all = records.len() == self.records.len() && documents.len() == self.documents.len();
+        let empty = self.records.is_empty() && self.documents.is_empty();
+        Over {
+            records,
+            documents,
+            all: all && !self.is_sent_more && !(empty && self.waits_for_values(policy, now)),
+        }
     }
 
-    /// Where a record stands in a plan; none of an erased subject, which is destroyed by its erasure.
-    fn plan_key(&self, policy: &Policy, record: &RecordRow, now: Timestamp) -> Option<PlanKey> {
-        let keeping = self.keeping(policy, record, now);
+    /// Whether a value of one who has none may be on its way: the subject is new, or consents to what would be kept.
+    fn waits_for_values(&self, policy: &Policy, now: Timestamp) -> bool {
+        let is_new = self.subject.created_at.plus_micros(DAY_MICROS) > now;
+        let would_keep = |field| {
+            let item = Item { id: RecordId::from_bytes([0; 16]), field, collected_at: now };
+            !self.keeping(policy, item, now).is_over(now)
+        };
+        let granted = self.consents.iter().filter(|consent| consent.state == ConsentState::Granted);
+        is_new || granted.flat_map(|consent| &consent.terms.fields).any(would_keep)
+    }
+
+    /// Where an item stands in a plan; none of an erased subject, which is destroyed by its erasure.
+    fn plan_key(&self, policy: &Policy, item: Item<'_>, now: Timestamp) -> Option<PlanKey> {
+        let keeping = self.keeping(policy, item, now);
         let longest = keeping.purposes.iter().max_by_key(|(_, ending)| ending.at.unwrap_or(LAST));
         let by_law = |at| keeping.minimum == Some(at) && keeping.purposes.iter().all(|(_, e)| e.is_past(now));
         let (fate, at) = match (self.subject.state, keeping.until) {
@@ -215,7 +279,7 @@ impl<'a> Held<'a> {
         let missing =
             longest.map(|(_, ending)| if ending.at.is_none() { &ending.waits } else { &ending.stood_in });
         Some(PlanKey {
-            field: record.address.field.clone(),
+            field: item.field.clone(),
             fate,
             month: at.map(month_of),
             purpose: longest.map(|(name, _)| (*name).clone()),

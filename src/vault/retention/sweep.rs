@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::Held;
+use super::{DAY_MICROS, Held, Item, Over};
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
         caller::Caller,
         consent::SubjectState,
-        ids::{EntryId, OperationId, PlatformId, SubjectId},
+        ids::{DocumentId, EntryId, OperationId, PlatformId, SubjectId},
         operation::{Operation, OperationKind, OperationState},
         receipt::ReceiptKind,
         time::Timestamp,
@@ -24,6 +24,7 @@ use crate::{
         act::{Act, Asker, Claim, Flow, Plan, Reply, Scene, reply},
         context::Context,
         deed::{Deed, Deeded, Hand},
+        documents::DELETED,
         error::VaultError,
         keys::{fit, rest},
         operations::{DESTROY, LEASE},
@@ -34,6 +35,8 @@ use crate::{
 
 /// The entry of a record that was destroyed.
 pub(in crate::vault) const DESTROYED_RECORD: &str = "Operation/DestroyRecord";
+/// The entry of a document that was destroyed.
+pub(in crate::vault) const DESTROYED_DOCUMENT: &str = "Operation/DestroyDocument";
 /// The entry of a subject of whom nothing is left; its destruction follows in the same commit.
 pub(in crate::vault) const ENDED_SUBJECT: &str = "Operation/EndSubject";
 
@@ -42,7 +45,6 @@ const OBJECT: [u8; 16] = *b"retention       ";
 /// Fewest and most subjects of one commit: each brings its records, consents and events.
 const FEWEST: u32 = 8;
 const MOST: u32 = 64;
-const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 impl Vault {
     /// Begins a sweep.
@@ -69,26 +71,35 @@ impl Vault {
     /// # Errors
     /// [`VaultError`].
     pub async fn begin_daily_sweeps(&self) -> Result<usize, VaultError> {
-        let mut begun = 0;
-        for (platform, _) in self.platforms() {
-            let context = self.context(platform)?;
-            let now = self.shared.clock.now();
-            if platform == PlatformId::VAULT || context.is_closed() || context.policy(now).is_none() {
-                continue;
+        let (mut begun, mut failed) = (0, None);
+        for (platform, _) in
+            self.platforms().into_iter().filter(|(platform, _)| *platform != PlatformId::VAULT)
+        {
+            // One platform's trouble keeps no other's data beyond its time.
+            match self.begin_daily_sweep(platform).await {
+                Ok(begins) => begun += usize::from(begins),
+                Err(error) => failed = Some(error),
             }
-            let last = self.last_sweep(platform).await?;
-            let first_policy = context.policies().last().map(|applied| applied.row.created_at);
-            let since = last.as_ref().map(|last| last.created_at).or(first_policy);
-            let is_early = since.is_none_or(|since| since.plus_micros(DAY_MICROS) > now);
-            if is_early || last.as_ref().is_some_and(Operation::is_open) {
-                continue;
-            }
-            let total = self.count_subjects(platform).await?;
-            let (reply, waiting) = reply();
-            self.platform(platform)?.lane.submit(Daily { last, total, begun: false, reply })?;
-            begun += usize::from(waiting.answer().await?);
         }
-        Ok(begun)
+        failed.map_or(Ok(begun), Err)
+    }
+
+    async fn begin_daily_sweep(&self, platform: PlatformId) -> Result<bool, VaultError> {
+        let (context, now) = (self.context(platform)?, self.shared.clock.now());
+        if context.is_closed() || context.policy(now).is_none() {
+            return Ok(false);
+        }
+        let last = self.last_sweep(platform).await?;
+        let first_policy = context.policies().last().map(|applied| applied.row.created_at);
+        let since = last.as_ref().map(|last| last.created_at).or(first_policy);
+        let is_early = since.is_none_or(|since| since.plus_micros(DAY_MICROS) > now);
+        if is_early || last.as_ref().is_some_and(Operation::is_open) {
+            return Ok(false);
+        }
+        let total = self.count_subjects(platform).await?;
+        let (reply, waiting) = reply();
+        self.platform(platform)?.lane.submit(Daily { last, total, begun: false, reply })?;
+        waiting.answer().await
     }
 
     async fn last_sweep(&self, platform: PlatformId) -> Result<Option<Operation>, VaultError> {
@@ -325,24 +336,24 @@ fn slice(
             }
         };
         let over = held.over(policy, scene.now);
-        if over.is_empty() {
+        if over.records.is_empty() && over.documents.is_empty() && !over.all {
             continue;
         }
         if !claim(plan, held.subject, &over) {
             return Ok(None);
         }
-        for record in &over {
+        for record in &over.records {
             destroy_record(operation, record, scene, plan)?;
-            destroyed += 1;
         }
-        // Documents are deleted by a call of their own; while there is one, the subject's key is needed.
-        let documents = scene.snapshot.documents_of.get(id);
-        let has_documents = documents.is_some_and(|rows| rows.as_ref().map_or(true, |rows| !rows.is_empty()));
-        if over.len() == held.records.len() && !has_documents {
+        for document in &over.documents {
+            destroy_document(operation, *id, *document, scene, plan)?;
+        }
+        destroyed += count(over.records.len() + over.documents.len());
+        if over.all {
             destroy_subject(operation, held.subject, scene, plan)?;
         }
     }
-    let rows = u64::try_from(subjects.len()).unwrap_or(u64::MAX);
+    let rows = count(subjects.len());
     let next = Operation {
         resume_after: subjects.last().copied().or(operation.resume_after),
         lease_until: Some(scene.now.plus(LEASE)),
@@ -362,10 +373,15 @@ fn slice(
     Ok(Some(next))
 }
 
-fn claim(plan: &mut Plan, subject: &SubjectRow, over: &[&RecordRow]) -> bool {
+fn count(some: usize) -> u64 {
+    u64::try_from(some).unwrap_or(u64::MAX)
+}
+
+fn claim(plan: &mut Plan, subject: &SubjectRow, over: &Over<'_>) -> bool {
     let own = [Claim::SubjectRow(subject.id), Claim::Subject(subject.reference_hash)];
-    let records = over.iter().map(|record| Claim::Record(record.address.record));
-    own.into_iter().chain(records).all(|claim| plan.claim(claim))
+    let records = over.records.iter().map(|record| Claim::Record(record.address.record));
+    let documents = over.documents.iter().map(|set| Claim::Document(subject.id, set.field.clone()));
+    own.into_iter().chain(records).chain(documents).all(|claim| plan.claim(claim))
 }
 
 fn destroy_record(
@@ -382,6 +398,26 @@ fn destroy_record(
     })?;
     plan.tightens = true;
     plan.writes.push(Write::DestroyRecord(record.address.record));
+    Ok(())
+}
+
+fn destroy_document(
+    operation: &Operation,
+    subject: SubjectId,
+    document: Item<'_>,
+    scene: &Scene<'_>,
+    plan: &mut Plan,
+) -> Result<(), VaultError> {
+    log(operation, scene, plan, DESTROYED_DOCUMENT, |entry| Entry {
+        field: Some(document.field.to_string()),
+        subject: Some((*subject.as_bytes()).into()),
+        record: Some((*document.id.as_bytes()).into()),
+        object_kind: Some(DELETED.to_owned()),
+        object: Some(document.id.as_bytes().to_vec()),
+        ..entry
+    })?;
+    plan.tightens = true;
+    plan.writes.push(Write::DeleteDocument(DocumentId::from_bytes(*document.id.as_bytes())));
     Ok(())
 }
 
