@@ -35,7 +35,7 @@ impl Endpoint {
     pub fn new(address: &str, used_for: Use, territory: Arc<dyn Territory>) -> Result<Self, NoUrl> {
         let url = Url::parse(address).map_err(|error| NoUrl(error.to_string()))?;
         // As the connector reads it: other spellings of an address are that address.
-        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+        let literal = url.host_str().and_then(literal);
         Ok(Self { place: address.to_owned(), literal, used_for, territory })
     }
 
@@ -63,6 +63,14 @@ impl Endpoint {
         self.literal.map_or(Ok(()), |address| self.admit_address(address))
     }
 
+    /// The same for the host of a request, where the client speaks to more than one.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn admit_host(&self, host: &str) -> Result<(), Refused> {
+        literal(host).map_or(Ok(()), |address| self.admit_address(address))
+    }
+
     /// Asks for an address that was reached.
     ///
     /// # Errors
@@ -70,6 +78,11 @@ impl Endpoint {
     pub fn admit_address(&self, address: IpAddr) -> Result<(), Refused> {
         self.territory.admit(self.used_for, &self.place, address)
     }
+}
+
+/// The address that a host is by itself.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
 }
 
 /// Gives a connection the addresses of a name, each of them in a declared site: what the connector dials is what was

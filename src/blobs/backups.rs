@@ -15,14 +15,20 @@ use super::{
     place::{Kind, Place, Put},
 };
 use crate::domain::ids::BackupId;
+use crate::domain::territory::Use;
 
 /// Most bytes of a part: 32 MiB.
 pub const MAX_PART_BYTES: u64 = 32 << 20;
 /// Most bytes of a manifest.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
-const BACKUPS: Kind =
-    Kind { tidy: false, what: "backups", marker: "sandyq-backups", text: "sandyq-backups 1\n" };
+const BACKUPS: Kind = Kind {
+    tidy: false,
+    what: "backups",
+    used_for: Use::Backups,
+    marker: "sandyq-backups",
+    text: "sandyq-backups 1\n",
+};
 const MANIFEST: &str = "manifest";
 
 /// Which attempts at a backup.

@@ -9,7 +9,7 @@
 //! Several replicas write at once and never to the same name: a segment's name holds its writer and 64 random bits, a
 //! head's its writer. A segment is written once; a head is replaced. Nothing depends on conditional puts or on locks.
 
-use std::{fmt, path::Path, str::FromStr as _, time::Duration};
+use std::{fmt, path::Path, str::FromStr as _, sync::Arc, time::Duration};
 
 use data_encoding::HEXLOWER;
 
@@ -17,11 +17,13 @@ pub use super::place::Listing;
 use super::{
     error::BlobError,
     place::{Kind, Place, Put},
+    s3::Bucket,
 };
 use crate::domain::{
     names::PlatformName,
     replica::ReplicaName,
     rng::{Rng, random_bytes},
+    territory::{Territory, Use},
 };
 
 /// Most bytes of a segment: 64 MiB.
@@ -30,7 +32,13 @@ pub const MAX_SEGMENT_BYTES: u64 = 64 << 20;
 /// Most bytes of a head.
 const MAX_HEAD_BYTES: u64 = 16 << 10;
 
-const MIRROR: Kind = Kind { tidy: false, what: "mirror", marker: "sandyq-mirror", text: "sandyq-mirror 1\n" };
+const MIRROR: Kind = Kind {
+    tidy: false,
+    what: "mirror",
+    used_for: Use::Mirror,
+    marker: "sandyq-mirror",
+    text: "sandyq-mirror 1\n",
+};
 
 /// Name of a segment: what its writer says it holds. Ordered by size.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +118,18 @@ impl MirrorReader {
         Place::directory(path, &MIRROR, limit).map(Self)
     }
 
+    /// A bucket that holds a mirror, reached where `territory` admits it.
+    ///
+    /// # Errors
+    /// [`BlobError`]; [`BlobError::NotMarked`] also where it is empty.
+    pub async fn bucket(
+        bucket: &Bucket,
+        territory: &Arc<dyn Territory>,
+        limit: Duration,
+    ) -> Result<Self, BlobError> {
+        Place::bucket(bucket, territory, &MIRROR, limit).await.map(Self)
+    }
+
     /// Heads of all replicas.
     ///
     /// # Errors
@@ -161,6 +181,20 @@ impl Mirror {
     pub fn directory(path: &Path, replica: ReplicaName, limit: Duration) -> Result<Self, BlobError> {
         Place::create(path, &MIRROR)?;
         Ok(Self { reader: MirrorReader::directory(path, limit)?, replica })
+    }
+
+    /// A bucket of an S3 service, reached where `territory` admits it; one that is empty is made a mirror.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub async fn bucket(
+        bucket: &Bucket,
+        territory: &Arc<dyn Territory>,
+        replica: ReplicaName,
+        limit: Duration,
+    ) -> Result<Self, BlobError> {
+        let place = Place::create_bucket(bucket, territory, &MIRROR, limit).await?;
+        Ok(Self { reader: MirrorReader(place), replica })
     }
 
     /// The same mirror, to read from.

@@ -19,11 +19,16 @@ use super::{
 };
 use crate::domain::{
     ids::{ObjectId, PlatformId, UploadId},
-    territory::Territory,
+    territory::{Territory, Use},
 };
 
-const PARTS: Kind =
-    Kind { tidy: true, what: "document store", marker: "sandyq-documents", text: "sandyq-documents 1\n" };
+const PARTS: Kind = Kind {
+    tidy: true,
+    what: "document store",
+    used_for: Use::Documents,
+    marker: "sandyq-documents",
+    text: "sandyq-documents 1\n",
+};
 
 /// Name of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +73,7 @@ impl Parts {
         territory: &Arc<dyn Territory>,
         limit: Duration,
     ) -> Result<Self, BlobError> {
-        Place::bucket(bucket, territory, &PARTS, limit).await.map(Self)
+        Place::create_bucket(bucket, territory, &PARTS, limit).await.map(Self)
     }
 
     /// Writes a part under a name that nothing else has, durable when this returns.

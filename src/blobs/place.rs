@@ -14,7 +14,7 @@ use super::{
     fs,
     s3::Bucket,
 };
-use crate::domain::territory::Territory;
+use crate::domain::territory::{Territory, Use};
 
 /// Operations on the store at one time. One that does not end keeps its slot, so a stalled disk ties up this many
 /// threads and no more.
@@ -32,6 +32,7 @@ pub(super) struct Kind {
     /// Whether directories that become empty go: where names have parts that are used once.
     pub(super) tidy: bool,
     pub(super) what: &'static str,
+    pub(super) used_for: Use,
     pub(super) marker: &'static str,
     pub(super) text: &'static str,
 }
@@ -69,6 +70,8 @@ pub(super) struct Place {
     at: String,
     limit: Duration,
     slots: Arc<Semaphore>,
+    /// Whether a name that is taken is refused. Not every S3 server does, so nothing depends on it: names are random.
+    keeps_names: bool,
 }
 
 impl Place {
@@ -81,30 +84,63 @@ impl Place {
     pub(super) fn directory(path: &Path, kind: &'static Kind, limit: Duration) -> Result<Self, BlobError> {
         let store = Arc::new(fs::open(path, kind)?);
         let slots = Arc::new(Semaphore::new(SLOTS));
-        Ok(Self { store, kind, at: path.display().to_string(), limit, slots })
+        Ok(Self { store, kind, at: path.display().to_string(), limit, slots, keeps_names: true })
     }
 
     /// A bucket, which is marked where it is empty.
+    pub(super) async fn create_bucket(
+        bucket: &Bucket,
+        territory: &Arc<dyn Territory>,
+        kind: &'static Kind,
+        limit: Duration,
+    ) -> Result<Self, BlobError> {
+        let place = Self::at_bucket(bucket, territory, kind, limit)?;
+        if !place.is_marked().await? {
+            if !place.is_empty().await? {
+                return Err(BlobError::NotMarked { what: kind.what, place: place.at });
+            }
+            place.write(kind.marker, kind.text.as_bytes().to_vec(), Put::Over).await?;
+        }
+        Ok(place)
+    }
+
+    /// A bucket that is marked.
     pub(super) async fn bucket(
         bucket: &Bucket,
         territory: &Arc<dyn Territory>,
         kind: &'static Kind,
         limit: Duration,
     ) -> Result<Self, BlobError> {
-        let store = Arc::new(bucket.open(kind.what, territory, limit)?);
+        let place = Self::at_bucket(bucket, territory, kind, limit)?;
+        if place.is_marked().await? {
+            Ok(place)
+        } else {
+            Err(BlobError::NotMarked { what: kind.what, place: place.at })
+        }
+    }
+
+    fn at_bucket(
+        bucket: &Bucket,
+        territory: &Arc<dyn Territory>,
+        kind: &'static Kind,
+        limit: Duration,
+    ) -> Result<Self, BlobError> {
+        let store = Arc::new(bucket.open(kind, territory, limit)?);
         let slots = Arc::new(Semaphore::new(BUCKET_SLOTS));
         let at = format!("{}/{}", bucket.endpoint, bucket.bucket);
-        let place = Self { store, kind, at, limit, slots };
-        let marker = kind.text.len().try_into().unwrap_or(u64::MAX);
-        match place.look(kind.marker, marker).await? {
-            Looked::Bytes(bytes) if bytes == kind.text.as_bytes() => return Ok(place),
-            Looked::Missing(_) if place.is_empty().await? => {}
-            Looked::Bytes(_) | Looked::TooLarge | Looked::Missing(_) => {
-                return Err(BlobError::NotMarked { what: kind.what, place: place.at });
+        Ok(Self { store, kind, at, limit, slots, keeps_names: false })
+    }
+
+    /// Whether it has the marker; one of another layout is nobody's to write to.
+    async fn is_marked(&self) -> Result<bool, BlobError> {
+        let marker = self.kind.text.len().try_into().unwrap_or(u64::MAX);
+        match self.look(self.kind.marker, marker).await? {
+            Looked::Bytes(bytes) if bytes == self.kind.text.as_bytes() => Ok(true),
+            Looked::Missing(_) => Ok(false),
+            Looked::Bytes(_) | Looked::TooLarge => {
+                Err(BlobError::NotMarked { what: self.kind.what, place: self.at.clone() })
             }
         }
-        place.write(kind.marker, kind.text.as_bytes().to_vec(), Put::Over).await?;
-        Ok(place)
     }
 
     async fn is_empty(&self) -> Result<bool, BlobError> {
@@ -237,8 +273,8 @@ impl Place {
     async fn write(&self, object: &str, bytes: Vec<u8>, how: Put) -> Result<(), BlobError> {
         let (store, location) = (Arc::clone(&self.store), Location::from(object));
         let mode = match how {
-            Put::New => PutMode::Create,
-            Put::Over => PutMode::Overwrite,
+            Put::New if self.keeps_names => PutMode::Create,
+            Put::New | Put::Over => PutMode::Overwrite,
         };
         let put = async move {
             let options = PutOptions { mode, ..PutOptions::default() };

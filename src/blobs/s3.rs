@@ -4,21 +4,21 @@
 //! configuration names, at addresses of declared sites alone. Nothing depends on conditional puts or on object locks: some servers
 //! (Garage) ignore them.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use object_store::{
     BackoffConfig, ClientOptions, RetryConfig,
-    aws::{AmazonS3, AmazonS3Builder},
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum},
     client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService},
 };
 use zeroize::Zeroizing;
 
-use super::error::{BlobError, Cause};
-use crate::{
-    domain::territory::{Territory, Use},
-    net::Endpoint,
+use super::{
+    error::{BlobError, Cause},
+    place::Kind,
 };
+use crate::{domain::territory::Territory, net::Endpoint};
 
 /// Times that a request is sent again.
 const RETRIES: usize = 3;
@@ -31,42 +31,69 @@ pub struct Bucket {
     pub region: String,
     /// Name of the bucket.
     pub bucket: String,
-    /// Id of the key.
-    pub access_key: String,
-    /// The key.
-    pub secret_key: Zeroizing<String>,
-    /// Root certificates of the service, PEM; needed for `https`.
+    /// Who we are.
+    pub credentials: Credentials,
+    /// Root certificates of the service, and of the one that gives keys, PEM; needed for `https`.
     pub authority: Option<Vec<u8>>,
+}
+
+/// Who we are to an S3 service.
+pub enum Credentials {
+    /// A key that stays.
+    Key {
+        /// Its id.
+        id: String,
+        /// It.
+        secret: Zeroizing<String>,
+    },
+    /// Keys for an hour or so, given for a token that the platform puts into a file (`AssumeRoleWithWebIdentity`).
+    WebIdentity {
+        /// The file, read anew for each key.
+        token_file: PathBuf,
+        /// The role that is taken.
+        role: String,
+        /// Address of the service that gives keys.
+        sts_endpoint: String,
+    },
 }
 
 impl Bucket {
     /// The bucket as an object store, each request of which fails after `limit`.
     pub(super) fn open(
         &self,
-        what: &'static str,
+        kind: &Kind,
         territory: &Arc<dyn Territory>,
         limit: Duration,
     ) -> Result<AmazonS3, BlobError> {
-        let failed = |source| BlobError::Bucket { what, bucket: self.bucket.clone(), source };
-        let place = Endpoint::new(&self.endpoint, Use::Documents, Arc::clone(territory));
+        let failed = |source| BlobError::Bucket { what: kind.what, bucket: self.bucket.clone(), source };
+        let place = Endpoint::new(&self.endpoint, kind.used_for, Arc::clone(territory));
         let place = place.map_err(|e| failed(Cause::new(e)))?;
         let builder = place.client(self.authority.as_deref()).map_err(|e| failed(Cause::new(e)))?;
         let client = builder.connect_timeout(limit).timeout(limit).build();
         let direct = Direct { client: client.map_err(|e| failed(Cause::new(e)))?, place };
         let retry =
             RetryConfig { max_retries: RETRIES, retry_timeout: limit, backoff: BackoffConfig::default() };
-        AmazonS3Builder::new()
+        let builder = AmazonS3Builder::new()
             .with_endpoint(&self.endpoint)
             .with_allow_http(self.endpoint.starts_with("http://"))
             .with_region(&self.region)
             .with_bucket_name(&self.bucket)
-            .with_access_key_id(&self.access_key)
-            .with_secret_access_key(self.secret_key.as_str())
             .with_virtual_hosted_style_request(false)
+            // A bucket that locks its objects takes none without a checksum.
+            .with_checksum_algorithm(Checksum::SHA256)
             .with_retry(retry)
-            .with_http_connector(direct)
-            .build()
-            .map_err(|e| failed(Cause::new(e)))
+            .with_http_connector(direct);
+        let builder = match &self.credentials {
+            Credentials::Key { id, secret } => {
+                builder.with_access_key_id(id).with_secret_access_key(secret.as_str())
+            }
+            Credentials::WebIdentity { token_file, role, sts_endpoint } => builder
+                .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, token_file.display().to_string())
+                .with_config(AmazonS3ConfigKey::RoleArn, role)
+                .with_config(AmazonS3ConfigKey::RoleSessionName, "sandyq")
+                .with_config(AmazonS3ConfigKey::StsEndpoint, sts_endpoint),
+        };
+        builder.build().map_err(|e| failed(Cause::new(e)))
     }
 }
 
@@ -86,7 +113,9 @@ impl HttpConnector for Direct {
 #[async_trait]
 impl HttpService for Direct {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        self.place.admit().map_err(|refused| HttpError::new(HttpErrorKind::Unknown, refused))?;
+        // Also where it is the service that gives keys.
+        let admitted = self.place.admit_host(request.uri().host().unwrap_or_default());
+        admitted.map_err(|refused| HttpError::new(HttpErrorKind::Unknown, refused))?;
         self.client.call(request).await
     }
 }

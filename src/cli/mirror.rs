@@ -3,12 +3,15 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use super::{
     audit::{describe, read_note, trusted, verdict, verify_against},
     output::{Failure, Out, exit},
+    restore::configured_mirror,
+    territory::territory,
 };
 use crate::{
     audit::{
@@ -18,7 +21,8 @@ use crate::{
         verify::Report,
     },
     blobs::{BlobError, mirror::MirrorReader},
-    domain::names::PlatformName,
+    config::Config,
+    domain::{names::PlatformName, time::Clock},
 };
 
 /// How long a disk may take for one piece.
@@ -27,7 +31,11 @@ const LIMIT: Duration = Duration::from_mins(1);
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Directory of the mirror.
-    dir: PathBuf,
+    #[arg(required_unless_present = "config")]
+    dir: Option<PathBuf>,
+    /// The configuration of a vault, in the place of a directory: its mirror, also in a bucket.
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    config: Option<PathBuf>,
     /// The audit key, `name+id+base64`, as `sandyq init` printed it, or a file with one on each line.
     #[arg(long)]
     key: String,
@@ -75,7 +83,7 @@ async fn verify_mirror(args: &Args) -> Result<Mirrored, Failure> {
     let trusted = trusted(&args.key)?;
     let named = || origin(trusted.installation(), &args.platform);
     let origin = args.origin.clone().unwrap_or_else(named);
-    let mirror = MirrorReader::directory(&args.dir, LIMIT)?;
+    let mirror = open(args).await?;
     // Heads before segments: a segment that comes in between is no fault.
     let heads = mirror.heads(&args.platform).await?;
     let segments = mirror.segments(&args.platform).await?;
@@ -98,6 +106,19 @@ async fn verify_mirror(args: &Args) -> Result<Mirrored, Failure> {
         }
     }
     Ok(verifier.finish())
+}
+
+async fn open(args: &Args) -> Result<MirrorReader, Failure> {
+    match (&args.dir, &args.config) {
+        (Some(dir), _) => Ok(MirrorReader::directory(dir, LIMIT)?),
+        (None, Some(file)) => {
+            let config = Config::load(file)?;
+            let territory = territory(&config, &Arc::new(Clock::default())).await?;
+            let found = configured_mirror(&config, &territory, LIMIT).await?;
+            found.ok_or_else(|| Failure::new(exit::FAILED, "the configuration names no mirror that is there"))
+        }
+        (None, None) => Err(Failure::new(exit::USAGE, "a directory or --config is needed")),
+    }
 }
 
 fn compare(dir: &Path, key: &str, mirror: &Report, roots: BTreeMap<u64, Hash>) -> Result<Report, Failure> {

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     blobs::{BlobError, mirror::MirrorReader},
-    config::{Config, Database},
+    config::{Config, Database, Storage},
     crypto::random::SystemRng,
-    domain::time::Clock,
+    domain::{territory::Territory, time::Clock},
     residency::Residency,
     vault::restore::{PlatformReport, Report, Restore, RestoreError, refuse_used},
 };
@@ -41,7 +41,7 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     require(kms.as_ref(), &rng).await?;
     let opened = backup::open(&args.at, &config).await?;
     let key = key_text(&args.at.key)?;
-    let mirror = mirror(&config)?;
+    let mirror = configured_mirror(&config, &territory, MIRROR_LIMIT).await?;
     let days = config.backup.as_ref().and_then(|backup| backup.horizon_days);
     let restore = Restore {
         backup: &opened,
@@ -91,9 +91,20 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
 }
 
 /// The mirror of a configuration, where it is there.
-fn mirror(config: &Config) -> Result<Option<MirrorReader>, Failure> {
-    let Some(place) = config.mirror()? else { return Ok(None) };
-    match MirrorReader::directory(&place.directory, MIRROR_LIMIT) {
+pub(super) async fn configured_mirror(
+    config: &Config,
+    territory: &Arc<Residency>,
+    limit: Duration,
+) -> Result<Option<MirrorReader>, Failure> {
+    let found = match config.mirror_place()? {
+        None => return Ok(None),
+        Some(Storage::Directory(directory)) => MirrorReader::directory(&directory, limit),
+        Some(Storage::Bucket(bucket)) => {
+            let territory: Arc<dyn Territory> = Arc::<Residency>::clone(territory);
+            MirrorReader::bucket(&bucket, &territory, limit).await
+        }
+    };
+    match found {
         Ok(reader) => Ok(Some(reader)),
         Err(BlobError::NotMarked { .. }) => Ok(None),
         Err(error) => Err(error.into()),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     blobs::{backups::Backups, mirror::Mirror, parts::Parts},
-    config::{Config, Database, DocumentsPlace, Own},
+    config::{Config, Database, Own, Storage},
     crypto::random::SystemRng,
     domain::{caller::Governance, replica::ReplicaName, territory::Territory, time::Clock},
     grpc::{
@@ -129,7 +129,8 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
     let store = open_store(config, &territory, false).await?;
     let kms = open_kms(config, &territory, &clock)?;
     require(kms.as_ref(), rng.as_ref()).await?;
-    let vault = Vault::open_with(store, kms, clock, rng, mirror(config)?, config.vault_options()?).await?;
+    let mirror = mirror(config, &territory).await?;
+    let vault = Vault::open_with(store, kms, clock, rng, mirror, config.vault_options()?).await?;
     let vault = vault.with_settings(config.settings()?).with_backups(backups(config)?);
     let vault = vault.with_attestation(config.attestation_roots()?.map(attestation));
     let vault = vault.with_documents(documents(config, &territory).await?);
@@ -192,8 +193,8 @@ fn backups(config: &Config) -> Result<Option<Backups>, Failure> {
 async fn documents(config: &Config, territory: &Arc<Residency>) -> Result<Option<Documents>, Failure> {
     let Some(memory_mib) = config.documents()? else { return Ok(None) };
     let parts = match config.documents_place()? {
-        Some(DocumentsPlace::Directory(directory)) => Parts::create(&directory, DOCUMENTS_LIMIT)?,
-        Some(DocumentsPlace::Bucket(bucket)) => {
+        Some(Storage::Directory(directory)) => Parts::create(&directory, DOCUMENTS_LIMIT)?,
+        Some(Storage::Bucket(bucket)) => {
             let territory: Arc<dyn Territory> = Arc::<Residency>::clone(territory);
             Parts::bucket(&bucket, &territory, DOCUMENTS_LIMIT).await?
         }
@@ -203,12 +204,19 @@ async fn documents(config: &Config, territory: &Arc<Residency>) -> Result<Option
 }
 
 /// The mirror of a configuration.
-fn mirror(config: &Config) -> Result<Option<Mirror>, Failure> {
-    let Some(mirror) = config.mirror()? else { return Ok(None) };
+async fn mirror(config: &Config, territory: &Arc<Residency>) -> Result<Option<Mirror>, Failure> {
+    let Some(place) = config.mirror_place()? else { return Ok(None) };
     if config.database.postgres.is_some() && !config.mirror.as_ref().is_some_and(|mirror| mirror.shared) {
         tracing::warn!("[mirror] is not declared as shared: only one process may serve this database");
     }
-    Ok(Some(Mirror::directory(&mirror.directory, mirror.replica, MIRROR_LIMIT)?))
+    let replica = config.replica()?;
+    Ok(Some(match place {
+        Storage::Directory(directory) => Mirror::directory(&directory, replica, MIRROR_LIMIT)?,
+        Storage::Bucket(bucket) => {
+            let territory: Arc<dyn Territory> = Arc::<Residency>::clone(territory);
+            Mirror::bucket(&bucket, &territory, replica, MIRROR_LIMIT).await?
+        }
+    }))
 }
 
 /// Certificate, key and client authorities of a configuration.

@@ -4,12 +4,14 @@
 //! readable by others.
 
 mod documents;
+mod mirror;
 mod options;
 mod process;
 mod residency;
 mod risks;
 mod root_key;
 mod staff;
+mod storage;
 mod tls;
 
 use std::{
@@ -20,7 +22,8 @@ use std::{
     time::Duration,
 };
 
-pub use documents::{BucketConfig, DocumentsConfig, DocumentsPlace};
+pub use documents::DocumentsConfig;
+pub use mirror::MirrorConfig;
 pub use options::{ErasureConfig, KeysConfig, RightsConfig};
 pub use process::{HealthConfig, LimitsConfig, Own};
 pub use residency::{AttestedConfig, ResidencyConfig, SiteConfig};
@@ -30,6 +33,7 @@ pub use root_key::{
 };
 use serde::{Deserialize, Serialize};
 pub use staff::StaffConfig;
+pub use storage::{BucketConfig, Storage, WebIdentityConfig};
 pub use tls::TlsFiles;
 use zeroize::Zeroizing;
 
@@ -37,7 +41,6 @@ use crate::{
     domain::{
         caller::{Governance, Role},
         names::{PersonHandle, SpiffeId},
-        replica::ReplicaName,
     },
     store::postgres::PostgresOptions,
     vault::{
@@ -211,32 +214,6 @@ pub enum Database {
     Postgres(PostgresOptions),
 }
 
-/// The mirror of the log.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct MirrorConfig {
-    /// Its directory, on another disk than the database.
-    pub directory: PathBuf,
-    /// Whether every process over this database names this same directory.
-    #[serde(default)]
-    pub shared: bool,
-    /// Name of this process among those that share the mirror.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replica: Option<ReplicaName>,
-}
-
-/// A mirror as configured.
-#[derive(Debug, Clone)]
-pub struct MirrorPlace {
-    /// Its directory.
-    pub directory: PathBuf,
-    /// Name of this process in it.
-    pub replica: ReplicaName,
-}
-
-/// Name of the one process that does not share its mirror.
-const ONLY_REPLICA: &str = "sandyq-0";
-
 /// Where backups go.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -295,6 +272,7 @@ impl Config {
         config.root_key()?;
         config.check_health()?;
         config.documents()?;
+        config.check_mirror()?;
         config.check_sites()?;
         config.caller_limits()?;
         Ok(config)
@@ -326,36 +304,6 @@ impl Config {
                 Ok(Database::Postgres(PostgresOptions { url: url.clone(), password, connections }))
             }
             _ => Err(self.rule("[database] names either `sqlite` or `postgres`")),
-        }
-    }
-
-    /// The mirror, where there is one.
-    ///
-    /// # Errors
-    /// [`ConfigError::Rule`] where it is shared and this process has no name, or an SQLite database has a shared one.
-    pub fn mirror(&self) -> Result<Option<MirrorPlace>, ConfigError> {
-        let Some(mirror) = &self.mirror else { return Ok(None) };
-        if mirror.shared && self.database.sqlite.is_some() {
-            return Err(self.rule("mirror.shared: an SQLite database has one process only"));
-        }
-        let replica = match &mirror.replica {
-            Some(replica) => replica.clone(),
-            None if mirror.shared => {
-                return Err(self.rule("a shared [mirror] needs `replica`, another name for each process"));
-            }
-            None => ONLY_REPLICA.parse().map_err(|_| self.rule("mirror.replica"))?,
-        };
-        Ok(Some(MirrorPlace { directory: self.resolve(&mirror.directory), replica }))
-    }
-
-    /// The name of this process among those that share the database and the mirror.
-    ///
-    /// # Errors
-    /// [`ConfigError::Rule`] where a shared mirror names none.
-    pub fn replica(&self) -> Result<ReplicaName, ConfigError> {
-        match self.mirror()? {
-            Some(mirror) => Ok(mirror.replica),
-            None => ONLY_REPLICA.parse().map_err(|_| self.rule("mirror.replica")),
         }
     }
 

@@ -161,13 +161,15 @@ impl Config {
                 }
             }
         }];
-        if let Some(mirror) = self.mirror()? {
-            targets.push(path(Use::Mirror, mirror.directory));
+        if let Some(mirror) = &self.mirror {
+            targets.extend(self.stored_targets(mirror.stored())?);
         }
         if let Some(backup) = &self.backup {
             targets.push(path(Use::Backups, self.resolve(&backup.directory)));
         }
-        targets.extend(self.documents_target()?);
+        if let Some(documents) = &self.documents {
+            targets.extend(self.stored_targets(documents.stored())?);
+        }
         match self.root_key()? {
             RootKey::Local { file, unseal_key } => {
                 targets.extend([file, unseal_key].map(|file| path(Use::RootKey, file)));
@@ -180,21 +182,6 @@ impl Config {
             }
         }
         Ok(targets)
-    }
-
-    /// Where the parts of documents lie.
-    fn documents_target(&self) -> Result<Option<Target>, ConfigError> {
-        let Some(documents) = &self.documents else { return Ok(None) };
-        let place = match (&documents.directory, &documents.s3) {
-            (Some(directory), _) => Place::Path(self.resolve(directory)),
-            (None, Some(s3)) => {
-                let (host, port) = host_and_port(&s3.endpoint)
-                    .ok_or_else(|| self.rule("documents.s3.endpoint must be https://host:port"))?;
-                Place::Host(host, port)
-            }
-            (None, None) => return Ok(None),
-        };
-        Ok(Some(Target { used_for: Use::Documents, place }))
     }
 
     /// The declarations alone, without a look at files.
@@ -266,7 +253,7 @@ impl Config {
 }
 
 /// Host and port of an HTTP address.
-fn host_and_port(address: &str) -> Option<(String, u16)> {
+pub(super) fn host_and_port(address: &str) -> Option<(String, u16)> {
     let (scheme, rest) = address.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next().filter(|a| !a.is_empty() && !a.contains('@'))?;
     let default = if scheme == "https" { 443 } else { 80 };

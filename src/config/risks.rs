@@ -82,14 +82,15 @@ pub(super) fn accepted(config: &Config) -> Result<Vec<Risk>, ConfigError> {
 fn taken(config: &Config) -> Result<Vec<Risk>, ConfigError> {
     let mut taken = Vec::new();
     let database = config.database()?;
-    match (config.mirror()?, &database) {
-        (None, _) => taken.push(Risk::NoMirror),
-        (Some(mirror), Database::Sqlite(file)) => {
-            if directory(&mirror.directory).starts_with(directory(file)) {
-                taken.push(Risk::MirrorBesideDatabase);
-            }
+    let mirror = config.mirror.as_ref();
+    let mirror_directory =
+        mirror.and_then(|mirror| mirror.directory.as_ref()).map(|path| config.resolve(path));
+    match (mirror_directory, &database) {
+        _ if mirror.is_none() => taken.push(Risk::NoMirror),
+        (Some(mirror), Database::Sqlite(file)) if directory(&mirror).starts_with(directory(file)) => {
+            taken.push(Risk::MirrorBesideDatabase);
         }
-        (Some(_), Database::Postgres(_)) => {}
+        _ => {}
     }
     if let RootKey::Local { file, unseal_key } = config.root_key()?
         && directory(&file) == directory(&unseal_key)

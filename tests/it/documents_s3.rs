@@ -2,60 +2,27 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto::Builder,
-};
-use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use sandyq::{
     blobs::{parts::Parts, s3::Bucket},
     domain::{document::Side, operation::OperationState, territory::Territory},
-    grpc::tls::install_provider,
     policy::decide::Denial,
     residency::{Residency, SystemNames, sites::Sites},
     vault::documents::Collected,
 };
-use zeroize::Zeroizing;
 
 use crate::common::{
     backend::{Backend, here},
     documents::{PART, content},
+    s3::{self, bucket},
     uploads::{Open, send},
 };
 
 const BUCKET: &str = "documents";
+
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Serves buckets, which are directories below this one. Answers the endpoint.
 async fn serve(dir: &Path) -> String {
-    std::fs::create_dir_all(dir.join(BUCKET)).unwrap();
-    let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir).unwrap());
-    service.set_auth(SimpleAuth::from_single("vault", "synthetic-secret"));
-    let service = service.build();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = service.clone();
-            tokio::spawn(async move {
-                let _ended =
-                    Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-            });
-        }
-    });
-    format!("http://{address}")
-}
-
-fn bucket(endpoint: &str, secret: &str) -> Bucket {
-    install_provider();
-    Bucket {
-        endpoint: endpoint.to_owned(),
-        region: "kz-1".into(),
-        bucket: BUCKET.into(),
-        access_key: "vault".into(),
-        secret_key: Zeroizing::new(secret.to_owned()),
-        authority: None,
-    }
+    s3::serve(dir, BUCKET).await
 }
 
 /// Files of the bucket that hold parts.

@@ -25,7 +25,7 @@ pub use self::{
     room::{MIN_MEMORY_MIB, Slot},
     upload::{Begun, StoredSide, Uploading},
 };
-pub use crate::blobs::s3::Bucket;
+pub use crate::blobs::s3::{Bucket, Credentials};
 
 use super::{Vault, act::Scene, error::VaultError};
 use crate::{

@@ -12,6 +12,7 @@ pub mod operations;
 pub mod people;
 pub mod random;
 pub mod raw;
+pub mod s3;
 pub mod second;
 pub mod served;
 pub mod shutting;
