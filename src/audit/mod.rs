@@ -10,6 +10,7 @@ pub mod layout;
 pub mod mirror;
 pub mod proof;
 pub mod receipt;
+pub mod release;
 pub mod segment;
 pub mod tree;
 pub mod verify;

@@ -1,4 +1,5 @@
-//! Values sealed to a recipient's key: HPKE (RFC 9180) in base mode, so that whoever carries them cannot read them.
+//! Values sealed to a recipient's key: HPKE (RFC 9180) in base mode, so that whoever carries them cannot read them. They are
+//! bound to what is said of them by HPKE's `info`; there is no associated data, which not every library lets one give.
 
 use hpke::{
     Deserializable as _, OpModeS, Serializable as _, aead::AesGcm256, kdf::HkdfSha256, kem::X25519HkdfSha256,
@@ -6,11 +7,10 @@ use hpke::{
 };
 
 use super::digest::sha256;
-use crate::domain::{canonical::Canonical, rng::Rng};
+use crate::domain::rng::Rng;
 
 /// The suite, as the contract names it.
 pub const SUITE: &str = "DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM";
-const INFO: &[u8] = b"sandyq.v1.SealedRelease";
 
 /// A public key that is none, or a machine without randomness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +26,14 @@ pub struct SealedToKey {
     pub ciphertext: Vec<u8>,
 }
 
+impl SealedToKey {
+    /// SHA-256 of the encapsulated key and the ciphertext.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        sha256(&[self.enc.as_slice(), self.ciphertext.as_slice()].concat())
+    }
+}
+
 /// The id of a public key: SHA-256 in hexadecimal.
 #[must_use]
 pub fn key_id(public_key: &[u8; 32]) -> String {
@@ -37,28 +45,28 @@ pub fn key_id(public_key: &[u8; 32]) -> String {
 /// # Errors
 /// [`NotSealed`].
 pub fn check_key(public_key: &[u8; 32], rng: &dyn Rng) -> Result<(), NotSealed> {
-    seal_to(public_key, &Canonical::new("check"), b"check", rng).map(drop)
+    seal_to(public_key, b"check", b"check", rng).map(drop)
 }
 
-/// Seals `plaintext` to a key. `aad` is what the recipient must rebuild.
+/// Seals `plaintext` to a key. `info` is what the recipient must have.
 ///
 /// # Errors
 /// [`NotSealed`].
 pub fn seal_to(
     public_key: &[u8; 32],
-    aad: &Canonical,
+    info: &[u8],
     plaintext: &[u8],
     rng: &dyn Rng,
 ) -> Result<SealedToKey, NotSealed> {
     type Kem = X25519HkdfSha256;
     let key = <Kem as hpke::Kem>::PublicKey::from_bytes(public_key).map_err(|_| NotSealed)?;
     let mut source = Source { rng, failed: false };
-    let sender = setup_sender_with_rng::<AesGcm256, HkdfSha256, Kem>(&OpModeS::Base, &key, INFO, &mut source);
+    let sender = setup_sender_with_rng::<AesGcm256, HkdfSha256, Kem>(&OpModeS::Base, &key, info, &mut source);
     let (enc, mut context) = sender.map_err(|_| NotSealed)?;
     if source.failed {
         return Err(NotSealed);
     }
-    let ciphertext = context.seal(plaintext, aad.as_bytes()).map_err(|_| NotSealed)?;
+    let ciphertext = context.seal(plaintext, &[]).map_err(|_| NotSealed)?;
     Ok(SealedToKey { enc: enc.to_bytes().to_vec(), ciphertext })
 }
 
@@ -103,26 +111,26 @@ mod tests {
         (secret.to_bytes().to_vec(), public.to_bytes().into())
     }
 
-    fn open(secret: &[u8], sealed: &SealedToKey, aad: &Canonical) -> Option<Vec<u8>> {
+    fn open(secret: &[u8], sealed: &SealedToKey, info: &[u8]) -> Option<Vec<u8>> {
         let secret = <X25519HkdfSha256 as hpke::Kem>::PrivateKey::from_bytes(secret).unwrap();
         let enc = <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(&sealed.enc).unwrap();
         let receiver =
-            setup_receiver::<AesGcm256, HkdfSha256, X25519HkdfSha256>(&OpModeR::Base, &secret, &enc, INFO);
-        receiver.unwrap().open(&sealed.ciphertext, aad.as_bytes()).ok()
+            setup_receiver::<AesGcm256, HkdfSha256, X25519HkdfSha256>(&OpModeR::Base, &secret, &enc, info);
+        receiver.unwrap().open(&sealed.ciphertext, &[]).ok()
     }
 
     #[test]
     fn only_the_recipient_opens_and_only_with_the_same_context() {
         let (rng, (secret, public)) = (SystemRng::new(), pair());
-        let aad = Canonical::new("lerna").text("bank");
-        let sealed = seal_to(&public, &aad, b"synthetic", &rng).unwrap();
-        assert_eq!(open(&secret, &sealed, &aad).as_deref(), Some(&b"synthetic"[..]));
-        assert_eq!(open(&secret, &sealed, &Canonical::new("lerna").text("other")), None);
-        assert_eq!(open(&[9; 32], &sealed, &aad), None);
+        let info = b"lerna to bank";
+        let sealed = seal_to(&public, info, b"synthetic", &rng).unwrap();
+        assert_eq!(open(&secret, &sealed, info).as_deref(), Some(&b"synthetic"[..]));
+        assert_eq!(open(&secret, &sealed, b"lerna to other"), None);
+        assert_eq!(open(&[9; 32], &sealed, info), None);
         let mut cut = sealed.clone();
         cut.ciphertext.pop();
-        assert_eq!(open(&secret, &cut, &aad), None);
-        assert_ne!(sealed, seal_to(&public, &aad, b"synthetic", &rng).unwrap(), "fresh each time");
+        assert_eq!(open(&secret, &cut, info), None);
+        assert_ne!(sealed, seal_to(&public, info, b"synthetic", &rng).unwrap(), "fresh each time");
     }
 
     #[test]
@@ -134,8 +142,7 @@ mod tests {
             }
         }
         let (_, public) = pair();
-        let aad = Canonical::new("x");
-        assert_eq!(seal_to(&public, &aad, b"x", &Broken).err(), Some(NotSealed));
+        assert_eq!(seal_to(&public, b"x", b"x", &Broken).err(), Some(NotSealed));
         assert!(check_key(&[0; 32], &SystemRng::new()).is_err(), "a point of small order");
         assert!(check_key(&public, &SystemRng::new()).is_ok());
     }

@@ -210,6 +210,8 @@ fn sealed_pb(release: SealedRelease) -> pb::SealedRelease {
         platform: release.platform,
         purpose: release.purpose,
         reference: release.reference,
+        expire_time: Some(time(release.expires_at)),
+        statement: release.statement,
     }
 }
 

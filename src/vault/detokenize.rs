@@ -10,6 +10,7 @@ use super::{
     error::VaultError,
     facts::{Held, TokenFacts, decide_on},
     refusals::Refusal,
+    release::{SealedRelease, seal},
     replay::{self, ItemOutcome, Outcome, Standing},
     spending,
 };
@@ -73,6 +74,14 @@ pub struct Released {
 /// Outcome of each token, in order.
 pub type Answers = Vec<Result<Released, VaultError>>;
 
+/// What came of a question.
+#[derive(Default)]
+pub(super) struct Answered {
+    pub(super) answers: Answers,
+    /// All values in one envelope, where that was asked and each is permitted.
+    pub(super) release: Option<SealedRelease>,
+}
+
 impl Vault {
     /// Answers values for tokens, each decided alone. Nothing is answered before the entries are durable.
     ///
@@ -84,6 +93,15 @@ impl Vault {
         asker: Asker,
         question: Detokenize,
     ) -> Result<Answers, VaultError> {
+        self.ask(caller, asker, question).await.map(|answered| answered.answers)
+    }
+
+    pub(super) async fn ask(
+        &self,
+        caller: &Arc<Caller>,
+        asker: Asker,
+        question: Detokenize,
+    ) -> Result<Answered, VaultError> {
         let mistyped = question.tokens.iter().filter(|token| token.is_err()).count();
         self.count_refusals(caller, Refusal::TokenMalformed, u64::try_from(mistyped).unwrap_or(u64::MAX));
         let (reply, waiting) = reply();
@@ -92,7 +110,7 @@ impl Vault {
             caller: Arc::clone(caller),
             asked_at: self.shared.clock.now(),
             question,
-            answers: Vec::new(),
+            answered: Answered::default(),
             spent: Vec::new(),
             reply,
         };
@@ -116,10 +134,10 @@ struct DetokenizeAct {
     caller: Arc<Caller>,
     asked_at: Timestamp,
     question: Detokenize,
-    answers: Answers,
+    answered: Answered,
     /// Tokens that this question used up.
     spent: Vec<TokenRowId>,
-    reply: Reply<Answers>,
+    reply: Reply<Answered>,
 }
 
 impl Act for DetokenizeAct {
@@ -152,6 +170,7 @@ impl Act for DetokenizeAct {
     fn decide(&mut self, scene: &Scene<'_>, plan: &mut Plan) -> Result<Flow, VaultError> {
         let caller = scene.caller(&self.asker)?;
         self.spent.clear();
+        self.answered = Answered::default();
         let call = self.question.call;
         let before = match replay::standing(scene, plan, &caller, call.as_str(), &self.asker) {
             Ok(Standing::New) => None,
@@ -159,7 +178,7 @@ impl Act for DetokenizeAct {
             Ok(Standing::Done(outcome, at)) => Some((outcome, at)),
             Err(reason) => {
                 plan.entries.push(scene.denial(call.as_str(), &self.asker, &caller, reason)?);
-                self.answers = self.question.tokens.iter().map(|_| Err(reason.into())).collect();
+                self.answered.answers = self.question.tokens.iter().map(|_| Err(reason.into())).collect();
                 return Ok(Flow::Ready);
             }
         };
@@ -183,7 +202,7 @@ impl Act for DetokenizeAct {
             asking.give_back(plan, &asked);
             asked.iter_mut().for_each(Asked::withhold);
         }
-        let mut answers = Vec::with_capacity(asked.len());
+        let (first, mut answers) = (plan.entries.len(), Vec::with_capacity(asked.len()));
         for one in asked {
             answers.push(asking.record(plan, one)?);
         }
@@ -194,13 +213,20 @@ impl Act for DetokenizeAct {
             let outcome = Outcome::one(first, ItemOutcome { ids, ..ItemOutcome::default() });
             replay::record(scene, plan, &caller, call.as_str(), &self.asker, &outcome);
         }
-        self.answers = answers;
+        let released: Vec<_> = answers.iter().flatten().collect();
+        if self.question.sealed && !released.is_empty() {
+            let release = seal(scene, &self.question, &released)?;
+            let hash = release.sealed.sha256();
+            plan.entries.iter_mut().skip(first).for_each(|entry| entry.detail_sha256 = Some(hash.into()));
+            self.answered.release = Some(release);
+        }
+        self.answered.answers = answers;
         Ok(Flow::Ready)
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), VaultError>) {
-        let Self { answers, reply, .. } = *self;
-        reply.send(outcome.map(|()| answers));
+        let Self { answered, reply, .. } = *self;
+        reply.send(outcome.map(|()| answered));
     }
 }
 

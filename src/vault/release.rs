@@ -1,24 +1,29 @@
-//! Releases to a recipient: a batch of values in one envelope, sealed to the recipient's key, whole or not at all.
+//! Releases to a recipient: a batch of values in one envelope, sealed to the recipient's key, whole or not at all. It is sealed
+//! and signed before its entries are durable, and each of them has its hash: what left is what the log says.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{
     Vault,
-    act::Asker,
+    act::{Asker, Scene},
     detokenize::{Detokenize, Released},
     error::VaultError,
     tokenize::unavailable,
 };
 use crate::{
+    audit::release::{Terms, sign},
     crypto::release::{SUITE, SealedToKey, key_id, seal_to},
-    domain::{caller::Caller, canonical::Canonical, ids::EntryId, names::RecipientName},
+    domain::{caller::Caller, ids::EntryId, names::RecipientName, time::Timestamp},
     policy::decide::Denial,
 };
 
-/// What a recipient opens, and what it rebuilds the associated data from.
+/// How long a recipient takes an envelope.
+const LIFE: Duration = Duration::from_hours(24);
+
+/// What a recipient opens.
 pub struct SealedRelease {
     /// The recipient.
     pub recipient: RecipientName,
@@ -36,6 +41,10 @@ pub struct SealedRelease {
     pub reference: String,
     /// The entry that permits each value, in order.
     pub entries: Vec<EntryId>,
+    /// From when on the recipient takes it no more.
+    pub expires_at: Timestamp,
+    /// What the vault states of it, signed.
+    pub statement: String,
 }
 
 /// The plaintext of an envelope.
@@ -62,39 +71,60 @@ impl Vault {
         recipient: RecipientName,
         question: Detokenize,
     ) -> Result<SealedRelease, VaultError> {
-        let (purpose, reference) = (question.purpose.to_string(), question.reference.as_ref());
-        let reference = reference.map(ToString::to_string).unwrap_or_default();
-        let question = Detokenize { recipient: Some(recipient.clone()), sealed: true, ..question };
-        let answers = self.detokenize(caller, asker, question).await?;
-        let mut released: Vec<Released> = Vec::with_capacity(answers.len());
-        let mut refused = None;
-        for answer in answers {
-            match answer {
-                Ok(value) => released.push(value),
-                // Why the others were withheld says less than why this one was refused.
-                Err(VaultError::Denied(Denial::BatchIncomplete)) => {
-                    refused.get_or_insert(VaultError::Denied(Denial::BatchIncomplete));
-                }
-                Err(error) => return Err(error),
-            }
+        let question = Detokenize { recipient: Some(recipient), sealed: true, ..question };
+        let answered = self.ask(caller, asker, question).await?;
+        if let Some(release) = answered.release {
+            return Ok(release);
         }
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
-        let context = self.context(caller.platform)?;
-        let row =
-            context.recipients().iter().find(|r| r.recipient.name == recipient && r.public_key.is_some());
-        let key = row.and_then(|row| row.public_key).ok_or(Denial::RecipientKeyMissing)?;
-        let platform = self.platform_name(caller.platform).map(|name| name.to_string()).unwrap_or_default();
-        let (key_id, entries) = (key_id(&key), released.iter().map(|r| r.entry).collect::<Vec<_>>());
-        let aad =
-            Canonical::new(&platform).text(recipient.as_str()).text(&key_id).text(&purpose).text(&reference);
-        let aad = entries.iter().fold(aad, |aad, id| aad.text(&id.to_string()));
-        let values = released.iter();
-        let values =
-            values.map(|r| EnvelopeValue { field: r.field.as_str(), value: r.value.expose() }).collect();
-        let plaintext = Zeroizing::new(serde_json::to_vec(&Envelope { values }).map_err(unavailable)?);
-        let sealed = seal_to(&key, &aad, &plaintext, self.shared.rng.as_ref()).map_err(unavailable)?;
-        Ok(SealedRelease { recipient, sealed, suite: SUITE, key_id, platform, purpose, reference, entries })
+        // Why the others were withheld says less than why this one was refused.
+        let withheld = VaultError::Denied(Denial::BatchIncomplete);
+        let refusals = answered.answers.into_iter().filter_map(Result::err);
+        Err(refusals.reduce(|first, next| if first == withheld { next } else { first }).unwrap_or(withheld))
     }
+}
+
+/// Seals the values of a batch that was permitted whole.
+///
+/// # Errors
+/// [`Denial::RecipientKeyMissing`]; [`VaultError::Unavailable`] where it cannot be sealed or signed.
+pub(super) fn seal(
+    scene: &Scene<'_>,
+    question: &Detokenize,
+    released: &[&Released],
+) -> Result<SealedRelease, VaultError> {
+    let row = question.recipient.as_ref().and_then(|name| scene.recipient(name));
+    let row = row.ok_or(Denial::RecipientUnknown)?;
+    let key = row.public_key.ok_or(Denial::RecipientKeyMissing)?;
+    let signatory = scene.shared.signatory().map_err(unavailable)?;
+    let entries: Vec<_> = released.iter().map(|released| released.entry).collect();
+    let (recipient, key_id, purpose) = (&row.recipient.name, key_id(&key), question.purpose.to_string());
+    let expires_at = scene.now.plus(LIFE);
+    let lines = Terms {
+        origin: &signatory.origin(scene.name),
+        recipient,
+        key_id: &key_id,
+        purpose: &purpose,
+        reference: question.reference.as_ref(),
+        expires_at,
+        entries: &entries,
+    }
+    .lines();
+    let values = released.iter();
+    let values = values.map(|r| EnvelopeValue { field: r.field.as_str(), value: r.value.expose() }).collect();
+    let plaintext = Zeroizing::new(serde_json::to_vec(&Envelope { values }).map_err(unavailable)?);
+    let sealed = seal_to(&key, lines.as_bytes(), &plaintext, scene.rng()).map_err(unavailable)?;
+    let signing = signatory.active_key().map_err(unavailable)?;
+    let statement = sign(&lines, &sealed.sha256(), &**signing).map_err(unavailable)?;
+    Ok(SealedRelease {
+        recipient: recipient.clone(),
+        sealed,
+        suite: SUITE,
+        key_id,
+        platform: scene.name.to_string(),
+        purpose,
+        reference: question.reference.as_ref().map(ToString::to_string).unwrap_or_default(),
+        entries,
+        expires_at,
+        statement,
+    })
 }

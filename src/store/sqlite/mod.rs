@@ -2,7 +2,12 @@
 
 mod tamper;
 
-use std::{fs::File, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     Connection as _, Sqlite, SqlitePool, Transaction,
@@ -10,6 +15,7 @@ use sqlx::{
 };
 
 pub use tamper::overwrite_entry;
+use tokio::time::sleep;
 
 use super::{
     Store, StoreError,
@@ -61,7 +67,7 @@ pub async fn open_and_migrate(path: &Path) -> Result<Arc<dyn Store>, StoreError>
 
 impl SqliteEngine {
     async fn connect(path: &Path, create: bool) -> Result<Self, StoreError> {
-        let lock = lock(path)?;
+        let lock = lock(path).await?;
         if create {
             private(path)?;
         }
@@ -114,14 +120,27 @@ fn private(path: &Path) -> Result<(), StoreError> {
     made.map(drop).map_err(|e| StoreError::Schema(format!("cannot create {}: {e}", path.display())))
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
+/// How long another holder of the lock is waited for: a process that is ending, or a child that is being born of one that
+/// has let it go and holds every open file until it runs its own program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+async fn lock(path: &Path) -> Result<File, StoreError> {
     let name = path.with_extension("lock");
     let failed = |e: std::io::Error| StoreError::Schema(format!("cannot lock {}: {e}", name.display()));
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(failed)?;
-    file.try_lock().map_err(|_| {
-        StoreError::Schema(format!("{} is in use by another process of this vault", path.display()))
-    })?;
-    Ok(file)
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => sleep(LOCK_RETRY).await,
+            Err(TryLockError::WouldBlock) => {
+                let used = format!("{} is in use by another process of this vault", path.display());
+                return Err(StoreError::Schema(used));
+            }
+        }
+    }
 }
 
 sql_row!(SqliteRow);

@@ -254,12 +254,16 @@ impl<'a> Held<'a> {
     /// Whether a value of one who has none may be on its way: the subject is new, or consents to what would be kept.
     fn waits_for_values(&self, policy: &Policy, now: Timestamp) -> bool {
         let is_new = self.subject.created_at.plus_micros(DAY_MICROS) > now;
-        let would_keep = |field| {
-            let item = Item { id: RecordId::from_bytes([0; 16]), field, collected_at: now };
-            !self.keeping(policy, item, now).is_over(now)
+        // As if they had come with the consent: an event that ended everything since counts.
+        let would_keep = |consent: &Consent| {
+            consent.terms.fields.iter().any(|field| {
+                let id = RecordId::from_bytes([0; 16]);
+                let item = Item { id, field, collected_at: consent.terms.given_at };
+                !self.keeping(policy, item, now).is_over(now)
+            })
         };
-        let granted = self.consents.iter().filter(|consent| consent.state == ConsentState::Granted);
-        is_new || granted.flat_map(|consent| &consent.terms.fields).any(would_keep)
+        let mut granted = self.consents.iter().filter(|consent| consent.state == ConsentState::Granted);
+        is_new || granted.any(would_keep)
     }
 
     /// Where an item stands in a plan; none of an erased subject, which is destroyed by its erasure.

@@ -24,6 +24,7 @@ pub const TOKEN: &str = "synthetic.web.identity";
 
 /// Serves buckets, which are directories below this one, and makes one. Answers the endpoint.
 pub async fn serve(dir: &Path, bucket: &str) -> String {
+    install_provider();
     std::fs::create_dir_all(dir.join(bucket)).unwrap();
     let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir).unwrap());
     service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
@@ -44,7 +45,6 @@ pub async fn serve(dir: &Path, bucket: &str) -> String {
 
 /// A bucket of that server, with a key that stays.
 pub fn bucket(endpoint: &str, secret: &str) -> Bucket {
-    install_provider();
     let (id, secret) = (ACCESS_KEY.to_owned(), Zeroizing::new(secret.to_owned()));
     Bucket {
         endpoint: endpoint.to_owned(),
