@@ -90,6 +90,18 @@ pub(super) enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// After a compromise: give the platform and each of its subjects new keys, and seal every value and every part of a document
+    /// anew, while the vault serves. The versions of before are destroyed then. Always two people.
+    Rekey {
+        #[command(flatten)]
+        place: Place,
+        /// At most so many subjects and parts of documents a second; 0 for as many as go.
+        #[arg(long, default_value_t = 0)]
+        rate: u32,
+        /// Only say what would happen: how much, how long, what stands in the way.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Follow a rotation until it has ended.
     Watch(Which),
     /// Refuse a version that retires: what it wraps is unreadable until it is enabled again. One of the index key is
@@ -131,6 +143,16 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 validate_only: dry_run,
             };
             rotate(&place, request, watch, out).await
+        }
+        Command::Rekey { place, rate, dry_run } => {
+            let platform = place.platform.clone();
+            let request = pb::RekeyPlatformRequest {
+                request_id: request_id()?,
+                platform,
+                rate,
+                validate_only: dry_run,
+            };
+            rekey(&place, request, out).await
         }
         Command::Watch(which) => operation::watch(&which, out).await,
         Command::Disable { version, yes } => {
@@ -240,6 +262,54 @@ async fn rotate(
     }
 }
 
+async fn rekey(place: &Place, request: pb::RekeyPlatformRequest, out: &mut Out) -> Result<(), Failure> {
+    use pb::rekey_platform_response::Outcome;
+    let answer = keys(place.client.connect().await?).rekey_platform(request).await.map_err(refused)?;
+    match answer.into_inner().outcome {
+        Some(Outcome::Plan(plan)) => print_rekey_plan(&plan, out),
+        Some(Outcome::Proposal(proposal)) => Err(Failure::proposed(&proposal)),
+        // Of a request that was approved already.
+        Some(Outcome::Operation(begun)) => operation::print(&begun, out),
+        None => Err(Failure::new(exit::FAILED, "the vault answered nothing")),
+    }
+}
+
+fn print_rekey_plan(plan: &pb::RotationPlan, out: &mut Out) -> Result<(), Failure> {
+    let json = json!({
+        "version": plan.version, "subject_keys": plan.subject_keys, "values": plan.values,
+        "document_parts": plan.document_parts,
+        "estimated_seconds": plan.estimated_seconds, "blockers": plan.blockers,
+    });
+    let (values, parts) = (plan.values, plan.document_parts);
+    let mut lines = vec![
+        format!(
+            "would make    version {} of the platform key, and {} subject keys",
+            plan.version, plan.subject_keys
+        ),
+        format!("would seal    {values} values and {parts} parts of documents anew, and open them to verify"),
+        "would destroy the versions of before, 24 hours after the last proposal under them can be approved"
+            .to_owned(),
+    ];
+    if plan.estimated_seconds > 0 {
+        lines.push(format!("would take    {} s to seal, and less to verify", plan.estimated_seconds));
+    }
+    finish_plan(&json, lines, plan, out)
+}
+
+fn finish_plan(
+    json: &serde_json::Value,
+    mut lines: Vec<String>,
+    plan: &pb::RotationPlan,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    lines.extend(plan.blockers.iter().map(|blocker| format!("in the way    {blocker}")));
+    if plan.blockers.is_empty() {
+        lines.push("in the way    nothing".to_owned());
+    }
+    out.data(json, &lines)?;
+    Ok(out.note("nothing was changed")?)
+}
+
 fn print_plan(kind: pb::KeyKind, plan: &pb::RotationPlan, out: &mut Out) -> Result<(), Failure> {
     let json = json!({
         "version": plan.version, "subject_keys": plan.subject_keys, "logs": plan.logs,
@@ -267,12 +337,7 @@ fn print_plan(kind: pb::KeyKind, plan: &pb::RotationPlan, out: &mut Out) -> Resu
     if plan.estimated_seconds > 0 {
         lines.push(format!("would take    {} s for each of the {passes} passes", plan.estimated_seconds));
     }
-    lines.extend(plan.blockers.iter().map(|blocker| format!("in the way    {blocker}")));
-    if plan.blockers.is_empty() {
-        lines.push("in the way    nothing".to_owned());
-    }
-    out.data(&json, &lines)?;
-    Ok(out.note("nothing was changed")?)
+    finish_plan(&json, lines, plan, out)
 }
 
 async fn list(client: &client::Args, platform: String, out: &mut Out) -> Result<(), Failure> {

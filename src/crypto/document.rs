@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::{
     aead::{self, Key, NONCE_BYTES, OpenError, SealError},
     envelope::{SubjectKey, derive, place},
+    keyring::WrapError,
 };
 use crate::domain::{
     authority::ReleaseAuthority,
@@ -188,6 +189,27 @@ impl SubjectKey {
         let part = self.open_at(address, at, &salt, object)?;
         hash.update(&part);
         Ok((salt, MediaType::sniff(&part)))
+    }
+
+    /// Seals a stored part under another key of the subject, at the same place; the content is added to a hash.
+    ///
+    /// # Errors
+    /// [`WrapError`].
+    pub fn reseal_part(
+        &self,
+        to: &Self,
+        (address, at): (&SideAddress, PartPlace),
+        (salt, object): (&PartSalt, Vec<u8>),
+        hash: &mut ContentHash,
+        rng: &dyn Rng,
+    ) -> Result<SealedPart, WrapError> {
+        let clear = self.open_at(address, at, salt, object)?;
+        hash.update(&clear);
+        let mut part = OpenPart::default();
+        if part.fill(&clear) < clear.len() {
+            return Err(OpenError::Malformed.into());
+        }
+        Ok(to.seal_part(address, at, part, rng)?)
     }
 
     /// Seals the manifest of a side.

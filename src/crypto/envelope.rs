@@ -55,7 +55,7 @@ impl SubjectKey {
         rng: &dyn Rng,
     ) -> Result<Sealed, SealError> {
         let key = self.field_key(address).ok_or(SealError::Refused)?;
-        aead::seal(&key, &value_place(address), value.expose().as_bytes(), rng)
+        aead::seal(&key, &Self::value_place(address), value.expose().as_bytes(), rng)
     }
 
     /// Opens the one value that `permit` allows.
@@ -146,10 +146,17 @@ impl SubjectKey {
 
     fn open(&self, address: &RecordAddress, blob: &Sealed) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let key = self.field_key(address).ok_or(OpenError::Malformed)?;
-        aead::open(&key, &value_place(address), blob)
+        aead::open(&key, &Self::value_place(address), blob)
     }
 
-    fn field_key(&self, address: &RecordAddress) -> Option<Key> {
+    pub(super) fn value_place(address: &RecordAddress) -> Canonical {
+        place("records.value", address.platform, address.subject)
+            .bytes(address.record.as_bytes())
+            .text(address.field.as_str())
+            .int(i64::from(address.version))
+    }
+
+    pub(super) fn field_key(&self, address: &RecordAddress) -> Option<Key> {
         let info = Canonical::new("field key")
             .bytes(address.record.as_bytes())
             .text(address.field.as_str())
@@ -162,6 +169,10 @@ impl SubjectKey {
 pub struct SubjectPlace(Canonical);
 
 impl SubjectPlace {
+    pub(super) const fn canonical(&self) -> &Canonical {
+        &self.0
+    }
+
     /// The platform's reference to the subject.
     #[must_use]
     pub fn reference(platform: PlatformId, subject: SubjectId) -> Self {
@@ -189,13 +200,6 @@ pub(super) fn subject_key_place(platform: PlatformId, subject: SubjectId) -> Can
 
 pub(super) fn place(label: &str, platform: PlatformId, subject: SubjectId) -> Canonical {
     Canonical::new(label).int(i64::from(platform.get())).bytes(subject.as_bytes())
-}
-
-fn value_place(address: &RecordAddress) -> Canonical {
-    place("records.value", address.platform, address.subject)
-        .bytes(address.record.as_bytes())
-        .text(address.field.as_str())
-        .int(i64::from(address.version))
 }
 
 /// HKDF-SHA256 (RFC 5869) of a 256-bit key; `info` separates the uses. `None` only past 255 blocks of output.

@@ -19,3 +19,4 @@ pub mod keyring;
 pub mod kms;
 pub mod random;
 pub mod release;
+mod reseal;

@@ -22,6 +22,8 @@ coded!(
         DestroyRootKey = "destroy_root_key",
         /// Makes a new index key version the one by which everything is found.
         RotateIndexKey = "rotate_index_key",
+        /// Makes a new platform key version the active one and new subject keys under it, and seals everything of the platform anew.
+        RekeyPlatform = "rekey_platform",
         /// Destroys a version of the platform key that wraps nothing any more, after the delay.
         DestroyKey = "destroy_key",
         /// Destroys a version of the index key under which nothing is any more, after the delay.
@@ -62,6 +64,8 @@ coded!(
         Activate = "activate",
         /// Wraps subject keys, or the keys of platforms, under it.
         Rewrap = "rewrap",
+        /// Gives every subject a new key under it, and seals anew what was sealed under the old one.
+        Reseal = "reseal",
         /// Hands every log over to it.
         Announce = "announce",
         /// Puts every value into the index of the new version, beside the old one.

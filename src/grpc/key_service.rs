@@ -104,6 +104,23 @@ impl KeyService {
         Ok(Outcome::Operation(operation_pb(&self.vault, &begun)))
     }
 
+    pub(super) async fn rekey(
+        &self,
+        call: Call,
+        m: pb::RekeyPlatformRequest,
+    ) -> Result<pb::rekey_platform_response::Outcome, VaultError> {
+        use pb::rekey_platform_response::Outcome;
+        let mut check = Checker::new("");
+        required_platform(&mut check, &m.platform);
+        check.finish(Some(()))?;
+        let (caller, asker) = (&call.caller, call.asker);
+        if m.validate_only {
+            return Ok(Outcome::Plan(plan(self.vault.plan_rekey(caller, asker, &m.platform, m.rate).await?)));
+        }
+        let begun = self.vault.rekey_platform(caller, asker, &m.platform, m.rate).await?;
+        Ok(Outcome::Operation(operation_pb(&self.vault, &begun)))
+    }
+
     pub(super) async fn disable(
         &self,
         call: Call,
@@ -172,6 +189,8 @@ fn plan(plan: RotationPlan) -> pb::RotationPlan {
         blockers: plan.blockers,
         logs: i64::try_from(plan.logs).unwrap_or(i64::MAX),
         platform_keys: i64::try_from(plan.platform_keys).unwrap_or(i64::MAX),
+        values: i64::try_from(plan.values).unwrap_or(i64::MAX),
+        document_parts: i64::try_from(plan.parts).unwrap_or(i64::MAX),
     }
 }
 
@@ -265,6 +284,17 @@ impl key_service_server::KeyService for KeyService {
         let work =
             outcome(&self.vault, self.rotate(call, request.into_inner()), |done| done, Outcome::Proposal);
         answer(work, |outcome| pb::RotateKeyResponse { outcome: Some(outcome) }).await
+    }
+
+    async fn rekey_platform(
+        &self,
+        request: Request<pb::RekeyPlatformRequest>,
+    ) -> Result<Response<pb::RekeyPlatformResponse>, Status> {
+        use pb::rekey_platform_response::Outcome;
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work =
+            outcome(&self.vault, self.rekey(call, request.into_inner()), |done| done, Outcome::Proposal);
+        answer(work, |outcome| pb::RekeyPlatformResponse { outcome: Some(outcome) }).await
     }
 
     async fn disable_key(

@@ -96,6 +96,9 @@ pub(super) const fn summary(call: Call) -> &'static str {
         Call::RotateKey => {
             "make a new audit or root key, and take every log or every platform's keys over to it"
         }
+        Call::RekeyPlatform => {
+            "give a platform and all its subjects new keys, seal everything anew, and destroy the versions before"
+        }
         Call::DisableKey => "refuse a key version: what it wraps cannot be read until it is enabled again",
         Call::EnableKey => "let a disabled key version open again what it wraps",
         Call::ScheduleKeyDestruction => {

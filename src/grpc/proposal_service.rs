@@ -140,6 +140,7 @@ impl ProposalService {
             Kind::EraseSubject => subjects.erase(call, read(plan)?).await.map(drop),
             Kind::CancelErasure => subjects.cancel(call, read(plan)?).await.map(drop),
             Kind::RotateKey => keys.rotate(call, read(plan)?).await.map(drop),
+            Kind::RekeyPlatform => keys.rekey(call, read(plan)?).await.map(drop),
             Kind::DisableKey => keys.disable(call, read(plan)?).await.map(drop),
             Kind::EnableKey => keys.enable(call, read(plan)?).await.map(drop),
             Kind::ScheduleKeyDestruction => keys.schedule(call, read(plan)?).await.map(drop),

@@ -1,9 +1,14 @@
 //! Many rows that are read or written together, by long work on keys.
 
-use super::rows::{Mac, SubjectRow, TokenRow};
+use std::sync::Arc;
+
+use super::rows::{
+    Mac, SubjectRow, TokenRow,
+    documents::{DocumentRow, UploadRow},
+};
 use crate::domain::{
     consent::RecordAddress,
-    ids::{RecordId, SubjectId, TokenRowId},
+    ids::{ConsentId, ObjectId, RecordId, SubjectId, TokenRowId, UploadId},
     secret::Sealed,
 };
 
@@ -18,6 +23,73 @@ pub enum Many {
     MoveSubjects(Vec<(SubjectRow, Mac)>),
     /// Tokens that are hashed under another key version.
     MoveTokens(Vec<(TokenRow, Mac)>),
+    /// Subjects under new keys, with all that was sealed under the old ones. Everything of them must be as it was read, and
+    /// nothing more may be there: what the same commit writes else is written before.
+    Reseal(Arc<Vec<Resealed>>),
+}
+
+/// All that is sealed under a subject's key.
+#[derive(Debug)]
+pub struct SealedOf {
+    /// Whose.
+    pub subject: SubjectId,
+    /// The key.
+    pub wrapped_key: Sealed,
+    /// The platform's reference.
+    pub reference: Sealed,
+    /// Values in every version.
+    pub values: Vec<(RecordAddress, Sealed)>,
+    /// Tokens.
+    pub tokens: Vec<(TokenRowId, Sealed)>,
+    /// What was said with consents.
+    pub consents: Vec<(ConsentId, Sealed)>,
+    /// Sides of documents in every version.
+    pub documents: Vec<DocumentRow>,
+    /// Uploads that are not done.
+    pub uploads: Vec<UploadRow>,
+}
+
+/// How much is sealed under the keys of all subjects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SealedCounts {
+    /// Subjects with a key.
+    pub subjects: u64,
+    /// Values in every version.
+    pub values: u64,
+    /// Parts of documents.
+    pub parts: u64,
+}
+
+/// What is sealed, before and now.
+#[derive(Debug, Clone)]
+pub struct Swap<I> {
+    /// Of what.
+    pub id: I,
+    /// As it was read.
+    pub before: Sealed,
+    /// As it is now.
+    pub after: Sealed,
+}
+
+/// A subject under a new key.
+#[derive(Debug)]
+pub struct Resealed {
+    /// Its key.
+    pub key: Swap<SubjectId>,
+    /// The platform's reference.
+    pub reference: Swap<SubjectId>,
+    /// Values.
+    pub values: Vec<Swap<RecordId>>,
+    /// Tokens.
+    pub tokens: Vec<Swap<TokenRowId>>,
+    /// What was said with consents.
+    pub consents: Vec<Swap<ConsentId>>,
+    /// Manifests of documents.
+    pub documents: Vec<Swap<UploadId>>,
+    /// Objects that stand ready for their parts, and take the place of all others.
+    pub objects: Vec<ObjectId>,
+    /// Uploads that go with the old key. The commit drops them before.
+    pub uploads: Vec<UploadRow>,
 }
 
 /// A subject key with its wrap before and now.

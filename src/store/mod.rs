@@ -37,7 +37,9 @@ use cases::CaseStore;
 use copy::{Copying, Row, Table};
 pub use error::{Damage, StoreError};
 pub use granting::GrantingTable;
-pub use many::{Hashed, HashedValue, IndexMove, Many, Place, Rewrapped};
+pub use many::{
+    Hashed, HashedValue, IndexMove, Many, Place, Resealed, Rewrapped, SealedCounts, SealedOf, Swap,
+};
 use parts::PartStore;
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
@@ -53,7 +55,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 17;
+pub const SCHEMA_VERSION: i64 = 18;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -532,6 +534,17 @@ pub trait Store: PartStore + CaseStore {
 
     /// How many subject keys each header of a wrap has: the header names the version that wraps.
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError>;
+
+    /// All that is sealed under the keys of up to `limit` subjects after an id, in the order of ids.
+    async fn sealed(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<SealedOf>, StoreError>;
+
+    /// How much is sealed under the keys of all subjects.
+    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError>;
 
     /// What is hashed of up to `limit` subjects with a key after an id, in the order of ids.
     async fn hashed(

@@ -3,7 +3,7 @@
 
 use super::{
     StoreError,
-    rows::documents::{PartRow, UploadRow},
+    rows::documents::{DocumentRow, PartRow, UploadRow},
 };
 use crate::domain::ids::{ObjectId, PlatformId, UploadId};
 
@@ -21,7 +21,7 @@ pub trait PartStore: Send + Sync {
     /// The parts of an upload, or of the version that it became, in order.
     async fn parts_of(&self, platform: PlatformId, upload: UploadId) -> Result<Vec<PartRow>, StoreError>;
 
-    /// Parts of uploads whose ids lie between two, both included, that are not to be deleted.
+    /// Parts of uploads whose ids lie between two, both included, that are not to be deleted; those that stand ready too.
     async fn parts_between(
         &self,
         platform: PlatformId,
@@ -34,6 +34,12 @@ pub trait PartStore: Send + Sync {
         platform: PlatformId,
         uploads: (UploadId, UploadId),
     ) -> Result<Vec<UploadRow>, StoreError>;
+
+    /// Puts objects on record that will stand ready for a version of a side that is sealed anew.
+    async fn ready_parts(&self, document: &DocumentRow, parts: &[PartRow]) -> Result<(), StoreError>;
+
+    /// Objects that stand ready, and that nothing will need: these, or all of the platform. Answers how many.
+    async fn doom_ready(&self, platform: PlatformId, which: Option<&[ObjectId]>) -> Result<u64, StoreError>;
 
     /// Up to `limit` parts whose objects are to be deleted.
     async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError>;

@@ -132,6 +132,8 @@ coded!(
         CheckKms = "KeyService/CheckKms",
         /// Begins a rotation.
         RotateKey = "KeyService/RotateKey",
+        /// Begins a rekey.
+        RekeyPlatform = "KeyService/RekeyPlatform",
         /// Puts a key version out of use.
         DisableKey = "KeyService/DisableKey",
         /// Puts it into use again.
@@ -275,6 +277,7 @@ impl Call {
             | Self::WithdrawStaffKey
             | Self::OpenPlatform
             | Self::RotateKey
+            | Self::RekeyPlatform
             | Self::DisableKey
             | Self::EnableKey
             | Self::ScheduleKeyDestruction
@@ -320,6 +323,7 @@ impl Call {
                 | Self::DisableKey
                 | Self::EnableKey
                 | Self::ScheduleKeyDestruction
+                | Self::RekeyPlatform
                 | Self::OpenPlatform
                 | Self::EnrolStaffKey
         )
@@ -328,7 +332,7 @@ impl Call {
     /// Whether the call needs two people even where the configuration lets one officer do alone what should take two.
     #[must_use]
     pub const fn always_needs_two(self) -> bool {
-        matches!(self, Self::OpenPlatform | Self::EnrolStaffKey)
+        matches!(self, Self::OpenPlatform | Self::RekeyPlatform | Self::EnrolStaffKey)
     }
 
     /// Whether the call works for staff before two people have a hardware key where keys are required: what enrolling one

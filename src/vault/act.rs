@@ -32,7 +32,7 @@ use crate::{
     },
     policy::{decide::Denial, model::Policy},
     store::{
-        Damage, IndexKeyOfValue, ReadKeys, Snapshot, Write,
+        Damage, IndexKeyOfValue, Many, ReadKeys, Snapshot, Write,
         rows::{ConsentRow, RecordRow, SubjectRow, TokenRow, work::ProposalRow},
     },
 };
@@ -195,12 +195,15 @@ impl Plan {
         self.spent.get(window).map_or(before, |(_, spent)| *spent)
     }
 
-    /// Everything to write, what was spent included.
+    /// Everything to write, what was spent included. New subject keys come last: that commit states that nothing of those
+    /// subjects was written under the old ones.
     #[must_use]
     pub fn into_writes(self) -> Vec<Write> {
+        let (last, first): (Vec<_>, Vec<_>) =
+            self.writes.into_iter().partition(|write| matches!(write, Write::Many(Many::Reseal(_))));
         let spends = self.spent.into_iter().filter(|(_, (before, after))| before < after);
         let spends = spends.map(|(window, (before, after))| Write::Spend { window, before, after });
-        self.writes.into_iter().chain(spends).collect()
+        first.into_iter().chain(spends).chain(last).collect()
     }
 
     /// Drops what came after `mark`. Claims and what was spent stay: at worst an act waits for the next batch, and a

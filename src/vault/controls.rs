@@ -138,6 +138,7 @@ fn steered(
         | OperationKind::RotateAuditKey
         | OperationKind::RotateIndexKey
         | OperationKind::RotateRootKey
+        | OperationKind::RekeyPlatform
         | OperationKind::CollectDocuments
         | OperationKind::Backup
         | OperationKind::SweepRetention => {}

@@ -85,6 +85,7 @@ impl Vault {
             OperationKind::RotatePlatformKey
             | OperationKind::RotateAuditKey
             | OperationKind::RotateRootKey
+            | OperationKind::RekeyPlatform
             | OperationKind::RotateIndexKey => self.rotate(operation).await,
             OperationKind::Backup => self.write_backup(operation).await,
             OperationKind::CollectDocuments => self.collect(operation).await,
@@ -114,6 +115,7 @@ impl Vault {
                 OperationKind::RotatePlatformKey
                 | OperationKind::RotateAuditKey
                 | OperationKind::RotateRootKey
+                | OperationKind::RekeyPlatform
                 | OperationKind::CollectDocuments
                 | OperationKind::RotateIndexKey
                 | OperationKind::Backup

@@ -54,6 +54,7 @@ mod proposals;
 mod readme;
 mod receipts;
 mod reconciled;
+mod rekey;
 mod releases;
 mod reload;
 mod residency;

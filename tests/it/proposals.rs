@@ -6,7 +6,7 @@ use prost::Message as _;
 use sandyq::{
     crypto::random::SystemRng,
     domain::{
-        caller::{Caller, Governance, Role},
+        caller::Governance,
         ids::{PlatformId, ProposalId, RequestId},
         names::PersonHandle,
         proposal::ProposalState,
@@ -22,15 +22,12 @@ use sandyq::{
     policy::decide::Denial,
     vault::{
         Vault,
-        act::Asker,
         approval::{Approving, ToRun},
-        callers::{CallerTerms, NewCaller},
         error::VaultError,
         page::PageAsk,
-        persons::RoleOf,
         proposals::{Listed, PlanBytes, ProposalView},
         reconcile::{Problem, Step},
-        replay::{Asked, Part},
+        replay::Part,
         settings::Settings,
     },
 };
@@ -40,8 +37,9 @@ use tonic::{Request, Status};
 use crate::common::{
     backend::{Backend, on_both},
     house::state,
+    officers::{asker, caller, enrol_second},
     served::reason,
-    vault::{OpenVault, as_admin, settings, staff},
+    vault::{OpenVault, settings, staff},
 };
 
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -50,12 +48,7 @@ const HOUR_MICROS: i64 = 3_600_000_000;
 async fn two_people(backend: &Backend, dir: &Path) -> OpenVault {
     let open = OpenVault::create(backend, dir, |store| store).await;
     open.enrol_auditor().await;
-    let (vault, admin) = (&open.vault, open.admin());
-    let person = vault.enrol_person(&admin, as_admin(), handle("second")).await.unwrap().row.person.id;
-    vault.grant_role(&admin, as_admin(), RoleOf { person, role: Role::SecurityOfficer }, "").await.unwrap();
-    let terms = CallerTerms { name: "second".parse().unwrap(), roles: Vec::new(), pins: Vec::new() };
-    let new = NewCaller { spiffe_id: staff("second"), terms, person: Some(person) };
-    vault.enrol_caller(&admin, as_admin(), "vault", new).await.unwrap();
+    enrol_second(&open).await;
     let OpenVault { vault, clock } = open;
     let settings = Settings { governance: Governance::TwoPerson, ..settings() };
     OpenVault { vault: vault.with_settings(settings), clock }
@@ -63,15 +56,6 @@ async fn two_people(backend: &Backend, dir: &Path) -> OpenVault {
 
 fn handle(text: &str) -> PersonHandle {
     text.parse().unwrap()
-}
-
-fn caller(open: &OpenVault, who: &str) -> Arc<Caller> {
-    open.vault.caller(&staff(who)).unwrap()
-}
-
-fn asker(open: &OpenVault, who: &str, part: Part) -> Asker {
-    let id = RequestId::new(open.clock.now(), &SystemRng::new()).unwrap();
-    Asker { spiffe_id: staff(who), key: [0; 32], request: Some(Asked { id, body_mac: [0; 32], part }) }
 }
 
 /// Proposes that somebody be made known.

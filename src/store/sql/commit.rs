@@ -123,7 +123,9 @@ impl<E: Engine> SqlStore<E> {
                 self.insert_platform(tx, new).await?;
             }
             if let Write::Many(many) = write {
-                self.run(tx, self.lists.statement(platform, many)).await?;
+                for statement in self.lists.statements(platform, many) {
+                    self.run(tx, statement).await?;
+                }
             }
         }
         Ok(())

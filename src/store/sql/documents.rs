@@ -296,7 +296,9 @@ impl<E: Engine> SqlStore<E> {
     ) -> Result<Vec<PartRow>, StoreError> {
         let statement = Statement::any(
             "/* documents::parts_between */ SELECT object_id, upload_id, position FROM document_parts \
-             WHERE platform_id = $1 AND upload_id BETWEEN $2 AND $3 AND doomed = 0",
+             WHERE platform_id = $1 AND upload_id BETWEEN $2 AND $3 AND doomed = 0 UNION ALL \
+             SELECT object_id, upload_id, position FROM document_parts \
+             WHERE platform_id = $1 AND upload_id BETWEEN $2 AND $3 AND doomed = 2",
         );
         let statement = statement.int(platform.get()).bytes(first.as_bytes()).bytes(last.as_bytes());
         self.parts(statement, platform).await

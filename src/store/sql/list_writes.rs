@@ -1,6 +1,9 @@
 //! Writes of many rows in one statement, each with the dialect's way of writing lists.
 
-use super::statement::{Dialect, Statement, Touches, json_blobs};
+use super::{
+    sealed::SealedWrites,
+    statement::{Dialect, Statement, Touches, json_blobs},
+};
 use crate::{
     domain::ids::PlatformId,
     store::{Many, rows::Mac},
@@ -37,24 +40,27 @@ pub(super) struct ListWrites {
     fill: &'static str,
     move_subjects: &'static str,
     move_tokens: &'static str,
+    sealed: SealedWrites,
 }
 
 impl ListWrites {
     /// The texts live as long as the process, as prepared statements want them.
     pub(super) fn new(dialect: &Dialect) -> Self {
-        let render = |template: &str| dialect.render(template).leak();
+        let render = |template: &str| -> &'static str { dialect.render(template).leak() };
         Self {
             rewrap: render(REWRAP),
             fill: render(&fill(dialect)),
             move_subjects: render(MOVE_SUBJECTS),
             move_tokens: render(MOVE_TOKENS),
+            sealed: SealedWrites::new(render, dialect),
         }
     }
 
-    /// The statement that writes these rows.
-    pub(super) fn statement(&self, platform: PlatformId, rows: &Many) -> Statement<'static> {
+    /// The statements that write these rows.
+    pub(super) fn statements(&self, platform: PlatformId, rows: &Many) -> Vec<Statement<'static>> {
         let id = platform.get();
-        match rows {
+        vec![match rows {
+            Many::Reseal(rows) => return self.sealed.statements(platform, rows),
             Many::Rewrap(rows) => {
                 let rows = rows
                     .iter()
@@ -78,12 +84,12 @@ impl ListWrites {
                     rows.iter().map(|(row, was)| moved(row.id.as_bytes(), &row.hash.0, &row.mac, was));
                 exactly(self.move_tokens, rows.len()).int(id).own_text(list(moved)).int(version)
             }
-        }
+        }]
     }
 }
 
 /// Each row must be as it was: its entry tells what it becomes.
-fn exactly(sql: &'static str, rows: usize) -> Statement<'static> {
+pub(super) fn exactly(sql: &'static str, rows: usize) -> Statement<'static> {
     Statement::touching(sql, Touches::Exactly(u64::try_from(rows).unwrap_or(u64::MAX)))
 }
 
@@ -91,6 +97,6 @@ const fn moved<'a>(id: &'a [u8; 16], hash: &'a [u8; 32], mac: &'a Mac, was: &'a 
     [id, hash, mac, was]
 }
 
-fn list<'a, const N: usize>(rows: impl Iterator<Item = [&'a [u8]; N]>) -> String {
+pub(super) fn list<'a, const N: usize>(rows: impl Iterator<Item = [&'a [u8]; N]>) -> String {
     format!("[{}]", rows.map(|parts| json_blobs(&parts)).collect::<Vec<_>>().join(","))
 }

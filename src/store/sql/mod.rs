@@ -13,6 +13,7 @@ mod list_writes;
 mod lists;
 mod read;
 pub(super) mod schema;
+mod sealed;
 pub(super) mod snapshot;
 mod staff;
 pub(super) mod statement;
@@ -25,13 +26,14 @@ use statement::{Dialect, Statement};
 
 use super::{
     CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
-    NewPlatform, ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations,
+    NewPlatform, ReadKeys, RowMark, SealedCounts, SealedOf, Snapshot, Store, StoreError, StoredConfig,
+    StoredTree, WhichOperations,
     cases::{CaseStore, OpenCases, WhichCases},
     copy::{Copying, Row, Table},
     parts::PartStore,
     rows::{
         config::PolicyRow,
-        documents::{PartRow, UploadRow},
+        documents::{DocumentRow, PartRow, UploadRow},
         log::{EntryRow, ReceiptRow, SecondHead, TileRow},
         rights::CaseRow,
         work::{OpenOperations, OperationRow, ProposalRow, ReplicaRow},
@@ -164,6 +166,14 @@ impl<E: Engine> PartStore for SqlStore<E> {
         uploads: (UploadId, UploadId),
     ) -> Result<Vec<UploadRow>, StoreError> {
         self.read_uploads_between(platform, uploads).await
+    }
+
+    async fn ready_parts(&self, document: &DocumentRow, parts: &[PartRow]) -> Result<(), StoreError> {
+        self.insert_ready(document, parts).await
+    }
+
+    async fn doom_ready(&self, platform: PlatformId, which: Option<&[ObjectId]>) -> Result<u64, StoreError> {
+        self.doom_ready_parts(platform, which).await
     }
 
     async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError> {
@@ -365,6 +375,19 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
         self.count_wraps_by_header(platform).await
+    }
+
+    async fn sealed(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<SealedOf>, StoreError> {
+        self.read_sealed(platform, after, limit).await
+    }
+
+    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError> {
+        self.count_all_sealed(platform).await
     }
 
     async fn hashed(

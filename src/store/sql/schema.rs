@@ -32,6 +32,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (15, "staff_keys", include_str!("../../../migrations/sqlite/0015_staff_keys.sql")),
     (16, "rights", include_str!("../../../migrations/sqlite/0016_rights.sql")),
     (17, "root_rows", include_str!("../../../migrations/sqlite/0017_root_rows.sql")),
+    (18, "rekey", include_str!("../../../migrations/sqlite/0018_rekey.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -53,6 +54,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (15, "staff_keys", include_str!("../../../migrations/postgres/0015_staff_keys.sql")),
     (16, "rights", include_str!("../../../migrations/postgres/0016_rights.sql")),
     (17, "root_rows", include_str!("../../../migrations/postgres/0017_root_rows.sql")),
+    (18, "rekey", include_str!("../../../migrations/postgres/0018_rekey.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

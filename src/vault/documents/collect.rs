@@ -134,6 +134,7 @@ impl Vault {
         let Some(mut taken) = self.hold_step(operation.clone(), Step::Take, CALLS).await? else {
             return Ok(());
         };
+        self.drop_left_ready(operation.platform).await?;
         let (mut found, mut telling) = (Collected::default(), Progressing::default());
         for first in 0..=u8::MAX {
             match self.collect_shelf(&place, &taken, first).await {

@@ -332,13 +332,20 @@ impl Reading {
     }
 
     async fn chunk(&self, from: u64) -> Result<Chunk, VaultError> {
-        if from > self.wanted.start {
-            self.decide_again().await?;
-        }
+        let again = if from > self.wanted.start { self.decide_again().await? } else { None };
+        let content = again.as_ref().unwrap_or(&self.content);
         let slot = self.place.room.take().await?;
-        let parts = parts_of(self.content.manifest.size);
+        let parts = parts_of(content.manifest.size);
         let index = u32::try_from(from / PART).unwrap_or(u32::MAX);
-        let mut bytes = self.open(PartPlace { index, last: index.saturating_add(1) == parts }).await?;
+        let at = PartPlace { index, last: index.saturating_add(1) == parts };
+        let mut bytes = match self.open(content, at).await {
+            // Where it was sealed anew meanwhile, its objects are others.
+            Err(VaultError::Denied(Denial::DataDamaged)) => match self.decide_again().await? {
+                Some(fresh) if fresh.manifest != content.manifest => self.open(&fresh, at).await?,
+                Some(_) | None => return Err(Denial::DataDamaged.into()),
+            },
+            other => other?,
+        };
         // The part was authenticated whole; what is not wanted of it stays here.
         let start = part_end(from) - PART;
         let within = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
@@ -349,8 +356,7 @@ impl Reading {
     }
 
     /// A part, whole and genuine, or nothing of it.
-    async fn open(&self, at: PartPlace) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let content = &self.content;
+    async fn open(&self, content: &Content, at: PartPlace) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let position = usize::try_from(at.index).unwrap_or(usize::MAX);
         let listed = content.manifest.parts.get(position).ok_or(Denial::DataDamaged)?;
         let name = PartName { platform: content.platform, upload: content.id, object: listed.object() };
@@ -369,11 +375,12 @@ impl Reading {
         }
     }
 
-    async fn decide_again(&self) -> Result<(), VaultError> {
+    /// The content as it lies now, if it may still be read.
+    async fn decide_again(&self) -> Result<Option<Content>, VaultError> {
         let first = Some((self.content.id, self.entry));
         let read = Read { ask: self.ask.clone(), first, payer: None };
         let again = self.vault.run(self.caller.platform, &self.caller, self.asker.clone(), read);
-        again.await.map(drop)
+        again.await.map(|opened| opened.content)
     }
 
     /// Puts on record that a part is not what was stored.

@@ -11,6 +11,7 @@ mod delete;
 mod describe;
 mod download;
 mod manifest;
+pub(in crate::vault) mod reseal;
 mod room;
 mod sweep;
 mod upload;

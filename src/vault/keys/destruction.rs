@@ -2,7 +2,8 @@
 
 use super::{
     KeyState, KeyVersionRow,
-    rotation::{Next, Step, key_kind, log, put_key},
+    ends::put_key,
+    rotation::{Next, Step, key_kind, log},
 };
 use crate::{
     domain::operation::{Operation, OperationState},

@@ -9,11 +9,15 @@
 //! A rotation of the audit key takes the same way; instead of keys that are wrapped anew, every log is handed over. One of the
 //! root key makes its version in the KMS, and wraps the keys of all platforms anew. One of the index key moves what
 //! everything is found by.
+//!
+//! A rekey is a rotation of the platform key after which also the subject keys are new, and everything is sealed under them.
 
 mod audit;
 mod destruction;
+mod ends;
 mod index;
 mod piece;
+mod rekey;
 mod root;
 mod rotate;
 mod rotation;
@@ -22,9 +26,10 @@ mod states;
 mod working;
 mod wrapping;
 
+pub(in crate::vault) use ends::given_up;
 pub(in crate::vault) use index::MOVED;
 pub use rotate::RotationPlan;
-pub(in crate::vault) use rotation::{fit, given_up, rest};
+pub(in crate::vault) use rotation::{fit, rest};
 pub(in crate::vault) use schedule::Schedule;
 pub use states::WhichKey;
 pub(in crate::vault) use working::Working;

@@ -1,8 +1,11 @@
 //! What one commit of a rotation does with the subjects that it read.
 
-use super::index::Filling;
+use super::{index::Filling, rekey::Resealing};
 use crate::{
-    domain::{ids::SubjectId, operation::Operation},
+    domain::{
+        ids::{ObjectId, SubjectId},
+        operation::Operation,
+    },
     store::{Many, ReadKeys, Rewrapped, Write},
     vault::{
         act::{Plan, Scene},
@@ -28,13 +31,23 @@ pub(super) enum Piece {
     Index(Filling),
     /// Places in indexes of other versions, dropped.
     Dropped,
+    /// Subjects under new keys.
+    Reseal(Resealing),
 }
 
 impl Piece {
+    /// Objects of documents that stand ready for it.
+    pub(super) fn objects(&self) -> Vec<ObjectId> {
+        match self {
+            Self::Reseal(resealing) => resealing.objects(),
+            Self::Wraps(_) | Self::Index(_) | Self::Dropped => Vec::new(),
+        }
+    }
+
     pub(super) fn reads(&self, keys: &mut ReadKeys) {
         match self {
             Self::Index(filling) => filling.reads(keys),
-            Self::Wraps(_) | Self::Dropped => {}
+            Self::Wraps(_) | Self::Dropped | Self::Reseal(_) => {}
         }
     }
 
@@ -59,6 +72,11 @@ impl Piece {
                 Ok(Planned::Ready { changed: u64::try_from(rows.len()).unwrap_or(u64::MAX), damaged: false })
             }
             Self::Index(filling) => filling.plan(scene, plan),
+            Self::Reseal(resealing) => {
+                let changed = u64::try_from(resealing.0.len()).unwrap_or(u64::MAX);
+                let planned = resealing.plan(scene, plan)?;
+                Ok(if planned { Planned::Ready { changed, damaged: false } } else { Planned::Later })
+            }
             Self::Dropped => {
                 let after = operation.resume_after.unwrap_or(SubjectId::from_bytes([0; 16]));
                 let keep = operation.key_version;

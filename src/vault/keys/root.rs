@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use super::{
     KeyState, KeyVersionRow, about_key,
-    rotation::{self, Next, Went, go_on, log, put_key},
+    ends::put_key,
+    rotation::{self, Next, Went, go_on, log},
     sealed_row,
 };
 use crate::{

@@ -1,6 +1,8 @@
 //! The beginning of a rotation, and what it would do.
 
 use super::{about_key, name_of, sealed_row};
+use OperationKind::{RekeyPlatform, RotateAuditKey, RotateIndexKey, RotatePlatformKey, RotateRootKey};
+
 use crate::{
     audit::entry::Entry,
     crypto::{
@@ -15,7 +17,7 @@ use crate::{
     },
     policy::decide::Denial,
     store::{
-        WhichOperations, Write,
+        SealedCounts, WhichOperations, Write,
         rows::{
             config::{KeyState, KeyVersionRow},
             work::OperationRow,
@@ -49,6 +51,10 @@ pub struct RotationPlan {
     pub logs: u64,
     /// Keys of platforms that would be wrapped anew; of the root key.
     pub platform_keys: u64,
+    /// Values that would be sealed anew; of a rekey.
+    pub values: u64,
+    /// Parts of documents that would be sealed anew; of a rekey.
+    pub parts: u64,
     /// Seconds that one pass over them would take at the given rate; none without one.
     pub seconds: Option<u64>,
     /// What stands in the way now.
@@ -68,16 +74,47 @@ impl Vault {
         kind: KeyKind,
         rate: u32,
     ) -> Result<RotationPlan, VaultError> {
-        let work = Rotation::of(kind)?;
-        let platform = self.target(caller, &asker, Call::RotateKey, platform).await?;
-        self.run(platform, caller, asker, MayRotate).await?;
+        self.plan_work(caller, asker, platform, Rotation::of(kind)?, rate).await
+    }
+
+    /// Says what a rekey would do.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn plan_rekey(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        rate: u32,
+    ) -> Result<RotationPlan, VaultError> {
+        self.plan_work(caller, asker, platform, Rotation::REKEY, rate).await
+    }
+
+    async fn plan_work(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        work: Rotation,
+        rate: u32,
+    ) -> Result<RotationPlan, VaultError> {
+        let kind = work.key;
+        let platform = self.target(caller, &asker, work.call, platform).await?;
+        self.run(platform, caller, asker, MayRotate(work.call)).await?;
         work.is_kept_by(platform)?;
         let steps = self.steps(platform, work).await?;
         let of = |kind| if work.key == kind { steps } else { 0 };
         let mut blockers = Vec::new();
-        if let Some(open) = self.rotations(platform, work).await?.iter().find(|rotation| rotation.is_open()) {
+        if let Some(open) = self.open_beside(platform, work).await? {
             blockers.push(format!("{} is not done yet", open.id));
         }
+        let sealed = if work.is_rekey() {
+            self.shared.store.count_sealed(platform).await.map_err(unavailable)?
+        } else {
+            SealedCounts::default()
+        };
+        blockers.extend(self.documents_in_the_way(sealed.parts));
         let behind = self.processes_without_keys().await?;
         if !behind.is_empty() {
             blockers.push(format!("processes that lack a key version: {}", behind.join(", ")));
@@ -95,9 +132,10 @@ impl Vault {
             blockers.push("the KMS does not answer".to_owned());
         }
         let subject_keys = of(KeyKind::Platform) + of(KeyKind::Index);
-        let seconds = (rate > 0).then(|| u64::div_ceil(subject_keys, u64::from(rate)));
+        let seconds = (rate > 0).then(|| u64::div_ceil(subject_keys + sealed.parts, u64::from(rate)));
         let (logs, platform_keys) = (of(KeyKind::Audit), of(KeyKind::Root));
-        Ok(RotationPlan { version, subject_keys, logs, platform_keys, seconds, blockers })
+        let (values, parts) = (sealed.values, sealed.parts);
+        Ok(RotationPlan { version, subject_keys, logs, platform_keys, values, parts, seconds, blockers })
     }
 
     /// Makes a new version of a key, and begins the work that makes the old one needless.
@@ -112,25 +150,52 @@ impl Vault {
         kind: KeyKind,
         rate: u32,
     ) -> Result<Operation, VaultError> {
-        let work = Rotation::of(kind)?;
-        let platform = self.target(caller, &asker, Call::RotateKey, platform).await?;
+        self.begin_work(caller, asker, platform, Rotation::of(kind)?, rate).await
+    }
+
+    /// Makes a new version of the platform key, and begins the work that seals everything of the platform under new keys.
+    ///
+    /// # Errors
+    /// [`VaultError`]; [`Denial::RotationRunning`] where a rotation of the platform or index key is not done yet.
+    pub async fn rekey_platform(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        rate: u32,
+    ) -> Result<Operation, VaultError> {
+        self.begin_work(caller, asker, platform, Rotation::REKEY, rate).await
+    }
+
+    async fn begin_work(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        work: Rotation,
+        rate: u32,
+    ) -> Result<Operation, VaultError> {
+        let kind = work.key;
+        let platform = self.target(caller, &asker, work.call, platform).await?;
         let mut attempt = 1;
         loop {
             let staff = self.shared.staff.load_full();
-            let known = self.rotations(platform, work).await?;
-            let open = known.iter().any(Operation::is_open);
+            // The epoch first: whatever begins after it was read moves it.
+            let epoch = self.context(platform)?.config_epoch;
+            let known = self.rotations(platform, work.operation, RECENT).await?;
+            let open = self.open_beside(platform, work).await?.is_some();
             // The key is made before the deed, since a lane never waits for the KMS; and only where it may be needed.
-            let new = if Call::RotateKey.allows(caller, platform, &staff).is_ok() && !open {
+            let new = if work.call.allows(caller, platform, &staff).is_ok() && !open {
                 work.is_kept_by(platform)?;
                 let total = self.steps(platform, work).await?;
                 Some(if kind == KeyKind::Root {
                     // Its version is made in the KMS when the work begins, and not for a proposal.
                     self.root_versions().await?;
-                    New { version: 0, wrapped: None, total, rate }
+                    New { version: 0, wrapped: None, epoch, total, rate }
                 } else {
                     let version = self.context(platform)?.next_version(kind);
                     let wrapped = Some(self.new_key(platform, kind, version).await?);
-                    New { version, wrapped, total, rate }
+                    New { version, wrapped, epoch, total, rate }
                 })
             } else {
                 None
@@ -157,46 +222,85 @@ impl Vault {
         if work.key == KeyKind::Root {
             return Ok(self.root_wraps().await?.values().sum());
         }
+        if work.is_rekey() {
+            return Ok(self.shared.store.count_sealed(platform).await.map_err(unavailable)?.subjects);
+        }
         Ok(self.wraps(platform).await?.iter().map(|(_, count)| count).sum())
     }
 
     /// The newest rotations of one kind.
-    async fn rotations(&self, platform: PlatformId, work: Rotation) -> Result<Vec<Operation>, VaultError> {
-        let rows = self
-            .shared
-            .store
-            .operations(platform, WhichOperations::OfKind(work.operation), RECENT)
-            .await
-            .map_err(unavailable)?;
+    async fn rotations(
+        &self,
+        platform: PlatformId,
+        kind: OperationKind,
+        limit: u32,
+    ) -> Result<Vec<Operation>, VaultError> {
+        let which = WhichOperations::OfKind(kind);
+        let rows = self.shared.store.operations(platform, which, limit).await.map_err(unavailable)?;
         Ok(rows.into_iter().map(|row| row.operation).collect())
+    }
+
+    /// Open work beside which this one must not be.
+    async fn open_beside(
+        &self,
+        platform: PlatformId,
+        work: Rotation,
+    ) -> Result<Option<Operation>, VaultError> {
+        for kind in work.not_beside {
+            let newest = self.rotations(platform, *kind, 1).await?.into_iter().next();
+            if let Some(open) = newest.filter(Operation::is_open) {
+                return Ok(Some(open));
+            }
+        }
+        Ok(None)
     }
 }
 
 /// A kind of rotation: the key, the work, and the object of which a platform has one open operation at a time.
 #[derive(Debug, Clone, Copy)]
 struct Rotation {
+    call: Call,
     key: KeyKind,
     operation: OperationKind,
     object: [u8; 16],
     /// Times that it goes through all subjects.
     passes: u64,
+    /// Kinds of work beside which it must not be. Of each, a platform has one at a time. A rekey exchanges what a rotation of the
+    /// index key reads.
+    not_beside: &'static [OperationKind],
 }
 
 impl Rotation {
+    /// Of the platform key, with every subject key: sealed anew, and opened to verify.
+    const REKEY: Self = Self {
+        call: Call::RekeyPlatform,
+        key: KeyKind::Platform,
+        operation: RekeyPlatform,
+        object: *b"platform key    ",
+        passes: 2,
+        not_beside: &[RotatePlatformKey, RekeyPlatform, RotateIndexKey],
+    };
+
     fn of(key: KeyKind) -> Result<Self, VaultError> {
-        let (operation, object, passes) = match key {
+        let (operation, object, passes, not_beside): (_, _, _, &[_]) = match key {
             // Wrapped anew, and opened to verify.
-            KeyKind::Platform => (OperationKind::RotatePlatformKey, *b"platform key    ", 2),
-            KeyKind::Root => (OperationKind::RotateRootKey, *b"root key        ", 2),
+            KeyKind::Platform => {
+                (RotatePlatformKey, *b"platform key    ", 2, &[RotatePlatformKey, RekeyPlatform])
+            }
+            KeyKind::Root => (RotateRootKey, *b"root key        ", 2, &[RotateRootKey]),
             // Handed over, and looked at to verify.
-            KeyKind::Audit => (OperationKind::RotateAuditKey, *b"audit key       ", 2),
+            KeyKind::Audit => (RotateAuditKey, *b"audit key       ", 2, &[RotateAuditKey]),
             // Put into the new index, held against it, and taken out of the old.
-            KeyKind::Index => (OperationKind::RotateIndexKey, *b"index key       ", 3),
+            KeyKind::Index => (RotateIndexKey, *b"index key       ", 3, &[RotateIndexKey, RekeyPlatform]),
             KeyKind::Row | KeyKind::Request => {
                 return Err(VaultError::invalid("kind", "keys of this kind are not rotated"));
             }
         };
-        Ok(Self { key, operation, object, passes })
+        Ok(Self { call: Call::RotateKey, key, operation, object, passes, not_beside })
+    }
+
+    fn is_rekey(self) -> bool {
+        self.operation == RekeyPlatform
     }
 
     /// Whether there is one key of the kind for the whole installation.
@@ -213,13 +317,13 @@ impl Rotation {
     }
 }
 
-struct MayRotate;
+struct MayRotate(Call);
 
 impl Deed for MayRotate {
     type Answer = ();
 
     fn call(&self) -> Call {
-        Call::RotateKey
+        self.0
     }
 
     fn changes(&self) -> bool {
@@ -236,6 +340,8 @@ struct New {
     version: u32,
     /// None of the root key.
     wrapped: Option<Sealed>,
+    /// The configuration in which nothing stood in the way.
+    epoch: u64,
     total: u64,
     rate: u32,
 }
@@ -252,22 +358,23 @@ impl Deed for Begin {
     type Answer = Operation;
 
     fn call(&self) -> Call {
-        Call::RotateKey
+        self.work.call
     }
 
     fn changes(&self) -> bool {
         true
     }
 
-    /// Another audit key is another word for everything that is ever proven, another root opens everything.
+    /// Another audit key is another word for everything that is ever proven, another root opens everything; and a
+    /// rekey destroys what older keys open.
     fn needs_two(&self) -> bool {
-        self.work.is_for_all()
+        self.work.is_for_all() || self.work.is_rekey()
     }
 
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Operation>, VaultError> {
         let (scene, work) = (hand.scene, self.work);
         let new = self.new.as_ref().ok_or(Denial::RotationRunning)?;
-        if new.wrapped.is_some() && scene.context.next_version(work.key) != new.version {
+        if scene.context.config_epoch != new.epoch {
             return Err(VaultError::Contended);
         }
         if !hand.plan.claim(Claim::Config) {
@@ -357,18 +464,20 @@ impl NewVersion {
 }
 
 impl Vault {
-    /// When the newest rotation of the platform key began, and whether it is open.
+    /// The newest rotation of the platform key, or rekey: when it began, and whether it is open.
     pub(super) async fn last_rotation(&self, platform: PlatformId) -> Result<Option<Operation>, VaultError> {
-        let known = self.rotations(platform, Rotation::of(KeyKind::Platform)?).await?;
-        Ok(known.into_iter().next())
+        let mut newest = self.rotations(platform, RotatePlatformKey, 1).await?;
+        newest.extend(self.rotations(platform, RekeyPlatform, 1).await?);
+        Ok(newest.into_iter().max_by_key(|rotation| rotation.created_at))
     }
 
     /// Makes the next version of the platform key.
     pub(super) async fn new_version(&self, platform: PlatformId) -> Result<NewVersion, VaultError> {
         let work = Rotation::of(KeyKind::Platform)?;
-        let version = self.context(platform)?.next_version(work.key);
+        let context = self.context(platform)?;
+        let (epoch, version) = (context.config_epoch, context.next_version(work.key));
         let wrapped = Some(self.new_key(platform, work.key, version).await?);
         let total = self.steps(platform, work).await?;
-        Ok(NewVersion(work, New { version, wrapped, total, rate: 0 }))
+        Ok(NewVersion(work, New { version, wrapped, epoch, total, rate: 0 }))
     }
 }

@@ -8,9 +8,11 @@ use std::{
 };
 
 use super::{
-    KeyState, KeyVersionRow, about_key, destruction,
+    KeyState, KeyVersionRow, destruction,
+    ends::{fail, put_key, retire},
     piece::{Planned, Slice},
-    root, sealed_row,
+    rekey::RESEAL,
+    root,
 };
 use crate::{
     audit::entry::{Entry, Verdict},
@@ -22,10 +24,7 @@ use crate::{
     },
     store::{
         ReadKeys, Write,
-        rows::{
-            Mac,
-            work::{OperationRow, ReplicaRow},
-        },
+        rows::work::{OperationRow, ReplicaRow},
     },
     vault::{
         Vault,
@@ -41,6 +40,8 @@ use crate::{
 const SLICE: Duration = Duration::from_millis(20);
 /// Fewest and most rows of one.
 const ROWS: std::ops::RangeInclusive<u32> = 16..=1_000;
+/// Times in a row that somebody else is faster with one of the subjects.
+const MOST_AGAIN: u32 = 200;
 /// A process that was not heard of for so long is not waited for: what it decides next, it decides with the new keys.
 const SILENT_MICROS: i64 = 30 * 1_000_000;
 
@@ -49,6 +50,8 @@ const SILENT_MICROS: i64 = 30 * 1_000_000;
 pub(super) enum Went {
     /// There is more to do.
     On,
+    /// Somebody else was faster: it is read and tried again.
+    Again,
     /// Nothing is left for this worker: it ended, waits, or is another's.
     Stopped,
 }
@@ -66,7 +69,11 @@ impl Vault {
             return Ok(());
         }
         let Some(mut taken) = self.key_step(operation.clone(), Step::Take).await? else { return Ok(()) };
-        let mut rows = *ROWS.start();
+        if taken.kind == OperationKind::RekeyPlatform {
+            // What a worker before this one left.
+            self.drop_all_ready(platform).await?;
+        }
+        let (mut rows, mut again) = (*ROWS.start(), 0);
         loop {
             let began = Instant::now();
             let (went, done) = match (taken.phase, taken.kind) {
@@ -78,13 +85,22 @@ impl Vault {
                 (Phase::Announce, _) | (Phase::Verify, OperationKind::RotateAuditKey) => {
                     (self.hand_over(&mut taken).await?, 0)
                 }
-                (Phase::Rewrap | Phase::Fill | Phase::Verify | Phase::Drop, _) => {
+                (Phase::Rewrap | Phase::Fill | Phase::Reseal | Phase::Verify | Phase::Drop, _) => {
                     self.slice(&mut taken, rows).await?
                 }
             };
             if went == Went::Stopped {
                 return Ok(());
             }
+            if went == Went::Again {
+                again += 1;
+                if again > MOST_AGAIN {
+                    return Err(VaultError::Contended);
+                }
+                rows = (rows / 4).max(1);
+                continue;
+            }
+            again = 0;
             if done > 0 {
                 rows = fit(rows, began.elapsed());
             }
@@ -111,17 +127,41 @@ impl Vault {
         let keys = self.keys_of(taken).await?;
         let slice = if taken.kind == OperationKind::RotateIndexKey {
             self.index_slice(&keys, taken, after, rows).await?
+        } else if taken.kind == OperationKind::RekeyPlatform {
+            let sealed = self.sealed_slice(&keys, taken, after, rows).await?;
+            let Some(slice) = sealed else { return Ok((Went::Stopped, 0)) };
+            slice
         } else {
             self.wrapping_slice(&keys, taken, after, rows).await?
         };
+        let (objects, read) = (slice.piece.objects(), slice.rows);
         // One damaged row must not keep all others under the old version: it is met again at the end.
-        if slice.damaged && taken.phase == Phase::Verify {
-            self.key_step(taken.clone(), Step::Fail).await?;
-            return Ok((Went::Stopped, 0));
+        let step =
+            if slice.damaged && taken.phase == Phase::Verify { Step::Fail } else { Step::Slice(slice) };
+        let failed = matches!(step, Step::Fail);
+        let next = self.key_step(taken.clone(), step).await;
+        if !failed && matches!(next, Ok(Some(_))) {
+            if !objects.is_empty() {
+                // Those before them.
+                self.sweep_parts(taken.platform).await;
+            }
+        } else {
+            self.drop_ready(taken.platform, &objects).await;
         }
-        let done = slice.rows;
-        let next = self.key_step(taken.clone(), Step::Slice(slice)).await?;
-        Ok((go_on(taken, next), done))
+        match next {
+            Err(VaultError::Contended) if taken.kind == OperationKind::RekeyPlatform => Ok((Went::Again, 0)),
+            Err(error) => Err(error),
+            Ok(_) if failed => Ok((Went::Stopped, 0)),
+            Ok(next) => Ok((go_on(taken, next), read + objects.len())),
+        }
+    }
+
+    /// Says that the worker of a rotation lives; none where it is another's.
+    pub(in crate::vault) async fn hold_key_work(
+        &self,
+        operation: &Operation,
+    ) -> Result<Option<Operation>, VaultError> {
+        self.key_step(operation.clone(), Step::Hold).await
     }
 
     /// The keys of a platform, as far along as its rotation.
@@ -176,7 +216,8 @@ impl Vault {
         step: Step,
     ) -> Result<Option<Operation>, VaultError> {
         let of = operation.clone();
-        self.step_of(&of, |reply| StepAct { operation, step, answer: None, reply }).await
+        let may_wait = self.settings.proposal_time;
+        self.step_of(&of, |reply| StepAct { operation, step, may_wait, answer: None, reply }).await
     }
 }
 
@@ -202,6 +243,8 @@ pub(super) enum Step {
     Take,
     Activate,
     Slice(Slice),
+    /// Go on holding it, in the middle of a slice.
+    Hold,
     /// So many logs or keys were done, of the last platform or not.
     Walked {
         steps: u64,
@@ -219,6 +262,8 @@ struct StepAct {
     /// As the worker last saw or left it.
     operation: Operation,
     step: Step,
+    /// How long a proposal may wait.
+    may_wait: Duration,
     answer: Option<Operation>,
     reply: Reply<Option<Operation>>,
 }
@@ -244,7 +289,12 @@ impl Act for StepAct {
             Step::Take => take(&self.operation, scene, plan)?,
             Step::Fail => fail(&self.operation, scene, plan)?,
             Step::Activate => activate(&self.operation, scene, plan)?,
-            Step::Slice(slice) => advance(&self.operation, slice, scene, plan)?,
+            Step::Slice(slice) => advance(&self.operation, (slice, self.may_wait), scene, plan)?,
+            Step::Hold => {
+                let operation = &self.operation;
+                log(operation, scene, plan, call_of(operation.kind, operation.phase), Some(0))?;
+                Next::To(Operation { lease_until: Some(scene.now.plus(LEASE)), ..operation.clone() })
+            }
             Step::Walked { steps, last } => Next::To(walked(&self.operation, (*steps, *last), scene, plan)?),
             Step::Root(step) => root::decide(&self.operation, step, scene, plan)?,
             Step::Destroy { wraps } => destruction::decide(&self.operation, *wraps, scene, plan)?,
@@ -294,6 +344,7 @@ pub(super) const fn key_kind(kind: OperationKind) -> KeyKind {
         OperationKind::RotateAuditKey => KeyKind::Audit,
         OperationKind::RotateRootKey | OperationKind::DestroyRootKey => KeyKind::Root,
         OperationKind::RotatePlatformKey
+        | OperationKind::RekeyPlatform
         | OperationKind::DestroyKey
         | OperationKind::DestroySubject
         | OperationKind::CollectDocuments
@@ -357,6 +408,7 @@ fn activate(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result
         phase: match kind {
             KeyKind::Audit => Phase::Announce,
             KeyKind::Index => Phase::Fill,
+            KeyKind::Platform if operation.kind == OperationKind::RekeyPlatform => Phase::Reseal,
             KeyKind::Platform | KeyKind::Root | KeyKind::Row | KeyKind::Request => Phase::Rewrap,
         },
         resume_after: None,
@@ -385,59 +437,11 @@ fn activate(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result
     Ok(Next::To(begun))
 }
 
-pub(super) fn put_key(
-    to: KeyVersionRow,
-    was: &KeyVersionRow,
-    scene: &Scene<'_>,
-    plan: &mut Plan,
-    call: &str,
-) -> Result<(), VaultError> {
-    let row = sealed_row(scene, to);
-    let id = EntryId::random(scene.rng()).map_err(unavailable)?;
-    plan.entries.push(about_key(&row, Entry::new(id, scene.now, row.platform, call, Verdict::Done)));
-    plan.reconfigures = true;
-    plan.writes.push(Write::UpdateKey(row, was.mac));
-    Ok(())
-}
-
-/// The new version of a rotation that is given up, as it is then, and its MAC before. Where nothing was ever protected by
-/// it, it is gone. Where a new index is not whole, nothing more is put there; what is there, the next rotation moves on.
-pub(in crate::vault) fn given_up(scene: &Scene<'_>, operation: &Operation) -> Option<(KeyVersionRow, Mac)> {
-    let row = scene.context.key(key_kind(operation.kind), operation.key_version)?;
-    let next = match (operation.kind, operation.phase, row.state) {
-        (_, Phase::Activate, KeyState::Pending) => {
-            KeyVersionRow { state: KeyState::Destroyed, wrapped: None, ..row.clone() }
-        }
-        (OperationKind::RotateIndexKey, Phase::Fill | Phase::Verify, KeyState::Active) => {
-            KeyVersionRow { state: KeyState::Retiring, ..row.clone() }
-        }
-        // Whoever calls a destruction off means to keep the version.
-        (OperationKind::DestroyRootKey, _, KeyState::DestructionScheduled) => {
-            KeyVersionRow { state: KeyState::Disabled, destroy_at: None, ..row.clone() }
-        }
-        _ => return None,
-    };
-    Some((sealed_row(scene, next), row.mac))
-}
-
-fn fail(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Next, VaultError> {
-    if let Some((row, _)) = given_up(scene, operation)
-        && let Some(was) = scene.context.key(key_kind(operation.kind), row.version)
-    {
-        if !plan.claim(Claim::Config) {
-            return Ok(Next::Later);
-        }
-        put_key(row, was, scene, plan, "Operation/Fail")?;
-    }
-    log(operation, scene, plan, "Operation/Fail", None)?;
-    Ok(Next::To(operation.clone().ended(OperationState::Failed, scene.now)))
-}
-
 /// The phase after one that is done with the last subject; none at the end.
 const fn phase_after(kind: OperationKind, phase: Phase) -> Option<Phase> {
     match (kind, phase) {
         (OperationKind::RotateIndexKey, Phase::Verify) => Some(Phase::Drop),
-        (_, Phase::Rewrap | Phase::Fill) => Some(Phase::Verify),
+        (_, Phase::Rewrap | Phase::Fill | Phase::Reseal) => Some(Phase::Verify),
         _ => None,
     }
 }
@@ -448,13 +452,14 @@ const fn call_of(kind: OperationKind, phase: Phase) -> &'static str {
         (OperationKind::RotateIndexKey, Phase::Verify) => "Operation/VerifyIndex",
         (OperationKind::RotateIndexKey, _) => "Operation/FillIndex",
         (_, Phase::Verify) => "Operation/VerifyKeys",
+        (OperationKind::RekeyPlatform, _) => RESEAL,
         _ => "Operation/RewrapKeys",
     }
 }
 
 fn advance(
     operation: &Operation,
-    slice: &Slice,
+    (slice, may_wait): (&Slice, Duration),
     scene: &Scene<'_>,
     plan: &mut Plan,
 ) -> Result<Next, VaultError> {
@@ -484,6 +489,9 @@ fn advance(
         if let Some(phase) = phase_after(operation.kind, operation.phase) {
             next.phase = phase;
         } else {
+            if operation.kind == OperationKind::RekeyPlatform && !retire(operation, may_wait, scene, plan)? {
+                return Ok(Next::Later);
+            }
             call = "Operation/EndRotation";
             next.done = next.total;
             next = next.ended(OperationState::Done, scene.now);
@@ -525,7 +533,9 @@ fn walked(
         Phase::Verify if last => "Operation/EndRotation",
         Phase::Verify => "Operation/VerifyKeys",
         Phase::Announce => "Operation/HandOver",
-        Phase::None | Phase::Activate | Phase::Rewrap | Phase::Fill | Phase::Drop => "Operation/RewrapKeys",
+        Phase::None | Phase::Activate | Phase::Rewrap | Phase::Fill | Phase::Reseal | Phase::Drop => {
+            "Operation/RewrapKeys"
+        }
     };
     log(operation, scene, plan, call, Some(steps))?;
     Ok(match (last, operation.phase == Phase::Verify) {

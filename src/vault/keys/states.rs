@@ -49,7 +49,7 @@ impl WhichKey {
 }
 
 /// How long a destruction is at least in the future: time to notice it.
-const LEAST_DELAY: Duration = Duration::from_hours(24);
+pub(super) const LEAST_DELAY: Duration = Duration::from_hours(24);
 /// How long it is at most.
 const MOST_DELAY: Duration = Duration::from_hours(24 * 366);
 

@@ -14,14 +14,14 @@ use sandyq::{
     },
     store::{
         CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
-        NewPlatform, ReadKeys, RowMark, Snapshot, Store, StoreError, StoredConfig, StoredTree,
-        WhichOperations,
+        NewPlatform, ReadKeys, RowMark, SealedCounts, SealedOf, Snapshot, Store, StoreError, StoredConfig,
+        StoredTree, WhichOperations,
         cases::{CaseStore, OpenCases, WhichCases},
         copy::{Copying, Row, Table},
         parts::PartStore,
         rows::{
             config::PolicyRow,
-            documents::{PartRow, UploadRow},
+            documents::{DocumentRow, PartRow, UploadRow},
             log::{EntryRow, ReceiptRow, SecondHead, TileRow},
             rights::CaseRow,
             work::{OpenOperations, OperationRow, ProposalRow, ReplicaRow},
@@ -196,6 +196,19 @@ impl PartStore for Gate {
         self.inner.uploads_between(platform, uploads).await
     }
 
+    async fn ready_parts(&self, document: &DocumentRow, parts: &[PartRow]) -> Result<(), StoreError> {
+        self.inner.ready_parts(document, parts).await
+    }
+
+    async fn doom_ready(&self, platform: PlatformId, which: Option<&[ObjectId]>) -> Result<u64, StoreError> {
+        // What is dead tidies nothing up.
+        let mode = self.mode.load(Ordering::SeqCst);
+        if mode == FAIL_AFTER_SOME && self.left.load(Ordering::SeqCst) == 0 {
+            return Err(broken());
+        }
+        self.inner.doom_ready(platform, which).await
+    }
+
     async fn doomed_parts(&self, platform: PlatformId, limit: u32) -> Result<Vec<PartRow>, StoreError> {
         self.inner.doomed_parts(platform, limit).await
     }
@@ -301,6 +314,19 @@ impl Store for Gate {
 
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
         self.inner.count_wraps(platform).await
+    }
+
+    async fn sealed(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<SealedOf>, StoreError> {
+        self.inner.sealed(platform, after, limit).await
+    }
+
+    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError> {
+        self.inner.count_sealed(platform).await
     }
 
     async fn hashed(

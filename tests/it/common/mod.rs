@@ -8,6 +8,7 @@ pub mod frames;
 pub mod gate;
 pub mod house;
 pub mod metrics;
+pub mod officers;
 pub mod operations;
 pub mod people;
 pub mod random;

@@ -44,6 +44,12 @@ pub struct Sent<'a> {
     pub request: RequestId,
 }
 
+/// The place of documents in a directory.
+pub fn place(dir: &Path) -> Documents {
+    let parts = Parts::create(&dir.join("documents"), Duration::from_secs(20)).unwrap();
+    Documents::new(parts, 64)
+}
+
 pub fn reference(number: u32) -> SubjectName {
     SubjectName::Reference(format!("user-{number}"))
 }
@@ -59,6 +65,21 @@ impl Open {
     pub async fn over(backend: &Backend, dir: &Path, people: u32, parts: Parts) -> Self {
         let OpenVault { vault, clock } = OpenVault::create(backend, dir, |store| store).await;
         let vault = vault.with_documents(Some(Documents::new(parts, 64)));
+        let open = Self { vault: Arc::new(vault), clock };
+        open.prepare(people).await;
+        open
+    }
+
+    /// One more vault over the same database and documents.
+    pub async fn beside(backend: &Backend, dir: &Path) -> Self {
+        let OpenVault { vault, clock } = OpenVault::open(backend, dir, None).await.unwrap();
+        let vault = vault.with_settings(super::vault::settings()).with_documents(Some(place(dir)));
+        Self { vault: Arc::new(vault), clock }
+    }
+
+    /// The policy with images, and so many people who consent to `payments`.
+    pub async fn prepare(&self, people: u32) {
+        let vault = &self.vault;
         let admin = vault.caller(&super::vault::staff("admin")).unwrap();
         vault.apply_policy(&admin, as_admin(), policy(), false).await.unwrap();
         let people = (1..=people).map(|number| {
@@ -69,7 +90,6 @@ impl Open {
         let backend = vault.caller(&spiffe("backend")).unwrap();
         let stored = vault.tokenize(&backend, asker("backend"), Call::BatchTokenize, people.collect()).await;
         assert!(stored.unwrap().iter().all(Result::is_ok));
-        Self { vault: Arc::new(vault), clock }
     }
 
     pub fn upload<'a>(&self, number: u32, side: Side, image: &'a [u8]) -> Sent<'a> {

@@ -103,6 +103,13 @@ pub async fn drive_keys(driver: &mut Driver) {
         validate_only,
     };
     driver.succeed("admin", Call::RotateKey, rotate(true)).await;
+    let rekey = pb::RekeyPlatformRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        rate: 0,
+        validate_only: true,
+    };
+    driver.succeed("admin", Call::RekeyPlatform, rekey).await;
     let begun: pb::RotateKeyResponse = driver.answer("admin", Call::RotateKey, rotate(false)).await;
     let Some(Outcome::Operation(begun)) = begun.outcome else { panic!("{begun:?}") };
     let operation_id = begun.operation_id;
