@@ -4,6 +4,7 @@
 
 mod calls;
 mod log;
+mod rotations;
 
 use std::{
     path::Path,

@@ -60,6 +60,8 @@ pub struct Gate {
     pub go_on: Semaphore,
     pub reads: Semaphore,
     commits: AtomicU64,
+    /// How often a head was locked: others were faster too often.
+    pub locks: AtomicU64,
     /// Commits that still pass.
     left: AtomicU64,
 }
@@ -246,6 +248,7 @@ impl Store for Gate {
     }
 
     async fn lock_head(&self, platform: PlatformId) -> Result<Box<dyn LockedHead + '_>, StoreError> {
+        self.locks.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(GatedHead { gate: self, inner: self.inner.lock_head(platform).await? }))
     }
 
@@ -476,6 +479,7 @@ pub async fn gated(backend: &Backend) -> (tempfile::TempDir, OpenVault, Arc<Gate
             go_on: Semaphore::new(0),
             reads: Semaphore::new(0),
             commits: AtomicU64::new(0),
+            locks: AtomicU64::new(0),
             left: AtomicU64::new(0),
         });
         gate = Some(Arc::clone(&made));

@@ -14,6 +14,14 @@ use super::{
     served::{Served, reason, replace_authorities, request_id},
 };
 
+/// A second officer, in a configuration.
+pub const SECOND: &str = r#"
+[[officer]]
+handle = "second"
+spiffe_id = "spiffe://vault.example.kz/second"
+roles = ["platform_admin", "security_officer", "data_protection"]
+"#;
+
 const OFFICE: [pb::Role; 3] = [pb::Role::PlatformAdmin, pb::Role::SecurityOfficer, pb::Role::DataProtection];
 
 /// The answer of a call that must have become a proposal.
@@ -51,13 +59,7 @@ impl House {
         let served = Served::start_files(backend, |files| {
             replace_authorities(files, &platform, &staff);
             let config = std::fs::read_to_string(files.join("sandyq.toml")).unwrap();
-            let second = r#"
-[[officer]]
-handle = "second"
-spiffe_id = "spiffe://vault.example.kz/second"
-roles = ["platform_admin", "security_officer", "data_protection"]
-"#;
-            std::fs::write(files.join("sandyq.toml"), config + second).unwrap();
+            std::fs::write(files.join("sandyq.toml"), config + SECOND).unwrap();
         })
         .await;
         let mut house = Self { served, staff };

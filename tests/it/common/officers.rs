@@ -15,7 +15,7 @@ use sandyq::{
         callers::{CallerTerms, NewCaller},
         error::VaultError,
         persons::RoleOf,
-        proposals::PlanBytes,
+        proposals::{PlanBytes, ProposalView},
         replay::{Asked, Part},
     },
 };
@@ -41,16 +41,20 @@ pub fn asker(open: &OpenVault, who: &str, part: Part) -> Asker {
     Asker { spiffe_id: staff(who), key: [0; 32], request: Some(Asked { id, body_mac: [0; 32], part }) }
 }
 
-/// A rekey of `lerna`, proposed and approved.
-pub async fn begin_rekey(open: &OpenVault) -> Result<Operation, VaultError> {
+/// A rekey of `lerna`, proposed.
+pub async fn propose_rekey(open: &OpenVault) -> Result<Box<ProposalView>, VaultError> {
     let plan = PlanBytes::new(b"rekey".to_vec().into());
     let proposer = asker(open, "admin", Part::Plan(Arc::new(plan)));
-    let proposed = open.vault.rekey_platform(&caller(open, "admin"), proposer, "lerna", 0).await;
-    let view = match proposed {
-        Err(VaultError::Proposed(view)) => view,
-        Err(other) => return Err(other),
+    match open.vault.rekey_platform(&caller(open, "admin"), proposer, "lerna", 0).await {
+        Err(VaultError::Proposed(view)) => Ok(view),
+        Err(other) => Err(other),
         Ok(begun) => panic!("one person began {begun:?}"),
-    };
+    }
+}
+
+/// The same, approved.
+pub async fn begin_rekey(open: &OpenVault) -> Result<Operation, VaultError> {
+    let view = propose_rekey(open).await?;
     let second = asker(open, "second", Part::Alone);
     let who = caller(open, "second");
     match open.vault.approve_proposal(&who, second, view.id, view.plan_sha256).await? {

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use sandyq::{
     blobs::parts::Parts,
-    crypto::digest::sha256,
+    crypto::{digest::sha256, kms::local::LocalKms, random::SystemRng},
     domain::{
         document::Side,
         ids::RequestId,
@@ -13,6 +13,7 @@ use sandyq::{
         time::{Clock, Timestamp},
     },
     policy::model::View,
+    store::Store,
     vault::{
         Vault,
         access::Call,
@@ -70,9 +71,11 @@ impl Open {
         open
     }
 
-    /// One more vault over the same database and documents.
-    pub async fn beside(backend: &Backend, dir: &Path) -> Self {
-        let OpenVault { vault, clock } = OpenVault::open(backend, dir, None).await.unwrap();
+    /// One more vault over the same store and documents, in the same time.
+    pub async fn beside(store: Arc<dyn Store>, clock: &Arc<Clock>, dir: &Path) -> Self {
+        let kms = LocalKms::open(&dir.join("root"), &dir.join("unseal")).unwrap();
+        let (clock, rng) = (Arc::clone(clock), Arc::new(SystemRng::new()));
+        let vault = Vault::open(store, Arc::new(kms), Arc::clone(&clock), rng, None).await.unwrap();
         let vault = vault.with_settings(super::vault::settings()).with_documents(Some(place(dir)));
         Self { vault: Arc::new(vault), clock }
     }
