@@ -26,6 +26,8 @@ use crate::{
 /// The policy that the demo and development run.
 const POLICY: &str = include_str!("../../policies/lerna.toml");
 
+/// The platform of that policy.
+pub(super) const PLATFORM: &str = "lerna";
 /// The officer who makes the platform and enrols everybody else.
 pub(super) const OFFICER: &str = "admin";
 /// The machine that reads every log.

@@ -146,6 +146,16 @@ impl Ceiling {
         Ok(Some((done, SubjectId::from_bytes(last))))
     }
 
+    /// How many subjects have their key still.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn subjects(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM subjects WHERE platform_id > 0 AND wrapped_key IS NOT NULL";
+        let count = scalar!(&self.pool, sql, i64).map_err(database("count subjects"))?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// What the database says of how it makes commits durable.
     ///
     /// # Errors

@@ -1,30 +1,36 @@
 //! The ceilings: a server with the vault's TLS and none of its layers. `echo` answers what it was built with; `select`
 //! looks the token up first, one indexed SELECT a call, without policy, audit or decryption. Both speak Detokenize, so
-//! the same client measures all three.
+//! the same client measures all three. `store` takes the stream of an upload and stores its parts where the vault would,
+//! one after the other and each durable before the next, but unsealed.
 
 use std::{
     convert::Infallible,
     io::Write as _,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     task::{Context, Poll},
 };
 
 use clap::ValueEnum;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     body::Body,
     codegen::{BoxFuture, Service, http},
-    server::{Grpc, NamedService, UnaryService},
+    server::{ClientStreamingService, Grpc, NamedService, UnaryService},
     transport::Server,
 };
 use tonic_prost::ProstCodec;
 
 use super::Failure;
 use crate::{
+    blobs::parts::{PartName, Parts},
+    cli::serve::DOCUMENTS_LIMIT,
     config::{Config, Database},
-    crypto::digest::token_hash,
-    domain::token::Token,
+    crypto::{digest::token_hash, random::SystemRng},
+    domain::{
+        ids::{ObjectId, PlatformId, UploadId},
+        token::Token,
+    },
     grpc::{
         block_list::BlockList,
         pb,
@@ -35,11 +41,14 @@ use crate::{
 
 /// Connections of `select` to SQLite: as many readers as the vault has.
 const READERS: u32 = 4;
+/// Bytes of a part, as the vault has them.
+const PART_BYTES: usize = 1 << 20;
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Echo,
     Select,
+    Store,
 }
 
 impl Kind {
@@ -47,6 +56,7 @@ impl Kind {
         match self {
             Self::Echo => "echo",
             Self::Select => "select",
+            Self::Store => "store",
         }
     }
 }
@@ -74,15 +84,19 @@ pub(super) async fn serve(args: &Args) -> Result<(), Failure> {
     let files = config.tls()?;
     let tls = server_tls(&files.certificate, &files.key, &files.authorities, BlockList::default())?;
     let ceiling = match args.kind {
-        Kind::Echo => None,
+        Kind::Echo | Kind::Store => None,
         Kind::Select => Some(ceiling(&config).await?),
+    };
+    let parts = match args.kind {
+        Kind::Echo | Kind::Select => None,
+        Kind::Store => Some(Parts::create(&config.resolve(Path::new("unsealed")), DOCUMENTS_LIMIT)?),
     };
     let listener = tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = listener.local_addr()?;
-    let serving =
-        Server::builder()
-            .add_service(Bare { ceiling })
-            .serve_with_incoming(incoming(listener, tls, || false));
+    let serving = Server::builder()
+        .add_service(Bare { ceiling })
+        .add_optional_service(parts.map(|parts| BareStore { parts }))
+        .serve_with_incoming(incoming(listener, tls, || false));
     writeln!(std::io::stdout().lock(), "{address}")?;
     tokio::select! {
         served = serving => Ok(served?),
@@ -137,5 +151,65 @@ impl UnaryService<pb::DetokenizeRequest> for Bare {
                 audit_entry_id: "ent_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned(),
             }))
         })
+    }
+}
+
+/// Stores what streams in.
+#[derive(Clone)]
+struct BareStore {
+    parts: Parts,
+}
+
+impl NamedService for BareStore {
+    const NAME: &'static str = "sandyq.v1.DocumentService";
+}
+
+impl Service<http::Request<Body>> for BareStore {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let store = self.clone();
+        Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).client_streaming(store, request).await) })
+    }
+}
+
+impl ClientStreamingService<pb::UploadDocumentRequest> for BareStore {
+    type Response = pb::UploadDocumentResponse;
+    type Future = BoxFuture<Response<Self::Response>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<pb::UploadDocumentRequest>>) -> Self::Future {
+        let parts = self.parts.clone();
+        Box::pin(async move {
+            store(&parts, request.into_inner()).await?;
+            Ok(Response::new(pb::UploadDocumentResponse::default()))
+        })
+    }
+}
+
+/// Stores a stream in parts.
+async fn store(parts: &Parts, mut stream: Streaming<pb::UploadDocumentRequest>) -> Result<(), Status> {
+    let failed = |error: &dyn std::fmt::Display| Status::unavailable(error.to_string());
+    let rng = SystemRng::new();
+    let upload = UploadId::random(&rng).map_err(|e| failed(&e))?;
+    let mut part = Vec::with_capacity(PART_BYTES);
+    loop {
+        let message = stream.message().await?;
+        let ended = message.is_none();
+        part.extend(message.map(|message| message.data).unwrap_or_default());
+        if part.len() >= PART_BYTES || (ended && !part.is_empty()) {
+            let object = ObjectId::random(&rng).map_err(|e| failed(&e))?;
+            let name = PartName { platform: PlatformId::VAULT, upload, object };
+            let full = std::mem::replace(&mut part, Vec::with_capacity(PART_BYTES));
+            parts.put(&name, full).await.map_err(|e| failed(&e))?;
+        }
+        if ended {
+            return Ok(());
+        }
     }
 }

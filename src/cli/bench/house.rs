@@ -15,8 +15,14 @@ use tokio::{
 
 use super::{Failure, bare, process::Served};
 use crate::{
-    cli::{init::init, local::LocalInstallation, output::exit},
+    cli::{
+        client::{connect, policies, request_id},
+        init::init,
+        local::{LocalInstallation, OFFICER, policy_with_images},
+        output::{exit, refused},
+    },
     config::{Config, DatabaseConfig, LimitsConfig, Risk},
+    grpc::pb,
     store::ceiling::Ceiling,
 };
 
@@ -32,13 +38,21 @@ pub(super) struct House {
     pub(super) served: Served,
     /// The database without its vault.
     pub(super) ceiling: Ceiling,
+    /// Whether the policy has a purpose for images.
+    pub(super) images: bool,
+    /// MiB that all streams of documents share.
+    pub(super) documents_mib: u32,
     // Last: it is removed when no process has it open.
     _dir: tempfile::TempDir,
 }
 
 impl House {
     /// Makes an installation and serves it.
-    pub(super) async fn build(place: &Place<'_>, within: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) async fn build(
+        place: &Place<'_>,
+        within: Option<&Path>,
+        images: bool,
+    ) -> Result<Self, Failure> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("sandyq-bench-");
         let dir = within.map_or_else(|| builder.tempdir(), |within| builder.tempdir_in(within))?;
@@ -53,7 +67,18 @@ impl House {
         let served = Served::start(&installation.config_path()).await?;
         installation.write_connections(served.address)?;
         installation.provision().await?;
-        Ok(Self { installation, served, ceiling: bare::ceiling(&config).await?, _dir: dir })
+        if images {
+            apply(policy_with_images(), &installation).await?;
+        }
+        let documents_mib = config.documents()?.unwrap_or_default();
+        Ok(Self {
+            installation,
+            served,
+            ceiling: bare::ceiling(&config).await?,
+            images,
+            documents_mib,
+            _dir: dir,
+        })
     }
 
     pub(super) fn config_path(&self) -> PathBuf {
@@ -65,6 +90,11 @@ impl House {
         self.installation.dir().join("tokens")
     }
 
+    /// The same for tokens that nobody asks for.
+    pub(super) fn tokens_of_others(&self) -> PathBuf {
+        self.installation.dir().join("tokens-of-others")
+    }
+
     /// Commits that the vault has made so far.
     pub(super) async fn commits(&self) -> Result<u64, Failure> {
         let text = metrics(self.served.health).await?;
@@ -72,8 +102,17 @@ impl House {
     }
 }
 
-/// The configuration over the bench's database. Limits of callers are lifted, since one caller is all the load here.
+/// Makes a text the policy's next version.
+async fn apply(text: String, installation: &LocalInstallation) -> Result<(), Failure> {
+    let officer = connect(&installation.connection(OFFICER)?).await?;
+    let request = pb::ApplyPolicyRequest { request_id: request_id()?, text, validate_only: false };
+    policies(officer).apply_policy(request).await.map(drop).map_err(refused)
+}
+
+/// The configuration over the bench's database. Limits of callers are lifted, since one caller is all the load here; and
+/// its one officer has no hardware key, however many synthetic people there are.
 fn configure(mut config: Config, place: &Place<'_>) -> Result<Config, Failure> {
+    config.staff.absent_up_to_subjects = u64::MAX >> 2;
     config.limits = LimitsConfig { calls_at_once: 65_536, calls_per_second: 10_000_000 };
     if let Place::Postgres { url, password_file } = place {
         config.accept_risks.retain(|risk| *risk != Risk::MirrorBesideDatabase);

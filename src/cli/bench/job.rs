@@ -13,6 +13,18 @@ use super::Failure;
 pub(super) enum CallKind {
     /// Reads a value.
     Detokenize,
+    /// Reads many values in one call.
+    BatchDetokenize,
+    /// Stores a person with four values and a consent.
+    Tokenize,
+    /// Stores many such people in one call.
+    BatchTokenize,
+    /// Asks whether a token stands for a value; it does.
+    Compare,
+    /// Of a hundred calls 90 read, 8 store, 2 compare.
+    Mixed,
+    /// Streams an image in.
+    Upload,
 }
 
 /// When a slice of load ends.
@@ -46,13 +58,19 @@ pub(super) enum Job {
         connection: PathBuf,
         /// How many.
         count: u32,
-        /// Where their tokens go, a line each.
+        /// Where their tokens go, a line each, with the number of the surname.
         tokens: PathBuf,
+        /// Whether they agree to an image too.
+        images: bool,
+        /// Whether their consent ends soon.
+        ending: bool,
     },
     /// Calls.
     Calls {
         /// Who calls, and where.
         connection: PathBuf,
+        /// Who stores people, where that is somebody else.
+        storing: PathBuf,
         /// Connections to share.
         connections: u32,
         /// What each does.

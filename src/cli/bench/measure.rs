@@ -1,7 +1,9 @@
 //! Slices of load against servers that are watched meanwhile, in rounds: echo, select and what is asked for one after
 //! the other, again and again, so that a machine's moods fall on all alike.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
 
 use super::{
     Failure,
@@ -11,7 +13,7 @@ use super::{
     numbers::{float, median},
     process::{Bare, Load, Watched},
 };
-use crate::cli::output::exit;
+use crate::{cli::output::exit, crypto::random::SystemRng, domain::rng::random_bytes};
 
 /// What calls are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,8 +22,16 @@ pub(super) enum Subject {
     Echo,
     /// The same with one look-up.
     Select,
-    /// The vault.
+    /// The vault, as all that follow.
     Detokenize,
+    BatchDetokenize,
+    Tokenize,
+    BatchTokenize,
+    Compare,
+    Mixed,
+    Upload,
+    /// A bare server that stores what streams in, unsealed.
+    Unsealed,
 }
 
 impl Subject {
@@ -30,12 +40,25 @@ impl Subject {
             Self::Echo => "echo",
             Self::Select => "select",
             Self::Detokenize => "detokenize",
+            Self::BatchDetokenize => "batch-detokenize",
+            Self::Tokenize => "tokenize",
+            Self::BatchTokenize => "batch-tokenize",
+            Self::Compare => "compare",
+            Self::Mixed => "mixed",
+            Self::Upload => "upload",
+            Self::Unsealed => "unsealed",
         }
     }
 
     const fn call(self) -> CallKind {
         match self {
             Self::Echo | Self::Select | Self::Detokenize => CallKind::Detokenize,
+            Self::BatchDetokenize => CallKind::BatchDetokenize,
+            Self::Tokenize => CallKind::Tokenize,
+            Self::BatchTokenize => CallKind::BatchTokenize,
+            Self::Compare => CallKind::Compare,
+            Self::Mixed => CallKind::Mixed,
+            Self::Upload | Self::Unsealed => CallKind::Upload,
         }
     }
 
@@ -44,8 +67,15 @@ impl Subject {
         match self {
             Self::Echo => "bare-echo",
             Self::Select => "bare-select",
-            Self::Detokenize => "payments",
+            Self::Unsealed => "bare-store",
+            Self::Tokenize | Self::BatchTokenize | Self::Upload => "backend",
+            Self::Detokenize | Self::BatchDetokenize | Self::Compare | Self::Mixed => "payments",
         }
+    }
+
+    /// Whether a bare server answers.
+    const fn is_bare(self) -> bool {
+        matches!(self, Self::Echo | Self::Select | Self::Unsealed)
     }
 }
 
@@ -67,7 +97,7 @@ pub(super) struct Sample {
 
 impl Sample {
     /// Calls of any outcome.
-    fn of(counted: &Counted) -> Result<Self, Failure> {
+    pub(super) fn of(counted: &Counted) -> Result<Self, Failure> {
         let histogram = counted.histogram()?;
         let seconds = float(counted.micros.max(1)) / 1_000_000.0;
         Ok(Self {
@@ -116,7 +146,11 @@ impl Series {
 pub(super) struct Ground {
     pub(super) house: House,
     pub(super) load: Load,
-    bare: [Bare; 2],
+    bare: [Bare; 3],
+    /// The process for calls beside others.
+    other: Option<Load>,
+    run: String,
+    subjects: u64,
     database: Option<u32>,
     connections: u32,
 }
@@ -124,8 +158,13 @@ pub(super) struct Ground {
 impl Ground {
     pub(super) async fn prepare(house: House, connections: u32) -> Result<Self, Failure> {
         let config = house.config_path();
-        let bare = [Bare::start(&config, "echo").await?, Bare::start(&config, "select").await?];
-        for (server, kind) in bare.iter().zip([Kind::Echo, Kind::Select]) {
+        let kinds = [Kind::Echo, Kind::Select, Kind::Store];
+        let bare = [
+            Bare::start(&config, Kind::Echo.name()).await?,
+            Bare::start(&config, Kind::Select.name()).await?,
+            Bare::start(&config, Kind::Store.name()).await?,
+        ];
+        for (server, kind) in bare.iter().zip(kinds) {
             house.installation.write_connection(
                 &format!("bare-{}", kind.name()),
                 server.address,
@@ -133,33 +172,58 @@ impl Ground {
             )?;
         }
         let database = Watched::postmaster(house.ceiling.server_process().await?);
-        Ok(Self { house, load: Load::start()?, bare, database, connections })
+        let run = HEXLOWER.encode(&random_bytes::<6>(&SystemRng::new())?);
+        let load = Load::start(&run, 0)?;
+        Ok(Self { house, load, bare, other: None, run, subjects: 0, database, connections })
     }
 
-    /// Stores people to be asked for.
+    /// Stores people to be asked for; or others, whose consent ends.
     pub(super) async fn people(
         &mut self,
         count: u32,
+        ending: bool,
         progress: impl FnMut(u64) + Send,
     ) -> Result<Counted, Failure> {
         let connection = self.house.installation.connection_path("backend");
-        let job = Job::People { connection, count, tokens: self.house.tokens() };
+        let images = self.house.images;
+        let tokens = if ending { self.house.tokens_of_others() } else { self.house.tokens() };
+        self.subjects = self.subjects.max(count.into());
+        let job = Job::People { connection, count, tokens, images, ending };
         self.load.run(&job, progress).await
     }
 
     fn watched(&self, subject: Subject) -> Watched {
-        let [echo, select] = &self.bare;
+        let [echo, select, store] = &self.bare;
         let server = match subject {
             Subject::Echo => &echo.process,
             Subject::Select => &select.process,
-            Subject::Detokenize => &self.house.served.process,
+            Subject::Unsealed => &store.process,
+            Subject::Detokenize
+            | Subject::BatchDetokenize
+            | Subject::Tokenize
+            | Subject::BatchTokenize
+            | Subject::Compare
+            | Subject::Mixed
+            | Subject::Upload => &self.house.served.process,
         };
         // What the database does while echo answers is not for it.
         Watched { server: Some(server.pid()), database: self.database.filter(|_| subject != Subject::Echo) }
     }
 
-    fn connection(&self, subject: Subject) -> PathBuf {
-        self.house.installation.connection_path(subject.caller())
+    /// What the load process does in a slice.
+    pub(super) fn job(&self, subject: Subject, pace: Pace, until: Until) -> Job {
+        let callers = match pace {
+            Pace::Closed(callers) => callers,
+            Pace::Open(_) => u32::MAX,
+        };
+        let connection = self.house.installation.connection_path(subject.caller());
+        let storing = if subject == Subject::Mixed {
+            self.house.installation.connection_path("backend")
+        } else {
+            connection.clone()
+        };
+        let (connections, tokens) = (self.connections.min(callers).max(1), self.house.tokens());
+        Job::Calls { connection, storing, connections, call: subject.call(), tokens, pace, until }
     }
 
     /// One slice.
@@ -169,18 +233,7 @@ impl Ground {
         pace: Pace,
         until: Until,
     ) -> Result<Sample, Failure> {
-        let callers = match pace {
-            Pace::Closed(callers) => callers,
-            Pace::Open(_) => u32::MAX,
-        };
-        let job = Job::Calls {
-            connection: self.connection(subject),
-            connections: self.connections.min(callers).max(1),
-            call: subject.call(),
-            tokens: self.house.tokens(),
-            pace,
-            until,
-        };
+        let job = self.job(subject, pace, until);
         let watched = self.watched(subject);
         watched.forget_peak();
         let (commits, before) = (self.house.commits().await?, watched.spent());
@@ -197,9 +250,38 @@ impl Ground {
             server_cpu_us: each(before.server, after.server),
             database_cpu_us: each(before.database, after.database),
             peak_bytes: watched.peak_bytes(),
-            commits_per_call: (subject == Subject::Detokenize).then(|| float(commits) / float(calls)),
+            commits_per_call: (!subject.is_bare()).then(|| float(commits) / float(calls)),
             ..Sample::of(&counted)?
         })
+    }
+
+    /// Lets [`Self::peak_bytes`] begin anew.
+    pub(super) fn forget_peak(&self) {
+        self.watched(Subject::Detokenize).forget_peak();
+    }
+
+    /// Most memory that the vault had resident.
+    pub(super) fn peak_bytes(&self) -> Option<u64> {
+        self.watched(Subject::Detokenize).peak_bytes()
+    }
+
+    /// A job, and uploads of another process beside it. What each came to.
+    pub(super) async fn beside(
+        &mut self,
+        job: &Job,
+        pace: Pace,
+        until: Until,
+    ) -> Result<[Counted; 2], Failure> {
+        if self.other.is_none() {
+            // The first process takes the first half of the subjects' sides, and this one the other.
+            self.other = Some(Load::start(&self.run, self.subjects)?);
+        }
+        let uploads = self.job(Subject::Upload, pace, until);
+        let Some(other) = &mut self.other else {
+            return Err(Failure::new(exit::FAILED, "there is no second load process"));
+        };
+        let (done, beside) = tokio::join!(self.load.run(job, |_| {}), other.run(&uploads, |_| {}));
+        Ok([done?, beside?])
     }
 
     /// Rounds of slices, each subject once in each. `told` hears of every slice.

@@ -14,10 +14,12 @@ mod bare;
 mod house;
 mod job;
 mod load;
+mod meanwhile;
 mod measure;
 mod numbers;
 mod process;
 mod report;
+mod uploads;
 
 use std::path::PathBuf;
 
@@ -29,14 +31,17 @@ use super::{
 };
 use house::{House, Place};
 use job::{Pace, Until};
+use meanwhile::Work;
 use measure::{Ground, Series, Subject};
 use numbers::float;
-use report::{Report, rounded, rows};
+use report::{Measured, Report, rounded, rows};
 
 /// The purpose that values are read for.
 const PURPOSE: &str = "payments";
+/// Uploads at once of a crowd.
+const CROWD: u32 = 200;
 /// Calls of a slice that warms up what is cold.
-const WARM_UP: Until = Until::Calls(100);
+const WARM_UP: u64 = 20;
 
 /// What is measured, each beside `echo` and `select`.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +52,36 @@ enum Scenario {
     Select,
     /// A value read for a purpose, by one call each.
     Detokenize,
+    /// A hundred values read by one call.
+    BatchDetokenize,
+    /// A person with four values and a consent stored by one call.
+    Tokenize,
+    /// A hundred such people stored by one call.
+    BatchTokenize,
+    /// A value compared with the one that a token stands for.
+    Compare,
+    /// 90 of a hundred calls read, 8 store, 2 compare.
+    Mixed,
+    /// An open loop of reads, in windows with and without a rotation of the platform's key.
+    Rotation,
+    /// The same with a sweep of what retention has ended: a tenth of as many people again.
+    Sweep,
+    /// Images of 5 MiB that stream in, beside the same streams unsealed; a crowd of them; and reads beside them.
+    Upload,
 }
 
 impl Scenario {
+    /// The calls that are measured in rounds; a rotation is measured against the peak of Detokenize.
     const fn subject(self) -> Subject {
         match self {
             Self::Echo => Subject::Echo,
             Self::Select => Subject::Select,
-            Self::Detokenize => Subject::Detokenize,
+            Self::Detokenize | Self::Rotation | Self::Sweep | Self::Upload => Subject::Detokenize,
+            Self::BatchDetokenize => Subject::BatchDetokenize,
+            Self::Tokenize => Subject::Tokenize,
+            Self::BatchTokenize => Subject::BatchTokenize,
+            Self::Compare => Subject::Compare,
+            Self::Mixed => Subject::Mixed,
         }
     }
 }
@@ -107,6 +134,12 @@ pub(super) struct Args {
     /// Calls a second of the open loop, in the place of a share of the peak.
     #[arg(long, value_parser = positive)]
     rate: Option<f64>,
+    /// Windows of `rotation`, half of them with it.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    windows: u32,
+    /// Seconds of each window.
+    #[arg(long, default_value_t = 30.0, value_parser = positive)]
+    window_seconds: f64,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -119,7 +152,7 @@ figures of two. docs/performance.md says what each figure means, and describes t
 enum Part {
     /// Make calls as stdin says.
     #[command(hide = true)]
-    Load,
+    Load(load::Args),
     /// Serve a ceiling.
     #[command(hide = true)]
     Bare(bare::Args),
@@ -132,7 +165,7 @@ fn positive(text: &str) -> Result<f64, String> {
 
 pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     match &args.part {
-        Some(Part::Load) => load::serve().await,
+        Some(Part::Load(load)) => load::serve(load).await,
         Some(Part::Bare(bare)) => bare::serve(bare).await,
         None => {
             // What is dropped on the way ends its process and removes its directory.
@@ -158,11 +191,33 @@ async fn bench(args: &Args, out: &mut Out) -> Result<(), Failure> {
         StoreKind::Postgres => "postgres",
     });
     out.progress("an installation is made");
-    let house = House::build(&place, args.dir.as_deref()).await?;
+    let house = House::build(&place, args.dir.as_deref(), args.scenarios.contains(&Scenario::Upload)).await?;
     let mut ground = Ground::prepare(house, args.connections).await?;
     let (syncs, commits) = (ground.house.ceiling.syncs().await, ground.house.commits().await?);
     store_people(args, &mut ground, &mut report, out).await?;
-    measure_calls(args, &mut ground, &mut report, out).await?;
+    let rate = measure_calls(args, &mut ground, &mut report, out).await?;
+    let (pairs, window) =
+        (args.windows / 2, args.calls.map_or(Until::Seconds(args.window_seconds), Until::Calls));
+    if args.scenarios.contains(&Scenario::Upload) {
+        let until = args.calls.map_or(Until::Seconds(args.seconds), |calls| Until::Calls(calls.div_ceil(10)));
+        let crowd = args.calls.and_then(|calls| u32::try_from(calls).ok()).unwrap_or(CROWD).min(CROWD);
+        // Short windows: a second of uploads is hundreds of megabytes.
+        let window = args.calls.map_or(Until::Seconds(args.seconds), Until::Calls);
+        let plan = uploads::Plan { rounds: args.rounds, until, crowd, pairs, window, rate };
+        let told = |what: &str, number| out.progress(&format!("uploads, {number}: {what}"));
+        let uploads = uploads::measure(&mut ground, plan, told).await?;
+        report.scenarios.push(Measured::Uploads(Box::new(uploads)));
+    }
+    for (scenario, work) in [(Scenario::Rotation, Work::Rotation), (Scenario::Sweep, Work::Sweep)] {
+        if args.scenarios.contains(&scenario) {
+            let plan = meanwhile::Plan { work, pairs, window, rate };
+            let told = |what: &str, number| {
+                out.progress(&format!("{scenario:?}, pair {number} of {pairs}: {what}"));
+            };
+            let meanwhile = meanwhile::measure(&mut ground, plan, told).await?;
+            report.scenarios.push(Measured::Meanwhile(Box::new(meanwhile)));
+        }
+    }
     out.progress_end();
     (report.rounds, report.connections) = (args.rounds, args.connections);
     report.database = ground.house.ceiling.settings().await?.into_iter().collect();
@@ -186,26 +241,33 @@ async fn store_people(
     let total = usize::try_from(args.subjects)?;
     let progress =
         |done| out.progress(&format!("people {}", meter(usize::try_from(done).unwrap_or(total), total)));
-    let stored = ground.people(args.subjects, progress).await?;
+    if args.scenarios.contains(&Scenario::Sweep) {
+        report.ending_subjects = args.subjects.div_ceil(10);
+    }
+    let stored = ground.people(args.subjects, false, progress).await?;
+    if report.ending_subjects > 0 {
+        ground.people(report.ending_subjects, true, |_| {}).await?;
+    }
     report.subjects = args.subjects;
     report.subjects_per_second = rounded(float(stored.items) * 1_000_000.0 / float(stored.micros.max(1)));
     Ok(())
 }
 
-/// Closed loops at each number of callers, then an open loop.
+/// Closed loops at each number of callers, then an open loop. The rate of that.
 async fn measure_calls(
     args: &Args,
     ground: &mut Ground,
     report: &mut Report,
     out: &mut Out,
-) -> Result<(), Failure> {
+) -> Result<f64, Failure> {
     let mut subjects: Vec<_> = args.scenarios.iter().map(|scenario| scenario.subject()).collect();
     subjects.extend([Subject::Echo, Subject::Select]);
     subjects.sort_unstable();
     subjects.dedup();
     let until = args.calls.map_or(Until::Seconds(args.seconds), Until::Calls);
     let plan = (args.rounds, until);
-    ground.rounds(&subjects, |_| Pace::Closed(8), (1, WARM_UP), |_, _| {}).await?;
+    let warm_up = Until::Calls(args.calls.unwrap_or(WARM_UP).min(WARM_UP));
+    ground.rounds(&subjects, |_| Pace::Closed(8), (1, warm_up), |_, _| {}).await?;
     let mut peak: f64 = 0.0;
     for callers in &args.concurrency {
         let told = |subject: Subject, round| {
@@ -215,8 +277,8 @@ async fn measure_calls(
         peak = peak.max(peak_of(&all));
         report.scenarios.extend(rows(&all));
     }
+    let rate = args.rate.unwrap_or(peak * args.share);
     if subjects.contains(&Subject::Detokenize) {
-        let rate = args.rate.unwrap_or(peak * args.share);
         let told = |subject: Subject, round| {
             out.progress(&format!(
                 "{rate:.0} calls a second, round {round} of {}: {}",
@@ -228,7 +290,7 @@ async fn measure_calls(
         let all = ground.rounds(&subjects, |_| Pace::Open(rate), plan, told).await?;
         report.scenarios.extend(rows(&all));
     }
-    Ok(())
+    Ok(rate)
 }
 
 /// Calls a second of Detokenize.

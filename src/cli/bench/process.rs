@@ -127,9 +127,11 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn start() -> Result<Self, Failure> {
+    /// A process that names subjects so, and makes uploads from this number on.
+    pub(super) fn start(run: &str, uploads_from: u64) -> Result<Self, Failure> {
         let mut process = Process::start(|command| {
-            command.args(["bench", "load"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            command.args(["bench", "load", "--run", run, "--uploads-from", &uploads_from.to_string()]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
         })?;
         let (Some(stdin), Some(stdout)) = (process.0.stdin.take(), process.0.stdout.take()) else {
             return Err(Failure::new(exit::FAILED, "the load process has no pipes"));

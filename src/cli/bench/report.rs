@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use super::{
     job::Pace,
+    meanwhile::Meanwhile,
     measure::{Sample, Series, Subject},
     numbers::{float, whole},
+    uploads::Images,
 };
 
 /// Number of the shape: one more where a key changes its meaning or goes.
@@ -24,6 +26,8 @@ pub(super) struct Report {
     cores: usize,
     pub(super) subjects: u32,
     pub(super) subjects_per_second: f64,
+    /// People beside them whose consent ends.
+    pub(super) ending_subjects: u32,
     pub(super) rounds: u32,
     pub(super) connections: u32,
     /// What the database says of itself.
@@ -33,7 +37,34 @@ pub(super) struct Report {
     pub(super) database_syncs: Option<u64>,
     /// Commits of the vault in the whole run.
     pub(super) vault_commits: u64,
-    pub(super) scenarios: Vec<Row>,
+    pub(super) scenarios: Vec<Measured>,
+}
+
+/// What one scenario came to.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Measured {
+    Calls(Box<Row>),
+    Meanwhile(Box<Meanwhile>),
+    Uploads(Box<Images>),
+}
+
+impl Measured {
+    /// Calls that were not answered as wanted.
+    fn failed(&self) -> u64 {
+        match self {
+            Self::Calls(row) => row.failed,
+            Self::Meanwhile(meanwhile) => meanwhile.failed(),
+            Self::Uploads(uploads) => uploads.failed(),
+        }
+    }
+
+    fn row(&self) -> Option<&Row> {
+        match self {
+            Self::Calls(row) => Some(row),
+            Self::Meanwhile(_) | Self::Uploads(_) => None,
+        }
+    }
 }
 
 /// One scenario at one load.
@@ -72,6 +103,7 @@ impl Report {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             subjects: 0,
             subjects_per_second: 0.0,
+            ending_subjects: 0,
             rounds: 0,
             connections: 0,
             database: BTreeMap::new(),
@@ -84,7 +116,7 @@ impl Report {
 
     /// Calls that were not answered as wanted.
     pub(super) fn failed(&self) -> u64 {
-        self.scenarios.iter().map(|row| row.failed).sum()
+        self.scenarios.iter().map(Measured::failed).sum()
     }
 
     /// Lines for people.
@@ -109,10 +141,18 @@ impl Report {
         }
         lines.push(String::new());
         lines.push(HEAD.join(" "));
-        lines.extend(self.scenarios.iter().map(Row::line));
-        for row in self.scenarios.iter().filter(|row| row.failed > 0) {
+        let rows = || self.scenarios.iter().filter_map(Measured::row);
+        lines.extend(rows().map(Row::line));
+        for row in rows().filter(|row| row.failed > 0) {
             let reasons: Vec<_> = row.failures.iter().map(|(reason, n)| format!("{n} × {reason}")).collect();
             lines.push(format!("{}: {} failed: {}", row.scenario, row.failed, reasons.join("; ")));
+        }
+        for measured in &self.scenarios {
+            match measured {
+                Measured::Calls(_) => {}
+                Measured::Meanwhile(meanwhile) => lines.extend(meanwhile.lines()),
+                Measured::Uploads(uploads) => lines.extend(uploads.lines()),
+            }
         }
         lines
     }
@@ -164,10 +204,10 @@ impl Row {
 }
 
 /// Rows of series that were measured together, beside the two bare servers.
-pub(super) fn rows(all: &[Series]) -> Vec<Row> {
+pub(super) fn rows(all: &[Series]) -> Vec<Measured> {
     let bare = |subject| all.iter().find(|series| series.subject == subject);
     let (echo, select) = (bare(Subject::Echo), bare(Subject::Select));
-    all.iter().map(|series| row(series, echo, select)).collect()
+    all.iter().map(|series| Measured::Calls(Box::new(row(series, echo, select)))).collect()
 }
 
 fn row(series: &Series, echo: Option<&Series>, select: Option<&Series>) -> Row {

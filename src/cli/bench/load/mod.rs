@@ -4,6 +4,7 @@
 mod calls;
 mod pace;
 mod people;
+mod uploads;
 
 use std::{
     collections::HashMap,
@@ -15,22 +16,31 @@ use std::{
     },
 };
 
-use data_encoding::HEXLOWER;
 use tonic::transport::Channel;
 
 use super::{
     Failure,
     job::{Counted, Job, Told},
 };
-use crate::{cli::client::connect, config::Connection, crypto::random::SystemRng, domain::rng::random_bytes};
-use calls::Caller;
+use crate::{cli::client::connect, config::Connection};
+use calls::{Caller, Held};
 
 /// Most tokens that are kept to choose from. Of more, every second, third, … is taken: still all over the tables.
 const TOKENS: usize = 1_000_000;
 
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// What the names of subjects begin with.
+    #[arg(long)]
+    run: String,
+    /// Number of the first upload: two for each subject.
+    #[arg(long, default_value_t = 0)]
+    uploads_from: u64,
+}
+
 /// Does jobs until stdin ends.
-pub(super) async fn serve() -> Result<(), Failure> {
-    let mut load = Load::new()?;
+pub(super) async fn serve(args: &Args) -> Result<(), Failure> {
+    let mut load = Load::new(args);
     let mut lines = lines_of_stdin();
     while let Some(line) = lines.recv().await {
         let done = match serde_json::from_str(&line?) {
@@ -62,41 +72,52 @@ fn tell(told: &Told) -> Result<(), Failure> {
 /// What is kept from job to job.
 struct Load {
     channels: HashMap<(PathBuf, u32), Arc<[Channel]>>,
-    tokens: HashMap<PathBuf, Arc<[String]>>,
+    tokens: HashMap<PathBuf, Arc<[Held]>>,
     names: Arc<Names>,
+    image: Arc<uploads::Image>,
 }
 
 /// Names that no other run has given to a subject, each used once.
 struct Names {
     run: String,
     next: AtomicU64,
+    next_upload: AtomicU64,
 }
 
 impl Names {
     fn next(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
+
+    /// The next side of a document, of the subjects that were stored first.
+    fn next_upload(&self) -> u64 {
+        self.next_upload.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 impl Load {
-    fn new() -> Result<Self, Failure> {
-        let run = HEXLOWER.encode(&random_bytes::<6>(&SystemRng::new())?);
-        let names = Arc::new(Names { run, next: AtomicU64::new(0) });
-        Ok(Self { channels: HashMap::new(), tokens: HashMap::new(), names })
+    fn new(args: &Args) -> Self {
+        let next_upload = AtomicU64::new(args.uploads_from);
+        let names = Arc::new(Names { run: args.run.clone(), next: AtomicU64::new(0), next_upload });
+        let image = Arc::new(uploads::Image::new());
+        Self { channels: HashMap::new(), tokens: HashMap::new(), names, image }
     }
 
     async fn run(&mut self, job: Job) -> Result<Counted, Failure> {
         match job {
-            Job::People { connection, count, tokens } => {
+            Job::People { connection, count, tokens, images, ending } => {
                 let channels = self.channels(&connection, people::CONNECTIONS).await?;
                 self.tokens.remove(&tokens);
-                people::store(&channels, &self.names, count, &tokens, |done| tell(&Told::Progress { done }))
-                    .await
+                let whom = people::Whom { names: Arc::clone(&self.names), count, images, ending };
+                people::store(&channels, &whom, &tokens, |done| tell(&Told::Progress { done })).await
             }
-            Job::Calls { connection, connections, call, tokens, pace, until } => {
+            Job::Calls { connection, storing, connections, call, tokens, pace, until } => {
                 let channels = self.channels(&connection, connections).await?;
+                let storing = self.channels(&storing, connections).await?;
                 let tokens = self.tokens(&tokens)?;
-                let caller = Arc::new(Caller::new(call, channels, tokens, Arc::clone(&self.names))?);
+                let (names, image) = (Arc::clone(&self.names), Arc::clone(&self.image));
+                let caller = Caller::new(call, [channels, storing], tokens, (names, image))?;
+                let caller = Arc::new(caller);
                 pace::run(caller, pace, until).await
             }
         }
@@ -117,13 +138,13 @@ impl Load {
         Ok(channels)
     }
 
-    fn tokens(&mut self, file: &Path) -> Result<Arc<[String]>, Failure> {
+    fn tokens(&mut self, file: &Path) -> Result<Arc<[Held]>, Failure> {
         if let Some(known) = self.tokens.get(file) {
             return Ok(Arc::clone(known));
         }
         let text = std::fs::read_to_string(file)?;
         let step = text.lines().count().div_ceil(TOKENS).max(1);
-        let tokens: Arc<[String]> = text.lines().step_by(step).map(str::to_owned).collect();
+        let tokens: Arc<[Held]> = text.lines().step_by(step).filter_map(Held::parse).collect();
         self.tokens.insert(file.to_owned(), Arc::clone(&tokens));
         Ok(tokens)
     }
