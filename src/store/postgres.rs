@@ -5,6 +5,7 @@
 //! a server connection that was started by somebody else.
 
 mod border;
+mod session;
 
 use std::{
     fmt,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Executor as _, PgPool, Postgres, Row as _, Transaction,
+    ConnectOptions as _, Executor as _, PgPool, Postgres, Row as _,
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgSslMode},
 };
 
@@ -37,6 +38,7 @@ use crate::domain::{
     territory::{Refused, Territory},
 };
 use border::Border;
+use session::{Session, within};
 
 /// Oldest server that the statements are written for.
 const OLDEST_SERVER: u32 = 140_000;
@@ -112,7 +114,7 @@ struct PostgresEngine {
     stale: Arc<Stale>,
 }
 
-/// When this process last learnt that its server had become read-only: older connections are closed.
+/// When this process last learnt that its server had become read-only or silent: older connections are closed.
 #[derive(Debug, Default)]
 struct Stale {
     seen: AtomicBool,
@@ -125,7 +127,7 @@ impl Stale {
         self.seen.store(true, Ordering::Release);
     }
 
-    /// Whether a connection of this age was made before the server became read-only.
+    /// Whether a connection of this age was made before that.
     fn concerns(&self, age: Duration) -> bool {
         if !self.seen.load(Ordering::Acquire) {
             return false;
@@ -208,14 +210,18 @@ impl PostgresEngine {
         Ok(Self { pool, stale })
     }
 
-    /// A server that was demoted answers 25006 to writes for ever: its connections go, and new ones find its successor.
+    /// A server that was demoted answers 25006 to writes for ever, and one that is frozen answers nothing: its connections go,
+    /// and new ones find its successor.
     fn watch<T>(&self, outcome: sqlx::Result<T>) -> sqlx::Result<T> {
-        if let Err(error) = &outcome
-            && error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref()
-                == Some("25006")
-        {
+        let Err(error) = &outcome else { return outcome };
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if code.as_deref() == Some("25006") {
             self.stale.mark();
             tracing::warn!("the database server is read-only; its connections are closed");
+        }
+        if matches!(error, sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::TimedOut) {
+            self.stale.mark();
+            tracing::warn!("the database server does not answer; its connections are closed");
         }
         outcome
     }
@@ -297,7 +303,7 @@ sql_row!(PgRow);
 #[async_trait::async_trait]
 impl Engine for PostgresEngine {
     type Row = PgRow;
-    type Tx = Transaction<'static, Postgres>;
+    type Tx = Session;
 
     fn dialect(&self) -> &'static Dialect {
         &POSTGRES
@@ -312,46 +318,50 @@ impl Engine for PostgresEngine {
     }
 
     async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
-        self.watch(
-            bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs)).fetch_all(&self.pool).await,
-        )
+        let mut session = Session::of(&self.pool).await?;
+        let query = bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs));
+        let found = within(session.limit(), query.fetch_all(&mut *session)).await;
+        session.give_back_after(&found);
+        self.watch(found)
     }
 
     async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
         match purpose {
-            Purpose::Read => self.pool.begin_with(ONE_STATE).await,
+            Purpose::Read => self.watch(Session::begun(&self.pool, ONE_STATE).await),
             Purpose::Copy => {
-                let mut tx = self.pool.begin_with(ONE_STATE).await?;
+                let mut tx = self.watch(Session::begun(&self.pool, ONE_STATE).await)?;
                 // Counting a log of a year takes longer than any statement that somebody waits for.
                 tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on").await?;
+                tx.without_limit();
                 Ok(tx)
             }
-            Purpose::Write => self.pool.begin().await,
+            Purpose::Write => self.watch(Session::begun(&self.pool, "BEGIN").await),
         }
     }
 
     async fn fetch_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
-        self.watch(
-            bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs)).fetch_all(&mut **tx).await,
-        )
+        let query = bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs));
+        self.watch(within(tx.limit(), query.fetch_all(&mut **tx)).await)
     }
 
     async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64> {
         let query = bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs));
-        Ok(self.watch(query.execute(&mut **tx).await)?.rows_affected())
+        Ok(self.watch(within(tx.limit(), query.execute(&mut **tx)).await)?.rows_affected())
     }
 
     async fn commit(&self, tx: Self::Tx) -> sqlx::Result<()> {
-        self.watch(tx.commit().await)
+        self.watch(tx.end("COMMIT").await)
     }
 
     async fn rollback(&self, tx: Self::Tx) -> sqlx::Result<()> {
-        tx.rollback().await
+        tx.end("ROLLBACK").await
     }
 
     async fn whereabouts(&self) -> sqlx::Result<Option<Whereabouts>> {
-        let mut connection = self.pool.acquire().await?;
-        self.watch(border::whereabouts(&mut connection).await).map(Some)
+        let mut session = Session::of(&self.pool).await?;
+        let found = within(session.limit(), border::whereabouts(&mut session)).await;
+        session.give_back_after(&found);
+        self.watch(found).map(Some)
     }
 
     async fn close(&self) {

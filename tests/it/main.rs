@@ -32,6 +32,7 @@ mod documents_collected;
 mod documents_erased;
 mod documents_resumed;
 mod documents_s3;
+mod failover;
 mod horizon;
 mod index_rotation;
 mod interleavings;
