@@ -50,7 +50,7 @@ fn unprivileged(program: &Path, args: &[&str]) -> Output {
     command.args(args).env("HOME", "/").current_dir("/").output().unwrap()
 }
 
-fn done(output: Output) {
+fn done(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -74,7 +74,7 @@ impl Node {
             format!("-c listen_addresses='' -c unix_socket_directories='{}'", self.socket().display());
         // What it prints goes into a file: a pipe would be held open by the server.
         let log = format!("{}.log", self.data());
-        done(unprivileged(
+        done(&unprivileged(
             &binary("pg_ctl"),
             &["-D", &self.data(), "-w", "-t", "60", "-l", &log, "-o", &options, "-s", "start"],
         ));
@@ -82,11 +82,11 @@ impl Node {
 
     /// As a power cut ends it.
     fn cut(&self) {
-        done(unprivileged(&binary("pg_ctl"), &["-D", &self.data(), "-m", "immediate", "-s", "-w", "stop"]));
+        done(&unprivileged(&binary("pg_ctl"), &["-D", &self.data(), "-m", "immediate", "-s", "-w", "stop"]));
     }
 
     fn promote(&self) {
-        done(unprivileged(&binary("pg_ctl"), &["-D", &self.data(), "-w", "-s", "promote"]));
+        done(&unprivileged(&binary("pg_ctl"), &["-D", &self.data(), "-w", "-s", "promote"]));
     }
 
     /// Sends a signal to the server and everything that it started; some of that may have ended meanwhile.
@@ -130,13 +130,13 @@ impl Pair {
         // The servers run as another user.
         let _not_root = Command::new("chown").arg("-R").arg("postgres").arg(&path).status().unwrap();
         let data = first.data();
-        done(unprivileged(
+        done(&unprivileged(
             &binary("initdb"),
             &["-D", &data, "-U", "sandyq", "--auth=trust", "--encoding=UTF8", "--locale=C"],
         ));
         first.start();
         let from = format!("host={} user=sandyq application_name=b", first.socket().display());
-        done(unprivileged(
+        done(&unprivileged(
             &binary("pg_basebackup"),
             &["-d", &from, "-D", &second.data(), "-R", "-X", "stream", "-c", "fast"],
         ));
