@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     client::{self, keys, request_id},
+    horizon,
     operation::{self, Which},
     output::{Failure, Out, exit, instant, refused, show_time},
     values::when,
@@ -128,6 +129,9 @@ pub(super) enum Command {
     },
     /// Call a scheduled destruction off; the version is disabled then.
     Keep(Chosen),
+    /// The standing plan by which old versions are destroyed, so that nothing erased opens from an old backup.
+    #[command(subcommand)]
+    Horizon(horizon::Command),
 }
 
 pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
@@ -154,6 +158,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             };
             rekey(&place, request, out).await
         }
+        Command::Horizon(command) => horizon::run(command, out).await,
         Command::Watch(which) => operation::watch(&which, out).await,
         Command::Disable { version, yes } => {
             if !yes {

@@ -12,6 +12,7 @@ mod demo;
 mod dev;
 mod document;
 mod health;
+mod horizon;
 mod init;
 mod keys;
 mod kms;

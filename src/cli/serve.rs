@@ -159,6 +159,12 @@ pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
         return Err(Failure::new(exit::FAILED, message));
     }
     vault.look_at_staff_keys().await?;
+    if vault.horizon_holds() == Some(false) {
+        tracing::warn!(
+            "THE HORIZON OF BACKUPS IS NOT KEPT: no standing plan holds, so old key versions stay and what was erased opens from \
+             old backups (sandyq keys horizon)"
+        );
+    }
     vault.look_at_residency().await?;
     Ok(Arc::new(vault))
 }

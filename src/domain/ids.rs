@@ -112,6 +112,10 @@ random_id!(
     CaseId, "cas"
 );
 random_id!(
+    /// A standing plan of the horizon.
+    HorizonId, "hor"
+);
+random_id!(
     /// A backup: the bytes are those of the operation that made it.
     BackupId, "bkp"
 );

@@ -13,6 +13,7 @@ pub mod consent;
 pub mod document;
 pub mod event;
 pub mod field;
+pub mod horizon;
 pub mod ids;
 pub mod iin;
 pub mod names;

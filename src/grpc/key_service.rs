@@ -14,11 +14,17 @@ use super::{
     proposal_convert::outcome,
     status::status,
 };
-use crate::vault::{
-    Vault,
-    error::VaultError,
-    keys::{KeyKind, KeyState, KeyUsage, KeyVersionRow, RotationPlan, WhichKey},
-    root_key::KmsReport,
+use crate::{
+    domain::horizon::{HorizonState, HorizonTerms},
+    vault::{
+        Vault,
+        error::VaultError,
+        keys::{
+            HorizonRow, HorizonView, KeyKind, KeyState, KeyUsage, KeyVersionRow, NewHorizon, RotationPlan,
+            WhichKey,
+        },
+        root_key::KmsReport,
+    },
 };
 
 /// Serves keys.
@@ -141,6 +147,16 @@ impl KeyService {
         Ok(self.key(&row))
     }
 
+    pub(super) async fn schedule_horizon_of(
+        &self,
+        call: Call,
+        m: pb::ScheduleHorizonRequest,
+    ) -> Result<pb::HorizonPlan, VaultError> {
+        let terms = HorizonTerms { horizon_days: m.horizon_days, rotate_days: m.rotate_days };
+        let new = NewHorizon { terms, valid_days: m.valid_days };
+        Ok(horizon(&self.vault.schedule_horizon(&call.caller, call.asker, new).await?))
+    }
+
     pub(super) async fn schedule(
         &self,
         call: Call,
@@ -157,6 +173,22 @@ impl KeyService {
             vault.schedule_key_destruction(caller, asker, platform, which, at).await?
         };
         Ok(self.key(&row))
+    }
+}
+
+/// A standing plan for an answer.
+fn horizon(row: &HorizonRow) -> pb::HorizonPlan {
+    let plan = &row.plan;
+    pb::HorizonPlan {
+        plan_id: plan.id.to_string(),
+        horizon_days: plan.terms.horizon_days,
+        rotate_days: plan.terms.rotate_days,
+        plan_sha256: plan.sha256.to_vec(),
+        proposer_person_id: plan.proposer.to_string(),
+        approver_person_id: plan.approver.map(|id| id.to_string()).unwrap_or_default(),
+        approve_time: Some(time(row.created_at)),
+        expire_time: Some(time(plan.expires_at)),
+        revoke_time: Some(row.updated_at).filter(|_| plan.state == HorizonState::Revoked).map(time),
     }
 }
 
@@ -339,5 +371,39 @@ impl key_service_server::KeyService for KeyService {
         let which = which(m.kind, m.version).map_err(|e| status(&e))?;
         let work = self.vault.cancel_key_destruction(&call.caller, call.asker, &m.platform, which);
         answer(work, |row| pb::CancelKeyDestructionResponse { key: Some(self.key(&row)) }).await
+    }
+
+    async fn schedule_horizon(
+        &self,
+        request: Request<pb::ScheduleHorizonRequest>,
+    ) -> Result<Response<pb::ScheduleHorizonResponse>, Status> {
+        use pb::schedule_horizon_response::Outcome;
+        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let work = self.schedule_horizon_of(call, request.into_inner());
+        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        answer(work, |outcome| pb::ScheduleHorizonResponse { outcome: Some(outcome) }).await
+    }
+
+    async fn get_horizon(
+        &self,
+        request: Request<pb::GetHorizonRequest>,
+    ) -> Result<Response<pb::GetHorizonResponse>, Status> {
+        let call = self.question(&request)?;
+        let work = self.vault.horizon(&call.caller, call.asker);
+        let response = |view: HorizonView| pb::GetHorizonResponse {
+            plan: view.row.as_ref().map(horizon),
+            in_force: view.in_force,
+            problems: view.problems,
+        };
+        answer(work, response).await
+    }
+
+    async fn revoke_horizon(
+        &self,
+        request: Request<pb::RevokeHorizonRequest>,
+    ) -> Result<Response<pb::RevokeHorizonResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let work = self.vault.revoke_horizon(&call.caller, call.asker);
+        answer(work, |row| pb::RevokeHorizonResponse { plan: Some(horizon(&row)) }).await
     }
 }

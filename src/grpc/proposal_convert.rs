@@ -104,6 +104,9 @@ pub(super) const fn summary(call: Call) -> &'static str {
         Call::ScheduleKeyDestruction => {
             "destroy a key version that wraps nothing, at a date; of the root key also what it sealed in backups"
         }
+        Call::ScheduleHorizon => {
+            "destroy old versions of platform, index and root keys by the calendar, and with them what they sealed in backups"
+        }
         Call::EnrolStaffKey => {
             "attest that a person's key lives on a device, so that the person may call with it"
         }

@@ -143,6 +143,7 @@ impl ProposalService {
             Kind::RekeyPlatform => keys.rekey(call, read(plan)?).await.map(drop),
             Kind::DisableKey => keys.disable(call, read(plan)?).await.map(drop),
             Kind::EnableKey => keys.enable(call, read(plan)?).await.map(drop),
+            Kind::ScheduleHorizon => keys.schedule_horizon_of(call, read(plan)?).await.map(drop),
             Kind::ScheduleKeyDestruction => keys.schedule(call, read(plan)?).await.map(drop),
             _ => Err(Denial::DataDamaged.into()),
         }

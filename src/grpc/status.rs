@@ -129,6 +129,7 @@ pub const fn denial_row(denial: Denial) -> Row {
             "the key is enrolled, or was withdrawn; a lost key never returns",
         ),
         Denial::StaffKeyNotFound => row(Code::NotFound, reason, "no such key of the staff"),
+        Denial::HorizonNotFound => row(Code::NotFound, reason, "no plan of the horizon was approved yet"),
         Denial::OwnStaffKey => {
             row(Code::PermissionDenied, reason, "nobody attests their own key; two other people do")
         }

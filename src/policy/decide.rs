@@ -152,6 +152,8 @@ coded!(
         StaffKeyTaken = "STAFF_KEY_TAKEN",
         /// No such staff key.
         StaffKeyNotFound = "STAFF_KEY_NOT_FOUND",
+        /// No standing plan of the horizon was ever approved.
+        HorizonNotFound = "HORIZON_NOT_FOUND",
         /// Nobody attests their own staff key.
         OwnStaffKey = "OWN_STAFF_KEY",
         /// The request id came before, with another call or body.

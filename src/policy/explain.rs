@@ -183,6 +183,7 @@ impl Clauses {
             | Denial::StaffKeyTaken
             | Denial::StaffKeyNotFound
             | Denial::OwnStaffKey
+            | Denial::HorizonNotFound
             | Denial::RequestIdReused
             | Denial::ProposalNotFound
             | Denial::ProposalEnded

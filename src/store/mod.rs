@@ -44,7 +44,7 @@ use parts::PartStore;
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
     config::{
-        BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
+        BudgetLimitRow, CallerRow, ClosureRow, HorizonRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
         RoleGrantRow, StaffKeyRow,
     },
     documents::{DocumentRow, UploadRow},
@@ -55,7 +55,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 18;
+pub const SCHEMA_VERSION: i64 = 19;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -220,6 +220,8 @@ pub enum Write {
     PutRole(RoleGrantRow, Option<Mac>),
     /// A hardware key of a person, enrolled or withdrawn.
     PutStaffKey(StaffKeyRow, Option<Mac>),
+    /// A standing plan of the horizon, approved or revoked.
+    PutHorizon(HorizonRow, Option<Mac>),
     /// A recipient, new or changed.
     PutRecipient(RecipientRow, Option<Mac>),
     /// A limit, new or changed.
@@ -331,6 +333,8 @@ pub struct StoredConfig {
     pub grants: Vec<RoleGrantRow>,
     /// Their hardware keys, withdrawn ones too; of platform 0 only.
     pub staff_keys: Vec<StaffKeyRow>,
+    /// Standing plans of the horizon, newest first; of platform 0 only.
+    pub horizons: Vec<HorizonRow>,
     /// That a restore closed it.
     pub closure: Option<ClosureRow>,
 }

@@ -70,6 +70,8 @@ fn health(text: &mut Text, vault: &Vault, meters: &Meters) {
         "1 while hardware keys are required and fewer than two people have one: staff can do nothing else.",
     )
     .sample(&[], begun);
+    text.gauge("sandyq_horizon_in_force", "1 while a standing plan keeps the horizon of backups.")
+        .sample(&[], u8::from(vault.horizon_holds() == Some(true)));
     let [outside, unseen] = meters.residency();
     let mut places =
         text.gauge("sandyq_residency_places", "Places that are not seen inside the declared sites.");

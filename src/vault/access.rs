@@ -142,6 +142,12 @@ coded!(
         ScheduleKeyDestruction = "KeyService/ScheduleKeyDestruction",
         /// Calls it off.
         CancelKeyDestruction = "KeyService/CancelKeyDestruction",
+        /// Lets old versions be destroyed by the calendar.
+        ScheduleHorizon = "KeyService/ScheduleHorizon",
+        /// How that stands.
+        GetHorizon = "KeyService/GetHorizon",
+        /// Ends it.
+        RevokeHorizon = "KeyService/RevokeHorizon",
         /// Acts that wait for a second person.
         ListProposals = "ProposalService/ListProposals",
         /// One of them, with its plan.
@@ -266,9 +272,12 @@ impl Call {
             | Self::GetSites
             | Self::GetResidency
             | Self::GetResidencyReport => &[PlatformAdmin, SecurityOfficer, DataProtection, Auditor],
-            Self::ListKeys | Self::ListKeyUsage | Self::CheckKms | Self::ListBackups | Self::GetBackup => {
-                &[SecurityOfficer, Auditor]
-            }
+            Self::ListKeys
+            | Self::ListKeyUsage
+            | Self::CheckKms
+            | Self::GetHorizon
+            | Self::ListBackups
+            | Self::GetBackup => &[SecurityOfficer, Auditor],
             Self::EnrolPerson
             | Self::DisablePerson
             | Self::GrantRole
@@ -282,6 +291,8 @@ impl Call {
             | Self::EnableKey
             | Self::ScheduleKeyDestruction
             | Self::CancelKeyDestruction
+            | Self::ScheduleHorizon
+            | Self::RevokeHorizon
             | Self::StartBackup
             | Self::CollectDocuments
             | Self::PauseOperation
@@ -326,6 +337,7 @@ impl Call {
                 | Self::RekeyPlatform
                 | Self::OpenPlatform
                 | Self::EnrolStaffKey
+                | Self::ScheduleHorizon
         )
     }
 
@@ -399,6 +411,8 @@ impl Call {
                 | Self::ListKeys
                 | Self::ListKeyUsage
                 | Self::CheckKms
+                | Self::GetHorizon
+                | Self::RevokeHorizon
                 | Self::ListProposals
                 | Self::GetProposal
                 | Self::ApproveProposal

@@ -26,7 +26,7 @@ use crate::{
     store::{
         Store, StoreError,
         rows::config::{
-            BudgetLimitRow, CallerRow, ClosureRow, KeyState, KeyVersionRow, PersonRow, PolicyRow,
+            BudgetLimitRow, CallerRow, ClosureRow, HorizonRow, KeyState, KeyVersionRow, PersonRow, PolicyRow,
             RecipientRow, RoleGrantRow, StaffKeyRow,
         },
     },
@@ -109,6 +109,7 @@ pub struct Context {
     persons: HashMap<PersonId, PersonRow>,
     grants: Vec<RoleGrantRow>,
     staff_keys: Vec<StaffKeyRow>,
+    horizons: Vec<HorizonRow>,
     closure: Option<ClosureRow>,
 }
 
@@ -163,6 +164,9 @@ impl Context {
         for row in &stored.staff_keys {
             verify(&keys.row, &row.image(), &row.mac, "staff_keys")?;
         }
+        for row in &stored.horizons {
+            verify(&keys.row, &row.image(), &row.mac, "horizon_plans")?;
+        }
         if let Some(row) = &stored.closure {
             verify(&keys.row, &row.image(), &row.mac, "closures")?;
         }
@@ -199,6 +203,7 @@ impl Context {
             persons,
             grants: stored.grants,
             staff_keys: stored.staff_keys,
+            horizons: stored.horizons,
             closure: stored.closure,
         })
     }
@@ -306,6 +311,12 @@ impl Context {
     #[must_use]
     pub fn staff_keys(&self) -> &[StaffKeyRow] {
         &self.staff_keys
+    }
+
+    /// Standing plans of the horizon, newest first.
+    #[must_use]
+    pub fn horizons(&self) -> &[HorizonRow] {
+        &self.horizons
     }
 
     /// Whether a person may act and has a role on a platform.

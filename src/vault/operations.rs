@@ -64,6 +64,9 @@ impl Vault {
             if let Err(error) = self.rotate_on_schedule(platform).await {
                 tracing::warn!(platform = platform.get(), %error, "a rotation is due and did not begin; it is tried again");
             }
+            if let Err(error) = self.destroy_on_schedule(platform).await {
+                tracing::warn!(platform = platform.get(), %error, "a destruction is due and was not scheduled; it is tried again");
+            }
             match self.work_on(platform).await {
                 Ok(more) => {
                     worked.done += more.done;

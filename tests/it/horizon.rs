@@ -9,16 +9,18 @@ use sandyq::{
         kms::{Kms, local::LocalKms},
         random::SystemRng,
     },
-    domain::{ids::BackupId, time::Clock},
+    domain::{horizon::HorizonTerms, ids::BackupId, time::Clock},
+    grpc::pb::{self, key_service_client::KeyServiceClient},
     store::{
         Store,
         copy::{Column, INSTALLATION, Row},
     },
     vault::{
-        Vault,
+        Vault, VaultOptions,
         backup::{BackupError, OpenBackup, Sink},
         context::LoadError,
-        keys::{KeyKind, KeyState, WhichKey},
+        error::VaultError,
+        keys::{KeyKind, KeyState, NewHorizon, WhichKey},
         subjects::SubjectName,
         tokenize::Tokenized,
     },
@@ -28,10 +30,13 @@ use crate::{
     backups::{back_up, place, with_place},
     common::{
         backend::{Backend, on_both},
+        house::{House, proposed},
         operations::work_once,
         people::iin,
+        served::request_id,
         vault::{OpenVault, as_admin, asker},
     },
+    reconciled::{found, reconcile},
 };
 
 /// The first version of a platform key.
@@ -167,4 +172,165 @@ async fn an_erased_value_is_out_of_reach_after_the_destruction_date_and_not_befo
     assert_eq!(late.read(&kms, &stays).await.unwrap(), iin(2));
     assert_eq!(open.detokenize(&stays.tokens[0].token).await.unwrap().value.expose(), iin(2));
     open.vault.close().await;
+}
+
+/// The same with a horizon of ten days, replaced every four, and a plan for it that holds so many days.
+async fn with_horizon(backend: &Backend, dir: &Path, valid_days: u32) -> (OpenVault, Arc<dyn Kms>) {
+    let made = OpenVault::create(backend, dir, |store| store).await;
+    made.enrol_auditor().await;
+    made.vault.close().await;
+    drop(made);
+    let kms: Arc<dyn Kms> = Arc::new(LocalKms::open(&dir.join("root"), &dir.join("unseal")).unwrap());
+    let options = VaultOptions {
+        backup_horizon_days: Some(10),
+        rotate_every: Some(Duration::from_hours(96)),
+        ..VaultOptions::default()
+    };
+    let open = OpenVault::open_with(backend, dir, Arc::clone(&kms), None, options).await.unwrap();
+    let open = with_place(open, dir);
+    let other = HorizonTerms { horizon_days: 11, rotate_days: 4 };
+    let refused = approve(&open, other, valid_days).await;
+    assert!(matches!(refused, Err(VaultError::Invalid(_))), "the configuration says ten: {refused:?}");
+    approve(&open, HorizonTerms { horizon_days: 10, rotate_days: 4 }, valid_days).await.unwrap();
+    (open, kms)
+}
+
+async fn approve(open: &OpenVault, terms: HorizonTerms, valid_days: u32) -> Result<(), VaultError> {
+    let new = NewHorizon { terms, valid_days };
+    open.vault.schedule_horizon(&open.admin(), as_admin(), new).await.map(drop)
+}
+
+/// Twelve hours at a time; nobody touches a key.
+async fn half_days(open: &OpenVault, count: i64, stays: &Tokenized) {
+    for _ in 0..count {
+        pass(open, 12, stays).await;
+    }
+}
+
+/// Versions by state, of the keys that backups need.
+async fn versions(open: &OpenVault, platform: &str) -> Vec<(String, u32, KeyState)> {
+    let page = sandyq::vault::page::PageAsk { size: 100, after: None };
+    let keys = open.vault.list_keys(&open.admin(), as_admin(), platform, page).await.unwrap().rows;
+    let of_data = keys.into_iter().filter(|row| ["platform", "index", "root"].contains(&row.kind.as_str()));
+    of_data.map(|row| (row.kind, row.version, row.state)).collect()
+}
+
+fn first(versions: &[(String, u32, KeyState)]) -> Vec<(&str, KeyState)> {
+    versions
+        .iter()
+        .filter(|(_, version, _)| *version == 1)
+        .map(|(kind, _, state)| (kind.as_str(), *state))
+        .collect()
+}
+
+on_both!(the_horizon_passes_with_nobody_touching_a_key_and_nothing_erased_opens);
+async fn the_horizon_passes_with_nobody_touching_a_key_and_nothing_erased_opens(backend: Backend) {
+    use KeyState::{Destroyed, DestructionScheduled, Retiring};
+    let dir = tempfile::tempdir().unwrap();
+    let (open, kms) = with_horizon(&backend, dir.path(), 30).await;
+    let (erased, stays) = (open.store_iin(1).await, open.store_iin(2).await);
+    let key = open.vault.verifier_key();
+    let before = back_up(&open).await;
+    let name = SubjectName::Id(erased.subject);
+    open.vault.erase_subject(&open.caller("backend"), asker("backend"), "", name, None).await.unwrap();
+
+    half_days(&open, 11, &stays).await;
+    assert_eq!(first(&versions(&open, "lerna").await), [("index", Retiring), ("platform", Retiring)]);
+    let retired = [("index", Retiring), ("platform", Retiring), ("root", Retiring)];
+    assert_eq!(first(&versions(&open, "vault").await), retired);
+    let after = back_up(&open).await;
+    half_days(&open, 6, &stays).await;
+    let announced = [("index", DestructionScheduled), ("platform", DestructionScheduled)];
+    assert_eq!(first(&versions(&open, "lerna").await), announced, "two days before");
+    // The control: until then the backup gives everything away.
+    let early = Thief::new(&backend).await;
+    early.fill(dir.path(), &key, before, kms.as_ref()).await.unwrap();
+    assert_eq!(early.read(&kms, &erased).await.unwrap(), iin(1), "the test reads what there is to be read");
+
+    half_days(&open, 5, &stays).await;
+    assert_eq!(first(&versions(&open, "lerna").await), [("index", Destroyed), ("platform", Destroyed)]);
+    let gone = [("index", Destroyed), ("platform", Destroyed), ("root", Destroyed)];
+    assert_eq!(first(&versions(&open, "vault").await), gone);
+    let late = Thief::new(&backend).await;
+    let refused = late.fill(dir.path(), &key, before, kms.as_ref()).await.unwrap_err();
+    assert!(matches!(refused, BackupError::RootGone(1)), "{refused}");
+    let refused = early.read(&kms, &erased).await.unwrap_err();
+    assert!(matches!(refused, LoadError::Kms(_)), "{refused}");
+    late.fill(dir.path(), &key, after, kms.as_ref()).await.unwrap();
+    assert_eq!(late.read(&kms, &stays).await.unwrap(), iin(2));
+    for platform in ["lerna", "vault"] {
+        assert_eq!(found(&reconcile(&open, platform).await), [], "{platform}");
+    }
+    open.vault.close().await;
+}
+
+on_both!(what_nobody_approves_any_more_is_not_destroyed);
+/// A plan that was revoked, after it scheduled; and one that expired.
+async fn what_nobody_approves_any_more_is_not_destroyed(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let (open, kms) = with_horizon(&backend, dir.path(), 30).await;
+    let stays = open.store_iin(2).await;
+    half_days(&open, 18, &stays).await;
+    let scheduled = first(&versions(&open, "lerna").await)
+        .iter()
+        .all(|(_, state)| *state == KeyState::DestructionScheduled);
+    assert!(scheduled, "two days before");
+    open.vault.revoke_horizon(&open.admin(), as_admin()).await.unwrap();
+    half_days(&open, 6, &stays).await;
+    for platform in ["lerna", "vault"] {
+        let kept = versions(&open, platform).await;
+        assert!(first(&kept).iter().all(|(_, state)| *state == KeyState::Retiring), "{kept:?}");
+    }
+    assert!(kms.versions().await.unwrap().present.contains(&1));
+    let view = open.vault.horizon(&open.admin(), as_admin()).await.unwrap();
+    assert!(!view.in_force && view.problems[0].contains("revoked"), "{view:?}");
+    // Approved anew, for two days: what is due is announced, and the plan ends before its time.
+    approve(&open, HorizonTerms { horizon_days: 10, rotate_days: 4 }, 1).await.unwrap();
+    assert!(open.vault.horizon(&open.admin(), as_admin()).await.unwrap().in_force);
+    half_days(&open, 5, &stays).await;
+    let view = open.vault.horizon(&open.admin(), as_admin()).await.unwrap();
+    assert!(!view.in_force && view.problems[0].contains("expired"), "{view:?}");
+    assert!(
+        kms.versions().await.unwrap().present.contains(&1),
+        "a day of notice is longer than the plan held"
+    );
+    open.vault.close().await;
+}
+
+on_both!(two_people_approve_the_horizon_once_and_one_ends_it);
+async fn two_people_approve_the_horizon_once_and_one_ends_it(backend: Backend) {
+    let ninety = "directory = \"backups\"\nhorizon_days = 90";
+    let house = House::new(&backend).await.mode("directory = \"backups\"", ninety).await;
+    let stands = async |house: &House| {
+        let mut keys = KeyServiceClient::new(house.served.channel("second").await);
+        keys.get_horizon(pb::GetHorizonRequest {}).await.unwrap().into_inner()
+    };
+    let none = stands(&house).await;
+    assert!(none.plan.is_none() && !none.in_force && none.problems[0].contains("no plan"), "{none:?}");
+    let mut keys = KeyServiceClient::new(house.served.channel("admin").await);
+    let request = pb::ScheduleHorizonRequest {
+        request_id: request_id(),
+        horizon_days: 90,
+        rotate_days: 45,
+        valid_days: 30,
+    };
+    let proposal = proposed!(keys, schedule_horizon(request) in schedule_horizon_response);
+    assert_eq!(house.approve("admin", &proposal).await, Err("OWN_PROPOSAL".into()));
+    assert!(!stands(&house).await.in_force);
+    house.approved(&proposal).await;
+    let found = stands(&house).await;
+    let plan = found.plan.unwrap();
+    assert!(found.in_force && found.problems.is_empty(), "{:?}", found.problems);
+    assert!(!plan.approver_person_id.is_empty() && plan.approver_person_id != plan.proposer_person_id);
+    // It is bound to what the configuration said.
+    let house = house.mode("horizon_days = 90", "horizon_days = 60").await;
+    let other = stands(&house).await;
+    assert!(!other.in_force && other.problems[0].contains("something else"), "{other:?}");
+    let house = house.mode("horizon_days = 60", "horizon_days = 90").await;
+    assert!(stands(&house).await.in_force);
+    let mut keys = KeyServiceClient::new(house.served.channel("second").await);
+    let revoked = keys.revoke_horizon(pb::RevokeHorizonRequest { request_id: request_id() }).await.unwrap();
+    assert!(revoked.into_inner().plan.unwrap().revoke_time.is_some());
+    assert!(!stands(&house).await.in_force);
+    house.stop().await;
 }

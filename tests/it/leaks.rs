@@ -79,6 +79,9 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     let dir = tempfile::tempdir().unwrap();
     let (files, log, export) = (dir.path().join("vault"), dir.path().join("log"), dir.path().join("export"));
     initialised_on(&backend, &files).await;
+    let config = fs::read_to_string(files.join("sandyq.toml")).unwrap();
+    let horizon = config.replace("directory = \"backups\"", "directory = \"backups\"\nhorizon_days = 90");
+    fs::write(files.join("sandyq.toml"), horizon).unwrap();
     let server = Server::start_traced(&files, &log).await;
     let mut driver = Driver::connect(&server, &files).await;
     let mut marked = Marked::new();

@@ -23,7 +23,12 @@ fn commands(text: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_rotated_and_destroyed_by_the_runbook() {
-    let served = Served::start().await;
+    let served = Served::start_files(&Backend::Sqlite, |files| {
+        let config = std::fs::read_to_string(files.join("sandyq.toml")).unwrap();
+        let horizon = config.replace("directory = \"backups\"", "directory = \"backups\"\nhorizon_days = 90");
+        std::fs::write(files.join("sandyq.toml"), horizon).unwrap();
+    })
+    .await;
     let stored = served.store(1).await;
     let in_three_days = Clock::default().now().plus(Duration::from_hours(72)).to_string();
     let mut said = String::new();
@@ -53,6 +58,8 @@ async fn keys_are_rotated_and_destroyed_by_the_runbook() {
         "state      done",
         "version 1    retiring               wraps 0",
         "destruction_scheduled",
+        "versions are replaced after 45 days and destroyed after 90",
+        "NOT IN FORCE",
     ] {
         assert!(said.contains(expected), "{expected} is not in\n{said}");
     }

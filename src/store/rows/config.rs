@@ -5,6 +5,7 @@ use crate::domain::{
     caller::{Caller, Person, Role, RoleGrant},
     canonical::Canonical,
     code::coded,
+    horizon::HorizonPlan,
     ids::PlatformId,
     names::PurposeName,
     operation::BudgetLimit,
@@ -175,6 +176,41 @@ impl StaffKeyRow {
             .text(key.state.as_str())
             .int(self.created_at.as_micros())
             .int(self.updated_at.as_micros())
+    }
+}
+
+/// A standing plan of the horizon; kept with platform 0.
+#[derive(Debug, Clone)]
+pub struct HorizonRow {
+    /// The plan.
+    pub plan: HorizonPlan,
+    /// Approved.
+    pub created_at: Timestamp,
+    /// Approved, or revoked.
+    pub updated_at: Timestamp,
+    /// MAC of [`Self::image`].
+    pub mac: Mac,
+}
+
+impl HorizonRow {
+    /// What the MAC covers.
+    #[must_use]
+    pub fn image(&self) -> Canonical {
+        let plan = &self.plan;
+        let image = platform_row("horizon_plans", PlatformId::VAULT)
+            .bytes(plan.id.as_bytes())
+            .int(i64::from(plan.terms.horizon_days))
+            .int(i64::from(plan.terms.rotate_days))
+            .bytes(&plan.sha256)
+            .bytes(plan.proposer.as_bytes())
+            .text(plan.state.as_str())
+            .int(self.created_at.as_micros())
+            .int(plan.expires_at.as_micros())
+            .int(self.updated_at.as_micros());
+        match &plan.approver {
+            None => image.flag(false),
+            Some(approver) => image.flag(true).bytes(approver.as_bytes()),
+        }
     }
 }
 

@@ -137,12 +137,17 @@ impl<E: Engine> SqlStore<E> {
         const STAFF_KEYS: &str = "/* read::config */ SELECT key_sha256, person_id, evidence, serial, device, chain, \
                                   proposer_id, approver_id, state, created_at, updated_at, mac \
                                   FROM staff_keys WHERE platform_id = $1 ORDER BY key_sha256";
+        const HORIZONS: &str = "/* read::config */ SELECT plan_id, horizon_days, rotate_days, sha256, proposer_id, \
+                                approver_id, state, created_at, expires_at, updated_at, mac \
+                                FROM horizon_plans WHERE platform_id = $1 ORDER BY created_at DESC";
         const CLOSURE: &str = "/* read::config */ SELECT reason, closed_at, opened_at, mac FROM closures WHERE platform_id = $1";
         let failed = || database("read policies, callers and keys");
         let mut tx = self.engine.begin(Purpose::Read).await.map_err(failed())?;
         let mut rows = Vec::new();
-        for sql in [EPOCH, KEYS, CALLERS, RECIPIENTS, LIMITS, PERSONS, GRANTS, STAFF_KEYS, CLOSURE, POLICIES]
-        {
+        for sql in [
+            EPOCH, KEYS, CALLERS, RECIPIENTS, LIMITS, PERSONS, GRANTS, STAFF_KEYS, HORIZONS, CLOSURE,
+            POLICIES,
+        ] {
             let mut statement = Statement::any(sql).int(platform.get());
             if sql == POLICIES {
                 statement = statement.int(MAX_POLICIES);
@@ -155,7 +160,7 @@ impl<E: Engine> SqlStore<E> {
         let missing = crate::store::Damage { table: "heads", column: "platform_id" };
         let (epoch, keys, callers, recipients) = (next(), next(), next(), next());
         let (limits, persons, grants, staff_keys) = (next(), next(), next(), next());
-        let (closure, policies) = (next(), next());
+        let (horizons, closure, policies) = (next(), next(), next());
         Ok(StoredConfig {
             config_epoch: Columns::new(epoch.first().ok_or(missing)?, "heads").number("config_epoch")?,
             keys: each(&keys, "key_versions", |mut c| c.key_version(platform))?,
@@ -165,6 +170,7 @@ impl<E: Engine> SqlStore<E> {
             persons: each(&persons, "persons", |mut c| c.person())?,
             grants: each(&grants, "person_roles", |mut c| c.role_grant())?,
             staff_keys: each(&staff_keys, "staff_keys", |mut c| c.staff_key())?,
+            horizons: each(&horizons, "horizon_plans", |mut c| c.horizon())?,
             closure: each(&closure, "closures", |mut c| c.closure(platform))?.pop(),
             policies: each(&policies, "policies", |mut c| c.policy(platform))?,
         })

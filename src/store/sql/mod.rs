@@ -9,6 +9,7 @@ pub(super) mod decode;
 mod documents;
 pub(super) mod engine;
 mod hashed;
+mod horizon;
 mod list_writes;
 mod lists;
 mod read;

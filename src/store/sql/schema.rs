@@ -33,6 +33,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (16, "rights", include_str!("../../../migrations/sqlite/0016_rights.sql")),
     (17, "root_rows", include_str!("../../../migrations/sqlite/0017_root_rows.sql")),
     (18, "rekey", include_str!("../../../migrations/sqlite/0018_rekey.sql")),
+    (19, "horizon", include_str!("../../../migrations/sqlite/0019_horizon.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -55,6 +56,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (16, "rights", include_str!("../../../migrations/postgres/0016_rights.sql")),
     (17, "root_rows", include_str!("../../../migrations/postgres/0017_root_rows.sql")),
     (18, "rekey", include_str!("../../../migrations/postgres/0018_rekey.sql")),
+    (19, "horizon", include_str!("../../../migrations/postgres/0019_horizon.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -10,6 +10,7 @@ use super::{
         delete_document, destroy_documents, drop_upload, end_upload, insert_document, insert_upload,
         take_upload, update_document,
     },
+    horizon::put_horizon,
     statement::{Statement, Touches},
 };
 use crate::{
@@ -154,6 +155,7 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         Write::PutCaller(row, was) => vec![put_caller(row, was.as_ref())],
         Write::PutPerson(row, was) => vec![put_person(row, was.as_ref())],
         Write::PutRole(row, was) => vec![put_role(row, was.as_ref())],
+        Write::PutHorizon(row, was) => vec![put_horizon(row, was.as_ref())],
         Write::PutStaffKey(row, was) => vec![put_staff_key(row, was.as_ref())],
         Write::PutRecipient(row, was) => vec![put_recipient(row, was.as_ref())],
         Write::PutLimit(row, was) => vec![put_limit(row, was.as_ref())],

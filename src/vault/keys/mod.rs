@@ -15,6 +15,7 @@
 mod audit;
 mod destruction;
 mod ends;
+mod horizon;
 mod index;
 mod piece;
 mod rekey;
@@ -27,6 +28,7 @@ mod working;
 mod wrapping;
 
 pub(in crate::vault) use ends::given_up;
+pub use horizon::{HorizonView, NewHorizon};
 pub(in crate::vault) use index::MOVED;
 pub use rotate::RotationPlan;
 pub(in crate::vault) use rotation::{fit, rest};
@@ -53,7 +55,7 @@ use crate::{
 };
 pub use crate::{
     crypto::keyring::KeyKind,
-    store::rows::config::{KeyState, KeyVersionRow},
+    store::rows::config::{HorizonRow, KeyState, KeyVersionRow},
 };
 
 /// What is under a version of a platform's platform or index key.

@@ -33,7 +33,7 @@ use crate::{
         Vault,
         access::Call,
         act::{Act, Asker, Claim, Flow, Plan, Reply, Scene, reply},
-        context::LoadError,
+        context::{Context, LoadError},
         deed::{Deed, Deeded, Hand},
         error::{VaultError, unreadable},
         operations::LEASE,
@@ -365,16 +365,26 @@ fn note_active(version: u32, scene: &Scene<'_>, plan: &mut Plan) -> Result<(), V
     for row in root_rows(scene).filter(|row| row.state == KeyState::Active && row.version != version) {
         put_key(KeyVersionRow { state: KeyState::Retiring, ..row.clone() }, row, scene, plan, CALL)?;
     }
-    if scene.context.key(KeyKind::Root, version).is_some() {
-        return Ok(());
+    // Those before it that nobody wrote down are as old as the installation may be.
+    let oldest = installed_at(scene.context).unwrap_or(scene.now);
+    for known in 1..=version {
+        if scene.context.key(KeyKind::Root, known).is_some() {
+            continue;
+        }
+        let (state, since) =
+            if known == version { (KeyState::Active, scene.now) } else { (KeyState::Retiring, oldest) };
+        let row = sealed_row(scene, new_row(known, KeyKind::Root.as_str().to_owned(), state, since));
+        let id = EntryId::random(scene.rng()).map_err(unavailable)?;
+        plan.entries.push(about_key(&row, Entry::new(id, scene.now, row.platform, CALL, Verdict::Done)));
+        plan.writes.push(Write::InsertKey(row));
     }
-    let kind = KeyKind::Root.as_str().to_owned();
-    let row = sealed_row(scene, new_row(version, kind, KeyState::Active, scene.now));
-    let id = EntryId::random(scene.rng()).map_err(unavailable)?;
-    plan.entries.push(about_key(&row, Entry::new(id, scene.now, row.platform, CALL, Verdict::Done)));
     plan.reconfigures = true;
-    plan.writes.push(Write::InsertKey(row));
     Ok(())
+}
+
+/// When the installation was made, as its first keys tell.
+pub(super) fn installed_at(staff: &Context) -> Option<Timestamp> {
+    staff.key_rows().iter().map(|row| row.created_at).min()
 }
 
 /// A key that does not open: the work on the root ends with it.

@@ -27,7 +27,7 @@ use crate::{
         Vault,
         access::Call,
         act::{Asker, Claim, Plan, Scene},
-        context::LoadError,
+        context::{Context, LoadError},
         deed::{Deed, Deeded, Hand},
         error::{VaultError, unreadable},
         replay::ItemOutcome,
@@ -449,14 +449,15 @@ impl Begun {
     }
 }
 
-/// A new version of the platform key that the calendar asks for, and no person.
+/// A new version of a key that the calendar asks for, and no person.
 pub(super) struct NewVersion(Rotation, New);
 
 impl NewVersion {
     /// The rotation, where the version is still the next one.
     pub(super) fn begin(&self, scene: &Scene<'_>) -> Result<Begun, VaultError> {
         let Self(work, new) = self;
-        if scene.context.next_version(work.key) != new.version {
+        // Whatever began since, beside which it must not be, moved the epoch.
+        if scene.context.config_epoch != new.epoch {
             return Err(VaultError::Contended);
         }
         Begun::of(*work, new, scene)
@@ -464,20 +465,40 @@ impl NewVersion {
 }
 
 impl Vault {
-    /// The newest rotation of the platform key, or rekey: when it began, and whether it is open.
-    pub(super) async fn last_rotation(&self, platform: PlatformId) -> Result<Option<Operation>, VaultError> {
-        let mut newest = self.rotations(platform, RotatePlatformKey, 1).await?;
-        newest.extend(self.rotations(platform, RekeyPlatform, 1).await?);
+    /// The newest rotation of a key, or the open work beside which it must not be: when it began, and whether it is open. A
+    /// rekey makes a version of the platform key too.
+    pub(super) async fn last_rotation(
+        &self,
+        platform: PlatformId,
+        kind: KeyKind,
+    ) -> Result<Option<Operation>, VaultError> {
+        let work = Rotation::of(kind)?;
+        if let Some(open) = self.open_beside(platform, work).await? {
+            return Ok(Some(open));
+        }
+        let mut newest = self.rotations(platform, work.operation, 1).await?;
+        if kind == KeyKind::Platform {
+            newest.extend(self.rotations(platform, RekeyPlatform, 1).await?);
+        }
         Ok(newest.into_iter().max_by_key(|rotation| rotation.created_at))
     }
 
-    /// Makes the next version of the platform key.
-    pub(super) async fn new_version(&self, platform: PlatformId) -> Result<NewVersion, VaultError> {
-        let work = Rotation::of(KeyKind::Platform)?;
-        let context = self.context(platform)?;
-        let (epoch, version) = (context.config_epoch, context.next_version(work.key));
-        let wrapped = Some(self.new_key(platform, work.key, version).await?);
+    /// Makes the next version of a key, as a context has it that was read before the last rotation was looked for; that of the
+    /// root is made when the work begins.
+    pub(super) async fn new_version(
+        &self,
+        platform: PlatformId,
+        kind: KeyKind,
+        context: &Context,
+    ) -> Result<NewVersion, VaultError> {
+        let work = Rotation::of(kind)?;
+        let (epoch, version) = (context.config_epoch, context.next_version(kind));
         let total = self.steps(platform, work).await?;
+        if kind == KeyKind::Root {
+            self.root_versions().await?;
+            return Ok(NewVersion(work, New { version: 0, wrapped: None, epoch, total, rate: 0 }));
+        }
+        let wrapped = Some(self.new_key(platform, kind, version).await?);
         Ok(NewVersion(work, New { version, wrapped, epoch, total, rate: 0 }))
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use super::{
     KeyState, KeyVersionRow, destruction,
     ends::{fail, put_key, retire},
+    horizon,
     piece::{Planned, Slice},
     rekey::RESEAL,
     root,
@@ -381,6 +382,9 @@ fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Nex
             "time is more than a day past the log's last entry: destruction waits until somebody is logged there"
         );
         return Ok(Next::Not);
+    }
+    if destroys && horizon::is_called_off(operation, scene) {
+        return destruction::call_off(operation, scene, plan);
     }
     if operation.kind == OperationKind::DestroyRootKey && !root::is_due(scene, operation.key_version) {
         // An operation alone destroys nothing: the version's own row, which has a MAC, says whether and when.

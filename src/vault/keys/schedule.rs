@@ -1,4 +1,4 @@
-//! Platform keys rotated by the calendar: each some time before its version is as old as the configuration lets it become, so
+//! Keys rotated by the calendar: each some time before its version is as old as the configuration lets it become, so
 //! that a hundred platforms do not rotate in one minute. How much earlier is drawn once for each version. Whoever sees first
 //! that a rotation is due begins it; one open rotation is all that a platform has.
 
@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{KeyKind, KeyState, rotate::NewVersion};
+use super::{KeyKind, KeyState, horizon, root, rotate::NewVersion};
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
+        horizon::HorizonPlan,
         ids::{EntryId, PlatformId},
         operation::Operation,
         rng::random_bytes,
@@ -28,19 +29,43 @@ use crate::{
 /// A rotation comes at most this part of its time early.
 const EARLY: u32 = 10;
 
+/// A version of a key of a platform.
+type Version = (PlatformId, KeyKind, u32);
+
 /// What this process knows of what is due.
 #[derive(Default)]
 pub(in crate::vault) struct Schedule {
     /// How much earlier each version is replaced, as it was drawn.
-    drawn: Mutex<BTreeMap<(PlatformId, u32), u64>>,
+    drawn: Mutex<BTreeMap<Version, u64>>,
     /// Entries of the log when a rotation had to wait since time may have jumped: until somebody is logged there it would
     /// wait again, and no key is made for it.
-    waits: Mutex<BTreeMap<PlatformId, u64>>,
+    waits: Mutex<BTreeMap<(PlatformId, KeyKind), u64>>,
+    /// When it was last counted what is under a version that is to be destroyed.
+    counted: Mutex<BTreeMap<Version, Timestamp>>,
 }
 
+/// How long it is not counted again.
+const COUNT_AGAIN: Duration = Duration::from_hours(1);
+
 impl Schedule {
-    fn waits(&self) -> MutexGuard<'_, BTreeMap<PlatformId, u64>> {
+    fn waits(&self) -> MutexGuard<'_, BTreeMap<(PlatformId, KeyKind), u64>> {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is time to count again.
+    pub(super) fn may_try(&self, platform: PlatformId, kind: KeyKind, version: u32, now: Timestamp) -> bool {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = counted.get(&(platform, kind, version));
+        if last.is_some_and(|last| now < last.plus(COUNT_AGAIN)) {
+            return false;
+        }
+        counted.insert((platform, kind, version), now);
+        true
+    }
+
+    /// Counts again with the next look.
+    pub(super) fn try_again(&self, platform: PlatformId, kind: KeyKind, version: u32) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).remove(&(platform, kind, version));
     }
 }
 
@@ -52,36 +77,66 @@ fn due(made: Timestamp, every: Duration, drawn: u64) -> Timestamp {
 }
 
 impl Vault {
-    /// Begins the rotation of a platform's key, where it is time.
+    /// Begins the rotations of a platform's keys that are due: of the platform key where the configuration says so, of all that
+    /// backups need where a standing plan of the horizon holds.
     pub(in crate::vault) async fn rotate_on_schedule(&self, platform: PlatformId) -> Result<(), VaultError> {
-        let Some(every) = self.shared.options.rotate_every else { return Ok(()) };
+        let staff = self.shared.staff.load_full();
+        let plan = horizon::in_force(&staff, &self.shared.options, self.shared.clock.now());
+        let Some(every) = plan.map(HorizonPlan::rotate_every).or(self.shared.options.rotate_every) else {
+            return Ok(());
+        };
+        let kinds: &[KeyKind] = match plan {
+            None => &[KeyKind::Platform],
+            Some(_) if platform == PlatformId::VAULT => &[KeyKind::Platform, KeyKind::Index, KeyKind::Root],
+            Some(_) => &[KeyKind::Platform, KeyKind::Index],
+        };
+        for kind in kinds {
+            self.rotate_if_due(platform, *kind, every).await?;
+        }
+        Ok(())
+    }
+
+    async fn rotate_if_due(
+        &self,
+        platform: PlatformId,
+        kind: KeyKind,
+        every: Duration,
+    ) -> Result<(), VaultError> {
         let context = self.context(platform)?;
         let active = context
             .key_rows()
             .iter()
-            .find(|row| row.kind == KeyKind::Platform.as_str() && row.state == KeyState::Active);
-        let Some(active) = active else { return Ok(()) };
-        let drawn = self.drawn(platform, active.version)?;
+            .filter(|row| row.kind == kind.as_str() && row.state == KeyState::Active)
+            .max_by_key(|row| row.version);
+        // The first root version has no row.
+        let (version, made) = match active {
+            Some(active) => (active.version, active.created_at),
+            None if kind == KeyKind::Root => {
+                (1, root::installed_at(&context).ok_or(VaultError::Unavailable)?)
+            }
+            None => return Ok(()),
+        };
+        let drawn = self.drawn(platform, kind, version)?;
         let now = self.shared.clock.now();
-        if now < due(active.created_at, every, drawn) {
+        if now < due(made, every, drawn) {
             return Ok(());
         }
         // One that somebody called off is not begun again before its time.
-        let last = self.last_rotation(platform).await?;
+        let last = self.last_rotation(platform, kind).await?;
         if last.is_some_and(|last| last.is_open() || now < due(last.created_at, every, drawn)) {
             return Ok(());
         }
         let entries = self.platform(platform)?.lane.log_entries();
-        if self.schedule.waits().get(&platform) == Some(&entries) {
+        if self.schedule.waits().get(&(platform, kind)) == Some(&entries) {
             return Ok(());
         }
-        let new = self.new_version(platform).await?;
+        let new = self.new_version(platform, kind, &context).await?;
         let (reply, waiting) = reply();
-        let act = Begin { new, due_at: due(active.created_at, every, drawn), begun: None, reply };
+        let act = Begin { new, due_at: due(made, every, drawn), begun: None, reply };
         self.platform(platform)?.lane.submit(act)?;
         match waiting.answer().await {
             Ok(None) => {
-                self.schedule.waits().insert(platform, entries);
+                self.schedule.waits().insert((platform, kind), entries);
                 Ok(())
             }
             // Or another process was faster.
@@ -90,13 +145,13 @@ impl Vault {
         }
     }
 
-    fn drawn(&self, platform: PlatformId, version: u32) -> Result<u64, VaultError> {
+    fn drawn(&self, platform: PlatformId, kind: KeyKind, version: u32) -> Result<u64, VaultError> {
         let mut drawn = self.schedule.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = drawn.get(&(platform, version)) {
+        if let Some(known) = drawn.get(&(platform, kind, version)) {
             return Ok(*known);
         }
         let new = u64::from_be_bytes(random_bytes::<8>(self.shared.rng.as_ref()).map_err(unavailable)?);
-        drawn.insert((platform, version), new);
+        drawn.insert((platform, kind, version), new);
         Ok(new)
     }
 }

@@ -391,6 +391,7 @@ fn config_rows(stored: &StoredConfig, key: &RowKey) -> Vec<ConfigRow> {
     rows.extend(stored.persons.iter().map(|r| row("persons", &r.image(), &r.mac)));
     rows.extend(stored.closure.iter().map(|r| row("closures", &r.image(), &r.mac)));
     rows.extend(stored.grants.iter().map(|r| row("person_roles", &r.image(), &r.mac)));
+    rows.extend(stored.horizons.iter().map(|r| row("horizon_plans", &r.image(), &r.mac)));
     rows.extend(stored.staff_keys.iter().map(|r| row("staff_keys", &r.image(), &r.mac)));
     rows
 }

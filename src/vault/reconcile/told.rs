@@ -36,7 +36,7 @@ pub(in crate::vault) const DESTROYED: &str = "Operation/DestroySubject";
 pub(in crate::vault) const LOST: &str = "Restore/Lost";
 
 /// Kinds of configuration rows in entries, and their tables.
-const CONFIGURATION: [(&str, &str); 10] = [
+const CONFIGURATION: [(&str, &str); 11] = [
     ("key", "key_versions"),
     ("policy", "policies"),
     ("caller", "callers"),
@@ -46,6 +46,7 @@ const CONFIGURATION: [(&str, &str); 10] = [
     ("person", "persons"),
     ("role", "person_roles"),
     ("staff_key", "staff_keys"),
+    ("horizon", "horizon_plans"),
     ("closure", "closures"),
 ];
 

@@ -11,6 +11,7 @@ use crate::{
     crypto::keyring::KeyKind,
     domain::{
         caller::CallerState,
+        horizon::HorizonState,
         ids::{PersonId, RecipientId},
         recipient::RecipientState,
         staff_key::StaffKeyState,
@@ -20,7 +21,8 @@ use crate::{
         rows::{
             Mac,
             config::{
-                CallerRow, KeyState, KeyVersionRow, PersonRow, RecipientRow, RoleGrantRow, StaffKeyRow,
+                CallerRow, HorizonRow, KeyState, KeyVersionRow, PersonRow, RecipientRow, RoleGrantRow,
+                StaffKeyRow,
             },
             work::RequestRow,
         },
@@ -62,6 +64,7 @@ impl Site<'_> {
                 "person" => self.person(object, last),
                 "role" => self.role(object, last),
                 "staff_key" => self.staff_key(object, last),
+                "horizon" => self.horizon(object, last),
                 "recipient" => self.recipient(object, last),
                 "key" => self.key(object, last, lost_key),
                 "policy" => self.policy(object),
@@ -128,6 +131,17 @@ impl Site<'_> {
             (next.mac, Write::PutRole(next, Some(row.mac)))
         };
         proved(row.mac, last, STATES.map(sealed))
+    }
+
+    /// A plan that was revoked destroys nothing.
+    fn horizon(&self, object: &[u8], last: &Last) -> Becomes {
+        let Some(row) = self.context.horizons().iter().find(|row| row.plan.id.as_bytes() == object) else {
+            return Becomes::Lost;
+        };
+        let mut next = HorizonRow { updated_at: last.at, ..row.clone() };
+        next.plan.state = HorizonState::Revoked;
+        next.mac = self.mac(&next.image());
+        proved(row.mac, last, [(next.mac, Write::PutHorizon(next, Some(row.mac)))])
     }
 
     /// A key that was withdrawn never counts again.

@@ -154,6 +154,16 @@ pub async fn drive_keys(driver: &mut Driver) {
         kind: 0,
     };
     driver.succeed("admin", Call::CancelKeyDestruction, keep).await;
+    let horizon = pb::ScheduleHorizonRequest {
+        request_id: request_id(),
+        horizon_days: 90,
+        rotate_days: 45,
+        valid_days: 30,
+    };
+    driver.succeed("admin", Call::ScheduleHorizon, horizon).await;
+    driver.succeed("admin", Call::GetHorizon, pb::GetHorizonRequest {}).await;
+    let revoke = pb::RevokeHorizonRequest { request_id: request_id() };
+    driver.succeed("admin", Call::RevokeHorizon, revoke).await;
 
     let begun: pb::RotateKeyResponse = driver.answer("admin", Call::RotateKey, rotate(false)).await;
     let Some(Outcome::Operation(begun)) = begun.outcome else { panic!("{begun:?}") };
