@@ -113,6 +113,20 @@ pub(super) enum Command {
     },
     /// Begin the work on it.
     Begin(Which),
+    /// Do what it asks: erase, block, anonymise, mark the objection, withdraw consents. Without `--yes` nothing is changed.
+    Fulfil {
+        #[command(flatten)]
+        which: Which,
+        /// When a block is looked at again, RFC 3339; of a restriction.
+        #[arg(long)]
+        review_at: Option<String>,
+        /// A consent that ends, `con_…`; of a withdrawal. May be given more than once; without it, every one in force.
+        #[arg(long = "consent")]
+        consents: Vec<String>,
+        /// Do it indeed; without it, what would be done is printed.
+        #[arg(long)]
+        yes: bool,
+    },
     /// End it: what was asked is done. Prints the notice to the person.
     Answer {
         #[command(flatten)]
@@ -187,6 +201,22 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
         Command::Begin(which) => {
             advance(which, pb::advance_case_request::Step::Work(pb::WorkBegun {}), out).await
         }
+        Command::Fulfil { which, yes: false, .. } => {
+            show(which, out).await?;
+            Ok(out.note("nothing was changed: say --yes to do what is asked")?)
+        }
+        Command::Fulfil { which, review_at, consents, yes: true } => {
+            let request = pb::FulfilCaseRequest {
+                request_id: request_id()?,
+                platform: which.at.platform,
+                case_id: which.case,
+                review_time: review_at.map(|at| when(Some(&at))).transpose()?,
+                consent_ids: consents,
+            };
+            let client = which.at.client.connect().await?;
+            let answer = rights(client).fulfil_case(request).await.map_err(refused)?;
+            print(&answer.into_inner().case.unwrap_or_default(), out)
+        }
         Command::Answer { which, told, ground, enclosure } => {
             let enclosed = enclosure.map(fs::read).transpose()?;
             let request = pb::AnswerCaseRequest {
@@ -219,13 +249,15 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             let answer = rights(client).refuse_case(request).await.map_err(refused)?;
             ended(&answer.into_inner().case.unwrap_or_default(), &told, out)
         }
-        Command::Show(which) => {
-            let request = pb::GetCaseRequest { platform: which.at.platform, case_id: which.case };
-            let answer = rights(which.at.client.connect().await?).get_case(request).await.map_err(refused)?;
-            print(&answer.into_inner().case.unwrap_or_default(), out)
-        }
+        Command::Show(which) => show(which, out).await,
         Command::List { at, overdue, all } => list(at, overdue, all, out).await,
     }
+}
+
+async fn show(which: Which, out: &mut Out) -> Result<(), Failure> {
+    let request = pb::GetCaseRequest { platform: which.at.platform, case_id: which.case };
+    let answer = rights(which.at.client.connect().await?).get_case(request).await.map_err(refused)?;
+    print(&answer.into_inner().case.unwrap_or_default(), out)
 }
 
 async fn advance(which: Which, step: pb::advance_case_request::Step, out: &mut Out) -> Result<(), Failure> {
@@ -335,7 +367,7 @@ fn json(case: &pb::Case) -> Value {
             "method": code(identity.method().as_str_name(), "IDENTITY_METHOD_"),
             "evidence": identity.evidence, "at": instant(case.identify_time.as_ref()),
         })),
-        "begun_at": instant(case.begin_time.as_ref()),
+        "begun_at": instant(case.begin_time.as_ref()), "done_at": instant(case.done_time.as_ref()),
         "ending": case.ending.as_ref().map(|ending| json!({
             "at": instant(ending.end_time.as_ref()),
             "reasons": ending.reasons().map(|r| code(r.as_str_name(), "REFUSAL_REASON_")).collect::<Vec<_>>(),
@@ -363,6 +395,9 @@ fn print(case: &pb::Case, out: &mut Out) -> Result<(), Failure> {
             identity.evidence,
             show_time(case.identify_time)
         ));
+    }
+    if let Some(done) = case.done_time {
+        lines.push(format!("done         {}", show_time(Some(done))));
     }
     if let Some(ending) = &case.ending {
         lines.push(format!("told         {} in {}", show_time(ending.end_time), ending.language));

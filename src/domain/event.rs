@@ -10,3 +10,20 @@ pub struct SubjectEvent {
     /// When it happened.
     pub at: Timestamp,
 }
+
+/// The one event that no policy declares: the subject objects to decisions by machine (Law 94-V, Article 19-1).
+pub const OBJECTION: &str = "automated_decisions_objection";
+
+impl SubjectEvent {
+    /// The subject objects to decisions by machine.
+    #[must_use]
+    pub fn objection(at: Timestamp) -> Option<Self> {
+        Some(Self { name: OBJECTION.parse().ok()?, at })
+    }
+
+    /// Whether it is such an objection.
+    #[must_use]
+    pub fn is_objection(&self) -> bool {
+        self.name.as_str() == OBJECTION
+    }
+}

@@ -63,6 +63,15 @@ impl RightKind {
         }
     }
 
+    /// Whether the vault itself does what is asked, so that nobody is told that it is done before it is.
+    #[must_use]
+    pub const fn is_done_by_vault(self) -> bool {
+        matches!(
+            self,
+            Self::Erasure | Self::Restriction | Self::Anonymisation | Self::Objection | Self::Withdrawal
+        )
+    }
+
     /// Whether a request of this kind may be refused for this reason. What a person may always know, no obligation and no
     /// law of keeping withholds.
     #[must_use]
@@ -240,6 +249,8 @@ pub struct Case {
     pub identity: Option<Identity>,
     /// When the work on it began.
     pub begun_at: Option<Timestamp>,
+    /// When what is asked was done, of a kind that the vault does itself.
+    pub done_at: Option<Timestamp>,
     /// How it ended.
     pub ending: Option<Ending>,
     /// When it was registered.
@@ -253,6 +264,8 @@ pub enum Misstep {
     Ended,
     /// Another step comes first, or was taken already.
     OutOfOrder,
+    /// What it asks is not done yet.
+    NotDone,
     /// This kind of request is not refused for that.
     Reason(RefusalReason),
     /// A reason stands on a law or contract, and none is named.
@@ -298,6 +311,18 @@ impl Case {
         Ok(Self { state: CaseState::InWork, begun_at: Some(at), ..self.clone() })
     }
 
+    /// The same with what it asks done.
+    ///
+    /// # Errors
+    /// [`Misstep`].
+    pub fn done(&self, at: Timestamp) -> Result<Self, Misstep> {
+        self.stands(CaseState::InWork)?;
+        if self.done_at.is_some() {
+            return Err(Misstep::OutOfOrder);
+        }
+        Ok(Self { done_at: Some(at), ..self.clone() })
+    }
+
     /// The same with its end: an answer comes after the work, a refusal whenever its reasons are known.
     ///
     /// # Errors
@@ -305,10 +330,17 @@ impl Case {
     pub fn ended(&self, ending: Ending) -> Result<Self, Misstep> {
         let state = if ending.reasons.is_empty() {
             self.stands(CaseState::InWork)?;
+            if self.kind.is_done_by_vault() && self.done_at.is_none() {
+                return Err(Misstep::NotDone);
+            }
             CaseState::Answered
         } else {
             if !self.is_open() {
                 return Err(Misstep::Ended);
+            }
+            // What is done is not refused any more.
+            if self.done_at.is_some() {
+                return Err(Misstep::OutOfOrder);
             }
             for reason in &ending.reasons {
                 if !self.kind.allows(*reason) {

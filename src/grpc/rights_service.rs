@@ -24,8 +24,9 @@ use crate::{
     },
     vault::{
         Vault,
+        consent::MAX_CONSENTS_OF_SUBJECT,
         error::VaultError,
-        rights::{CaseEnd, CasePlace, CaseStep, CaseView, Listed, MAX_PAGE, NewCase},
+        rights::{CaseAct, CaseEnd, CasePlace, CaseStep, CaseView, Listed, MAX_PAGE, NewCase},
     },
 };
 
@@ -128,6 +129,19 @@ impl RightsService {
             }
         };
         self.vault.advance_case(&call.caller, call.asker, &m.platform, id, step).await
+    }
+
+    async fn fulfil(&self, call: Call, m: pb::FulfilCaseRequest) -> Result<CaseView, VaultError> {
+        let id = case_id(&m.case_id)?;
+        if m.consent_ids.len() > MAX_CONSENTS_OF_SUBJECT {
+            return Err(VaultError::invalid("consent_ids", "at most 500"));
+        }
+        let mut check = Checker::new("");
+        let review_at = m.review_time.and_then(|at| check.time("review_time", at));
+        let each = m.consent_ids.iter().enumerate();
+        let consents = each.filter_map(|(i, id)| check.parse(&format!("consent_ids[{i}]"), id)).collect();
+        let act = check.finish(Some(CaseAct { review_at, consents }))?;
+        self.vault.fulfil_case(&call.caller, call.asker, &m.platform, id, act).await
     }
 
     async fn reply(&self, call: Call, m: pb::AnswerCaseRequest) -> Result<CaseView, VaultError> {
@@ -278,6 +292,7 @@ fn case_pb(view: &CaseView) -> pb::Case {
         begin_time: case.begun_at.map(time),
         ending: case.ending.as_ref().map(|ending| ending_pb(ending, view.notice.as_deref())),
         open_time: Some(time(case.opened_at)),
+        done_time: case.done_at.map(time),
     }
 }
 
@@ -312,6 +327,15 @@ impl rights_service_server::RightsService for RightsService {
         let call = self.change(&request, &request.get_ref().request_id)?;
         let response = |view| pb::AdvanceCaseResponse { case: Some(case_pb(&view)) };
         answer(self.advance(call, request.into_inner()), response).await
+    }
+
+    async fn fulfil_case(
+        &self,
+        request: Request<pb::FulfilCaseRequest>,
+    ) -> Result<Response<pb::FulfilCaseResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        let response = |view| pb::FulfilCaseResponse { case: Some(case_pb(&view)) };
+        answer(self.fulfil(call, request.into_inner()), response).await
     }
 
     async fn answer_case(

@@ -223,6 +223,12 @@ pub const fn denial_row(denial: Denial) -> Row {
         }
         Denial::SweepRunning => row(Code::FailedPrecondition, reason, "a sweep of retention is not done yet"),
         Denial::CaseNotFound => row(Code::NotFound, reason, "the platform has no such request of a person"),
+        Denial::ObjectedTo => row(
+            Code::FailedPrecondition,
+            reason,
+            "the subject objects to decisions by machine, and the purpose makes them",
+        ),
+        Denial::CaseNotDone => row(Code::FailedPrecondition, reason, "what the request asks is not done yet"),
         Denial::CaseEnded => {
             row(Code::FailedPrecondition, reason, "the request was answered or refused before")
         }

@@ -94,6 +94,8 @@ coded!(
         SubjectErased = "SUBJECT_ERASED",
         /// Use of the subject's data is blocked.
         SubjectRestricted = "SUBJECT_RESTRICTED",
+        /// The subject objects to decisions by machine, and the purpose makes them (rule R34).
+        ObjectedTo = "OBJECTED_TO",
         /// The value came before any consent, and waits for one (rule R38).
         Quarantined = "QUARANTINED",
         /// The recipient is not registered, or not for this purpose, or not now, or of a kind that it does not name.
@@ -256,6 +258,8 @@ coded!(
         CaseNotFound = "CASE_NOT_FOUND",
         /// The request was answered or refused before.
         CaseEnded = "CASE_ENDED",
+        /// What the request asks is not done yet.
+        CaseNotDone = "CASE_NOT_DONE",
         /// Another step of the request comes first, or this one was taken already.
         CaseStateUnsuitable = "CASE_STATE_UNSUITABLE",
         /// A stored row or value fails its authentication.
@@ -337,6 +341,9 @@ pub fn decide(
         return Err(Denial::ViewNotAllowed);
     }
     usable(facts, now)?;
+    if policy.decides_by_machine(purpose) && is_objected_to(ask.purpose, facts, now) {
+        return Err(Denial::ObjectedTo);
+    }
     let release = release(policy, purpose, ask, facts, now)?;
     let to_authority = release.is_some_and(|release| release.rule.kind.is_authority());
     if ask.reference.is_none() && (to_authority || purpose.needs_reference()) {
@@ -426,6 +433,19 @@ fn usable(facts: Facts<'_>, now: Timestamp) -> Result<(), Denial> {
         SubjectState::Restricted => Err(Denial::SubjectRestricted),
         SubjectState::Erased => Err(Denial::SubjectErased),
     }
+}
+
+/// Whether the subject objected to decisions by machine and did not consent to this purpose since (Article 19-1).
+fn is_objected_to(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> bool {
+    let objections = facts.events.iter().filter(|event| event.is_objection() && event.at <= now);
+    objections.map(|event| event.at).max().is_some_and(|objected_at| {
+        let anew = |c: &Consent| {
+            c.terms.purpose == *purpose
+                && c.state == ConsentState::Granted
+                && (c.terms.given_at > objected_at && c.terms.given_at <= now)
+        };
+        !facts.consents.iter().any(anew)
+    })
 }
 
 /// A recipient and the rule that lets it receive.

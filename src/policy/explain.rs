@@ -136,6 +136,9 @@ impl Clauses {
                 self.add(&policy.consent.clause, "consent comes before use");
                 self.add("Law 94-V, Article 7(1)", "consent comes before use");
             }
+            Denial::ObjectedTo => {
+                self.add("Law 94-V, Article 19-1", "no decision by machine alone against an objection");
+            }
             Denial::SubjectRestricted => self.add("Law 94-V, Article 1(3)", "blocking stops use"),
             Denial::SubjectErased => self.add("Law 94-V, Articles 1(6), 18", "destruction"),
             Denial::CallerDisabled
@@ -150,6 +153,7 @@ impl Clauses {
             | Denial::SweepRunning
             | Denial::CaseNotFound
             | Denial::CaseEnded
+            | Denial::CaseNotDone
             | Denial::CaseStateUnsuitable
             | Denial::BackupNotConfigured
             | Denial::BackupRunning

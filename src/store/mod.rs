@@ -55,7 +55,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 19;
+pub const SCHEMA_VERSION: i64 = 20;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -156,7 +156,7 @@ pub struct Snapshot {
 pub enum Write {
     /// A new subject; its reference must be new.
     InsertSubject(SubjectRow),
-    /// A subject's state.
+    /// A subject's state, and the hash that its reference is found by.
     UpdateSubject(SubjectRow, Mac),
     /// An erased subject, whose key, records, index entries, tokens and documents go for good.
     DestroySubject(SubjectRow),

@@ -182,6 +182,8 @@ coded!(
         OpenCase = "RightsService/OpenCase",
         /// Takes it a step ahead.
         AdvanceCase = "RightsService/AdvanceCase",
+        /// Does what it asks.
+        FulfilCase = "RightsService/FulfilCase",
         /// Ends it with an answer.
         AnswerCase = "RightsService/AnswerCase",
         /// Ends it with a refusal.
@@ -243,9 +245,11 @@ impl Call {
             | Self::UnrestrictSubject
             | Self::EraseSubject
             | Self::OpenCase => &[Service, DataProtection],
-            Self::CancelErasure | Self::AdvanceCase | Self::AnswerCase | Self::RefuseCase => {
-                &[DataProtection]
-            }
+            Self::CancelErasure
+            | Self::AdvanceCase
+            | Self::FulfilCase
+            | Self::AnswerCase
+            | Self::RefuseCase => &[DataProtection],
             Self::SweepRetention => &[DataProtection, SecurityOfficer],
             Self::PlanRetention => &[DataProtection, SecurityOfficer, Auditor],
             Self::ListDisclosures | Self::GetCase | Self::ListCases => &[DataProtection, Auditor],

@@ -55,14 +55,8 @@ impl Vault {
         reference: Option<Reference>,
     ) -> Result<Erasure, VaultError> {
         let platform = self.target(caller, &asker, Call::EraseSubject, platform).await?;
-        let deed = Erase {
-            subject,
-            reference,
-            caller: caller.id,
-            asked_at: self.shared.clock.now(),
-            cooling: self.shared.options.erasure_cooling,
-            beyond_budget: false,
-        };
+        let (asked_at, cooling) = (self.shared.clock.now(), self.shared.options.erasure_cooling);
+        let deed = Erase::new(subject, reference, caller.id, asked_at, cooling);
         self.run(platform, caller, asker, deed).await
     }
 
@@ -83,7 +77,7 @@ impl Vault {
     }
 }
 
-struct Erase {
+pub(super) struct Erase {
     subject: SubjectName,
     reference: Option<Reference>,
     caller: CallerId,
@@ -91,6 +85,18 @@ struct Erase {
     cooling: std::time::Duration,
     /// Whether the caller has erased as much as one person may.
     beyond_budget: bool,
+}
+
+impl Erase {
+    pub(super) const fn new(
+        subject: SubjectName,
+        reference: Option<Reference>,
+        caller: CallerId,
+        asked_at: Timestamp,
+        cooling: std::time::Duration,
+    ) -> Self {
+        Self { subject, reference, caller, asked_at, cooling, beyond_budget: false }
+    }
 }
 
 impl Deed for Erase {

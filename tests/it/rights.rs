@@ -18,7 +18,7 @@ use sandyq::{
     vault::{
         error::VaultError,
         reconcile::Problem,
-        rights::{CaseEnd, CaseStep, CaseView, Listed, NewCase},
+        rights::{CaseAct, CaseEnd, CaseStep, CaseView, Listed, NewCase},
         subjects::SubjectName,
     },
 };
@@ -28,6 +28,7 @@ use crate::{
     common::{
         backend::{Backend, on_both},
         house::by_reference,
+        people::{grant, tokenize_request},
         served::{Served, reason, request_id},
         vault::{OpenVault, as_admin, asker},
     },
@@ -189,10 +190,16 @@ async fn create(backend: &Backend, dir: &Path) -> OpenVault {
     open
 }
 
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+
 impl OpenVault {
     async fn open_case(&self, kind: RightKind) -> Result<CaseView, VaultError> {
+        self.open_case_of(kind, 1).await
+    }
+
+    async fn open_case_of(&self, kind: RightKind, number: u32) -> Result<CaseView, VaultError> {
         let new = NewCase {
-            subject: Some(SubjectName::Reference("user-1".into())),
+            subject: Some(SubjectName::Reference(format!("user-{number}"))),
             kind,
             channel: RightsChannel::Site,
             site: None,
@@ -310,6 +317,108 @@ async fn a_register_edited_behind_the_vault_is_found(backend: Backend) {
     problems.sort_by_key(|(table, problem)| (*table, problem.as_str()));
     assert_eq!(problems, [("rights_cases", Problem::Missing), ("rights_cases", Problem::Stale)]);
     assert!(result.findings.iter().any(|finding| finding.object == gone.case.id.as_bytes()));
+}
+
+on_both!(what_a_request_asks_is_done);
+/// What the person asks is done once, in the commit that says so, and only then is the person told.
+async fn what_a_request_asks_is_done(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = create(&backend, dir.path()).await;
+    let mut stored = Vec::new();
+    for number in 2..7 {
+        stored.push(open.store_iin(number).await);
+    }
+    let in_work = async |kind, number: u32| {
+        let id = open.open_case_of(kind, number).await.unwrap().case.id;
+        open.step(id, checked(None)).await.unwrap();
+        open.step(id, CaseStep::Work).await.unwrap();
+        id
+    };
+    let fulfil = async |id, act| open.vault.fulfil_case(&open.admin(), as_admin(), "lerna", id, act).await;
+    let read = async |at: usize| open.detokenize(&stored[at].tokens[0].token).await.err();
+    let denied = |denial: Denial| Some(VaultError::Denied(denial));
+
+    let erasure = in_work(RightKind::Erasure, 2).await;
+    assert_eq!(open.end(erasure, &[]).await, Err(Denial::CaseNotDone.into()), "nobody is told a lie");
+    assert_eq!(read(0).await, None);
+    let done = fulfil(erasure, CaseAct::default()).await.unwrap();
+    assert!(done.case.done_at.is_some() && done.case.state == CaseState::InWork);
+    assert_eq!(read(0).await, denied(Denial::SubjectErased));
+    assert_eq!(fulfil(erasure, CaseAct::default()).await, Err(Denial::CaseStateUnsuitable.into()), "once");
+    assert_eq!(open.end(erasure, &[]).await.unwrap().case.state, CaseState::Answered);
+
+    let restriction = in_work(RightKind::Restriction, 3).await;
+    let without = fulfil(restriction, CaseAct::default()).await;
+    assert!(matches!(without, Err(VaultError::Invalid(_))), "a block is never an end state: {without:?}");
+    assert_eq!(read(1).await, None, "what is refused changes nothing");
+    let review_at = Some(open.clock.now().plus_micros(30 * DAY));
+    fulfil(restriction, CaseAct { review_at, ..CaseAct::default() }).await.unwrap();
+    assert_eq!(read(1).await, denied(Denial::SubjectRestricted));
+    // What is blocked is not destroyed (rules R11, R49).
+    let erasure = in_work(RightKind::Erasure, 3).await;
+    assert_eq!(fulfil(erasure, CaseAct::default()).await, Err(Denial::SubjectRestricted.into()));
+
+    let withdrawal = in_work(RightKind::Withdrawal, 4).await;
+    let other = CaseAct { consents: vec![stored[3].consents[0]], ..CaseAct::default() };
+    let refused = fulfil(withdrawal, other).await;
+    assert!(matches!(refused, Err(VaultError::Invalid(_))), "another's consent: {refused:?}");
+    fulfil(withdrawal, CaseAct { consents: stored[2].consents.clone(), ..CaseAct::default() }).await.unwrap();
+    assert_eq!(read(2).await, denied(Denial::ConsentWithdrawn));
+    assert_eq!(read(3).await, None);
+
+    let anonymisation = in_work(RightKind::Anonymisation, 5).await;
+    fulfil(anonymisation, CaseAct::default()).await.unwrap();
+    assert_eq!(read(3).await, denied(Denial::TokenNotFound));
+    let left = "UPDATE subjects SET state = state WHERE wrapped_key IS NULL AND state = 'erased'";
+    assert_eq!(backend.sql(dir.path(), left).await, 1, "no key, and nothing brings it back");
+    assert!(open.open_case_of(RightKind::Access, 5).await.is_err(), "no reference leads there any more");
+    let end = open.end(anonymisation, &[]).await.unwrap();
+    assert!(end.notice.unwrap().contains("cannot be attributed to you"));
+
+    let objection = in_work(RightKind::Objection, 6).await;
+    fulfil(objection, CaseAct::default()).await.unwrap();
+    assert_eq!(read(4).await, None, "payments are no decision by machine");
+    assert_eq!(found(&reconcile(&open, "lerna").await), [], "log and rows agree");
+}
+
+on_both!(r34_an_objection_stops_profiles_at_once);
+/// An objection binds the next read of a profile, and a new consent opens it (Law 94-V, Article 19-1).
+async fn r34_an_objection_stops_profiles_at_once(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    let (email, letters) = (["email"], grant("marketing_mail", &["email"]));
+    let mut person = tokenize_request(1);
+    person.consents.extend([grant("offers", &email), letters]);
+    let stored = served.vault("backend").await.tokenize(person).await.unwrap().into_inner();
+    let token = &stored.tokens.iter().find(|token| token.field == "email").unwrap().token;
+    assert!(served.read("mailing", "offers", token).await.is_ok());
+    let mut admin = rights(&served, "admin").await;
+    let open = pb::OpenCaseRequest { platform: "lerna".into(), ..open_request(pb::RightKind::Objection) };
+    let id = admin.open_case(open).await.unwrap().into_inner().case.unwrap().case_id;
+    admin.advance_case(identity(&id)).await.unwrap();
+    admin.advance_case(work(&id)).await.unwrap();
+    let fulfil = pb::FulfilCaseRequest {
+        request_id: request_id(),
+        platform: "lerna".into(),
+        case_id: id,
+        ..pb::FulfilCaseRequest::default()
+    };
+    let done = admin.fulfil_case(fulfil.clone()).await.unwrap().into_inner();
+    assert_eq!(admin.fulfil_case(fulfil).await.unwrap().into_inner(), done, "replayed");
+    assert_eq!(served.read("mailing", "offers", token).await, Err("OBJECTED_TO".into()));
+    assert!(served.read("mailing", "marketing_mail", token).await.is_ok(), "no machine decides on letters");
+
+    let now = sandyq::domain::time::Clock::default().now().as_micros();
+    let nanos = i32::try_from(now % 1_000_000 * 1_000).unwrap();
+    let give_time = Some(prost_types::Timestamp { seconds: now / 1_000_000, nanos });
+    let request = pb::GrantConsentRequest {
+        request_id: request_id(),
+        subject_reference: "user-1".into(),
+        consent: Some(pb::ConsentGrant { give_time, ..grant("offers", &email) }),
+    };
+    served.consents("backend").await.grant_consent(request).await.unwrap();
+    let again = served.read("mailing", "offers", token).await;
+    assert!(again.is_ok(), "{again:?}");
+    served.running.stop().await.unwrap();
 }
 
 fn sandyq(dir: &Path, line: &str, case: &str) -> Output {

@@ -29,6 +29,7 @@ fn opened(kind: RightKind) -> Case {
         state: CaseState::Received,
         identity: None,
         begun_at: None,
+        done_at: None,
         ending: None,
         opened_at: received_at,
     }
@@ -102,22 +103,30 @@ fn r12_days_count_from_proof() {
 #[test]
 fn r40_steps_come_in_their_order() {
     use CaseState::{Answered, IdentityChecked, InWork, Received, Refused};
-    use Misstep::{Ended, OutOfOrder};
+    use Misstep::{Ended, NotDone, OutOfOrder};
+    let at_noon = at("2026-11-27T12:00:00+05");
     let checked = opened(RightKind::Erasure).identified(identity(), None).unwrap();
     let work = in_work(RightKind::Erasure);
-    let answered = work.ended(ending(&[], None)).unwrap();
+    let done = work.done(at_noon).unwrap();
+    let answered = done.ended(ending(&[], None)).unwrap();
     let refused = work.ended(ending(&[RefusalReason::NoData], None)).unwrap();
     let table = [
-        (opened(RightKind::Erasure), [Ok(IdentityChecked), Err(OutOfOrder), Err(OutOfOrder), Ok(Refused)]),
-        (checked, [Err(OutOfOrder), Ok(InWork), Err(OutOfOrder), Ok(Refused)]),
-        (work, [Err(OutOfOrder), Err(OutOfOrder), Ok(Answered), Ok(Refused)]),
-        (answered, [Err(Ended); 4]),
-        (refused, [Err(Ended); 4]),
+        (
+            opened(RightKind::Erasure),
+            [Ok(IdentityChecked), Err(OutOfOrder), Err(OutOfOrder), Err(OutOfOrder), Ok(Refused)],
+        ),
+        (checked, [Err(OutOfOrder), Ok(InWork), Err(OutOfOrder), Err(OutOfOrder), Ok(Refused)]),
+        // Nobody is told that it is done before it is, and what is done is not refused.
+        (work, [Err(OutOfOrder), Err(OutOfOrder), Ok(InWork), Err(NotDone), Ok(Refused)]),
+        (done, [Err(OutOfOrder), Err(OutOfOrder), Err(OutOfOrder), Ok(Answered), Err(OutOfOrder)]),
+        (answered, [Err(Ended); 5]),
+        (refused, [Err(Ended); 5]),
     ];
     for (case, expected) in table {
         let steps = [
             case.identified(identity(), None),
             case.begun(at("2026-11-27T11:00:00+05")),
+            case.done(at_noon),
             case.ended(ending(&[], None)),
             case.ended(ending(&[RefusalReason::NoData], None)),
         ];

@@ -368,8 +368,10 @@ impl OfPurpose<'_> {
                 (was, _) => match mark {
                     Mark::Separate | Mark::Written | Mark::LegalReference if was => Effect::Widens,
                     Mark::Separate | Mark::Written | Mark::LegalReference => Effect::Narrows,
-                    Mark::Advertising | Mark::Publication | Mark::Claims if was => Effect::Narrows,
-                    Mark::Advertising | Mark::Publication | Mark::Claims => Effect::Widens,
+                    Mark::Advertising | Mark::Publication | Mark::Claims | Mark::Automated if was => {
+                        Effect::Narrows
+                    }
+                    Mark::Advertising | Mark::Publication | Mark::Claims | Mark::Automated => Effect::Widens,
                 },
             };
             let what = format!(

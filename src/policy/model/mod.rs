@@ -163,6 +163,14 @@ impl Policy {
         purpose.retention.ends().iter().chain(caps)
     }
 
+    /// Whether a purpose decides by machine or profiles: where the policy marks it so, or it reads what is computed from other
+    /// fields.
+    #[must_use]
+    pub fn decides_by_machine(&self, purpose: &Purpose) -> bool {
+        let derived = |name| self.field(name).is_some_and(|field| !field.sources_of_derived().is_empty());
+        purpose.is(Mark::Automated) || purpose.fields().any(|(name, _)| derived(name))
+    }
+
     /// The purposes that name this caller.
     pub fn purposes_of<'a>(
         &'a self,

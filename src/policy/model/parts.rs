@@ -382,6 +382,8 @@ coded!(
         Publication = "publication",
         /// It keeps data for claims after every other purpose has ended, and reads for nothing else (rule R9).
         Claims = "claims",
+        /// It decides about the subject by machine, or profiles: the subject may object (rule R34).
+        Automated = "automated",
     }
 );
 

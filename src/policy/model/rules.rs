@@ -216,6 +216,7 @@ impl OfPurpose<'_> {
                     "years after the end stand on a law, never on the consent that ended (rule R9)"
                 }
                 Mark::Separate
+                | Mark::Automated
                 | Mark::Claims
                 | Mark::Written
                 | Mark::LegalReference

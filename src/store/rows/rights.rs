@@ -42,6 +42,7 @@ impl CaseRow {
             .int(c.due_at.as_micros())
             .text(c.state.as_str())
             .optional_int(c.begun_at.map(Timestamp::as_micros))
+            .optional_int(c.done_at.map(Timestamp::as_micros))
             .int(c.opened_at.as_micros());
         let image = match &c.identity {
             None => image.flag(false),

@@ -20,7 +20,7 @@ macro_rules! columns {
     () => {
         "platform_id, case_id, subject_id, kind, channel, site, requester, representation, reference, received_at, \
          counts_from, working_days, clause, calendar_sha256, due_at, state, identity_method, identity_evidence, \
-         identified_at, begun_at, ended_at, reasons, ground, answer_channel, language, notice_sha256, \
+         identified_at, begun_at, done_at, ended_at, reasons, ground, answer_channel, language, notice_sha256, \
          enclosure_sha256, opened_at, mac"
     };
 }
@@ -134,6 +134,7 @@ impl<R: SqlRow> Columns<'_, R> {
             _ => return Err(missing("identity_evidence")),
         };
         let begun_at = self.optional_time("begun_at")?;
+        let done_at = self.optional_time("done_at")?;
         let ended_at = self.optional_time("ended_at")?;
         let (reasons, ground) = (self.list::<RefusalReason>("reasons")?, self.reference("ground")?);
         let (told_by, language) = (self.text("answer_channel")?, self.text("language")?);
@@ -171,6 +172,7 @@ impl<R: SqlRow> Columns<'_, R> {
             state,
             identity,
             begun_at,
+            done_at,
             ending,
             opened_at,
         };
@@ -184,7 +186,7 @@ pub(super) fn insert_case(row: &CaseRow) -> Statement<'_> {
             "/* write::insert_case */ INSERT INTO rights_cases (",
             columns!(),
             ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-             $22, $23, $24, $25, $26, $27, $28, $29)"
+             $22, $23, $24, $25, $26, $27, $28, $29, $30)"
         )),
         row,
     )
@@ -197,7 +199,7 @@ pub(super) fn update_case<'a>(row: &'a CaseRow, was: &'a Mac) -> Statement<'a> {
     let ending = c.ending.as_ref();
     Statement::new(
         "/* write::update_case */ UPDATE rights_cases SET counts_from = $3, due_at = $4, state = $5, \
-         calendar_sha256 = $19, identity_method = $6, identity_evidence = $7, identified_at = $8, begun_at = $9, ended_at = $10, \
+         calendar_sha256 = $19, done_at = $20, identity_method = $6, identity_evidence = $7, identified_at = $8, begun_at = $9, ended_at = $10, \
          reasons = $11, ground = $12, answer_channel = $13, language = $14, notice_sha256 = $15, \
          enclosure_sha256 = $16, mac = $17 WHERE platform_id = $1 AND case_id = $2 AND mac = $18",
     )
@@ -220,6 +222,7 @@ pub(super) fn update_case<'a>(row: &'a CaseRow, was: &'a Mac) -> Statement<'a> {
     .bytes(&row.mac)
     .bytes(was)
     .bytes(&c.calendar_sha256)
+    .opt_int(c.done_at.map(Timestamp::as_micros))
 }
 
 fn bound<'a>(statement: Statement<'a>, row: &'a CaseRow) -> Statement<'a> {
@@ -247,6 +250,7 @@ fn bound<'a>(statement: Statement<'a>, row: &'a CaseRow) -> Statement<'a> {
         .text(identity.map_or("", |identity| identity.evidence.as_str()))
         .opt_int(identity.map(|identity| identity.at.as_micros()))
         .opt_int(c.begun_at.map(Timestamp::as_micros))
+        .opt_int(c.done_at.map(Timestamp::as_micros))
         .opt_int(ending.map(|ending| ending.at.as_micros()))
         .own_text(reasons(ending))
         .text(ending.and_then(|ending| ending.reference.as_ref()).map_or("", Reference::as_str))

@@ -34,6 +34,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (17, "root_rows", include_str!("../../../migrations/sqlite/0017_root_rows.sql")),
     (18, "rekey", include_str!("../../../migrations/sqlite/0018_rekey.sql")),
     (19, "horizon", include_str!("../../../migrations/sqlite/0019_horizon.sql")),
+    (20, "rights_done", include_str!("../../../migrations/sqlite/0020_rights_done.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -57,6 +58,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (17, "root_rows", include_str!("../../../migrations/postgres/0017_root_rows.sql")),
     (18, "rekey", include_str!("../../../migrations/postgres/0018_rekey.sql")),
     (19, "horizon", include_str!("../../../migrations/postgres/0019_horizon.sql")),
+    (20, "rights_done", include_str!("../../../migrations/postgres/0020_rights_done.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

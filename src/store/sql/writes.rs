@@ -230,8 +230,8 @@ fn update_subject<'a>(row: &'a SubjectRow, was: &'a Mac) -> Statement<'a> {
     let restriction = row.restriction.as_ref();
     Statement::new(
         "/* write::update_subject */ UPDATE subjects SET state = $3, restriction_trigger = $4, \
-         restriction_requester = $5, restricted_at = $6, review_at = $7, erased_at = $8, destroy_at = $9, mac = $10 \
-         WHERE platform_id = $1 AND subject_id = $2 AND mac = $11",
+         restriction_requester = $5, restricted_at = $6, review_at = $7, erased_at = $8, destroy_at = $9, mac = $10, \
+         reference_hash = $12 WHERE platform_id = $1 AND subject_id = $2 AND mac = $11",
     )
     .int(row.platform.get())
     .bytes(row.id.as_bytes())
@@ -244,6 +244,7 @@ fn update_subject<'a>(row: &'a SubjectRow, was: &'a Mac) -> Statement<'a> {
     .opt_int(micros(row.destroy_at))
     .bytes(&row.mac)
     .bytes(was)
+    .bytes(&row.reference_hash)
 }
 
 /// The key goes, and with it every sealed copy; rows that point at values go too. Consents and events stay: they are

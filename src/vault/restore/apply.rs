@@ -15,6 +15,7 @@ use crate::{
         operation::{Operation, OperationKind, OperationState},
         proposal::ProposalState,
         receipt::ReceiptKind,
+        rng::random_bytes,
         subject::{Restriction, RestrictionRequester, RestrictionTrigger},
         time::Timestamp,
         token::TokenState,
@@ -31,7 +32,7 @@ use crate::{
         MAX_COOLING,
         access::Call,
         keys::MOVED,
-        retention::{DESTROYED_RECORD, ENDED_SUBJECT},
+        retention::{ANONYMISED, DESTROYED_RECORD, ENDED_SUBJECT},
     },
 };
 
@@ -148,7 +149,10 @@ impl Site<'_> {
         last: Option<&Last>,
     ) -> Result<Option<Write>, RestoreError> {
         // What retention ended was not erased first: its one receipt is that of the destruction.
-        let Some(last) = last.filter(|last| last.call != ENDED_SUBJECT) else { return Ok(None) };
+        let Some(last) = last.filter(|last| ![ENDED_SUBJECT, ANONYMISED].contains(&last.call.as_str()))
+        else {
+            return Ok(None);
+        };
         let (kind, erased) = match (row.state, next.state) {
             (_, SubjectState::Erased) => (ReceiptKind::Erased, next),
             (SubjectState::Erased, _) => (ReceiptKind::CalledOff, row),
@@ -202,6 +206,14 @@ impl Site<'_> {
             destroy_at: None,
             ..row.clone()
         };
+        if last.call == ANONYMISED {
+            // Nothing led there any more, and nothing does again; to which hash it was put, no entry says.
+            let reference_hash = random_bytes(self.rng())?;
+            let mut next = SubjectRow { reference_hash, ..erased(last.at, None) };
+            next.mac = self.mac(&next.image());
+            step.strict(self, "subject", row.id.as_bytes(), next.mac, &last.call)?;
+            return Ok(next);
+        }
         let erase = [Call::EraseSubject.as_str(), ENDED_SUBJECT].contains(&last.call.as_str());
         let candidates: Vec<SubjectRow> = if erase {
             let minutes = 0..=i64::try_from(MAX_COOLING.as_secs() / 60).unwrap_or(0);

@@ -9,7 +9,7 @@ mod sweep;
 
 use std::collections::BTreeMap;
 
-pub(in crate::vault) use sweep::{DESTROYED_RECORD, ENDED_SUBJECT};
+pub(in crate::vault) use sweep::{ANONYMISED, DESTROYED_RECORD, ENDED_SUBJECT, ended_subject};
 
 use super::{
     Vault,

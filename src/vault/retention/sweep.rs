@@ -40,6 +40,9 @@ pub(in crate::vault) const DESTROYED_DOCUMENT: &str = "Operation/DestroyDocument
 /// The entry of a subject of whom nothing is left; its destruction follows in the same commit.
 pub(in crate::vault) const ENDED_SUBJECT: &str = "Operation/EndSubject";
 
+/// The entry of a subject that nothing is to lead to any more, which a person asked for; its destruction follows likewise.
+pub(in crate::vault) const ANONYMISED: &str = "Operation/AnonymiseSubject";
+
 /// A platform has one sweep at a time.
 const OBJECT: [u8; 16] = *b"retention       ";
 /// Fewest and most subjects of one commit: each brings its records, consents and events.
@@ -448,7 +451,7 @@ fn destroy_subject(
 }
 
 /// A subject as a sweep leaves it, without the MAC.
-fn ended_subject(subject: &SubjectRow, at: Timestamp) -> SubjectRow {
+pub(in crate::vault) fn ended_subject(subject: &SubjectRow, at: Timestamp) -> SubjectRow {
     SubjectRow { state: SubjectState::Erased, erased_at: Some(at), destroy_at: Some(at), ..subject.clone() }
 }
 

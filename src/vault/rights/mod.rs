@@ -4,6 +4,7 @@
 //! A case is read before its step and written on condition that it did not change meanwhile; every step leaves an entry with
 //! the MAC of the row, so that a deadline edited behind the vault, or a case that is gone, is found.
 
+mod acts;
 mod steps;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::{
     policy::decide::Denial,
     store::{ReadKeys, Write, cases::WhichCases, rows::rights::CaseRow},
 };
+pub use acts::CaseAct;
 pub use steps::{CaseEnd, CaseStep};
 
 /// Cases on one page.
@@ -290,6 +292,7 @@ impl Deed for Open {
             state: CaseState::Received,
             identity: None,
             begun_at: None,
+            done_at: None,
             ending: None,
             opened_at: scene.now,
         };

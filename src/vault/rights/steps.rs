@@ -100,7 +100,7 @@ impl Vault {
 }
 
 /// Writes a case after a step over itself as it was.
-fn step(
+pub(super) fn step(
     hand: &mut Hand<'_, '_>,
     was: &CaseRow,
     next: Case,
@@ -116,9 +116,10 @@ fn step(
     Ok(Deeded::changed((), ItemOutcome::default()))
 }
 
-fn refused(step: Misstep) -> VaultError {
+pub(super) fn refused(step: Misstep) -> VaultError {
     match step {
         Misstep::Ended => Denial::CaseEnded.into(),
+        Misstep::NotDone => Denial::CaseNotDone.into(),
         Misstep::OutOfOrder => Denial::CaseStateUnsuitable.into(),
         Misstep::Reason(reason) => {
             let rule = format!("{} refuses no request of this kind where it stands", reason.as_str());

@@ -190,19 +190,47 @@ pub async fn drive_rights(driver: &mut Driver) {
         cases.push(opened.case.unwrap().case_id);
     }
     let case_id = || cases[0].clone();
+    let fulfil = |case_id: String| pb::FulfilCaseRequest {
+        request_id: request_id(),
+        platform: platform(),
+        case_id,
+        ..pb::FulfilCaseRequest::default()
+    };
+    driver.refuse("admin", Call::FulfilCase, fulfil(case_id()), "CASE_STATE_UNSUITABLE").await;
     let identity = pb::IdentityCheck {
         method: pb::IdentityMethod::Login.into(),
         evidence: "LOGIN-4711".into(),
         proof_time: None,
     };
     for step in [
-        pb::advance_case_request::Step::Identity(identity),
+        pb::advance_case_request::Step::Identity(identity.clone()),
         pb::advance_case_request::Step::Work(pb::WorkBegun {}),
     ] {
         let (request_id, step) = (request_id(), Some(step));
         let advance = pb::AdvanceCaseRequest { request_id, platform: platform(), case_id: case_id(), step };
         driver.succeed("admin", Call::AdvanceCase, advance).await;
     }
+    let open = pb::OpenCaseRequest {
+        request_id: request_id(),
+        platform: platform(),
+        subject: Some(super::drive::by_reference(0)),
+        kind: pb::RightKind::Objection.into(),
+        channel: pb::RightsChannel::Site.into(),
+        requester: pb::CaseRequester::Subject.into(),
+        receive_time: Some(super::drive::seconds(-60)),
+        ..pb::OpenCaseRequest::default()
+    };
+    let opened: pb::OpenCaseResponse = driver.answer("admin", Call::OpenCase, open).await;
+    let objection = opened.case.unwrap().case_id;
+    for step in [
+        pb::advance_case_request::Step::Identity(identity),
+        pb::advance_case_request::Step::Work(pb::WorkBegun {}),
+    ] {
+        let (request_id, step, case_id) = (request_id(), Some(step), objection.clone());
+        let advance = pb::AdvanceCaseRequest { request_id, platform: platform(), case_id, step };
+        driver.succeed("admin", Call::AdvanceCase, advance).await;
+    }
+    driver.succeed("admin", Call::FulfilCase, fulfil(objection)).await;
     let answer = pb::AnswerCaseRequest {
         request_id: request_id(),
         platform: platform(),

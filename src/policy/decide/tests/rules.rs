@@ -34,6 +34,32 @@ fn r34_a_profile_is_read_on_its_own_consent_alone() {
 }
 
 #[test]
+fn r34_an_objection_ends_profiles_until_a_new_consent() {
+    fn object(c: &mut Case, micros: i64) {
+        c.events.extend(SubjectEvent::objection(NOW.plus_micros(micros)));
+    }
+    let profile = || Case::read("mailing", "offers", "preferences");
+    assert_eq!(refused(profile(), |c| object(c, -1)), Some(Denial::ObjectedTo));
+    // One that is dated ahead has not happened yet.
+    assert_eq!(refused(profile(), |c| object(c, 1)), None);
+    // What no machine decides on goes on.
+    assert_eq!(refused(Case::iin(), |c| object(c, -1)), None);
+    let anew = |c: &mut Case| {
+        object(c, -20);
+        c.each(|terms| terms.given_at = NOW.plus_micros(-10));
+    };
+    assert_eq!(refused(profile(), anew), None, "the person consented to this purpose after that");
+    let other = |c: &mut Case| {
+        object(c, -10);
+        let mut letters = c.consents[0].clone();
+        letters.terms.purpose = "marketing_mail".parse().unwrap();
+        letters.terms.given_at = NOW.plus_micros(-1);
+        c.consents.push(letters);
+    };
+    assert_eq!(refused(profile(), other), Some(Denial::ObjectedTo), "a consent to letters opens no profile");
+}
+
+#[test]
 fn r39_what_the_policy_does_not_declare_is_refused() {
     assert_eq!(
         refused(Case::iin(), |c| c.purpose = "anything_else".into()),

@@ -1,0 +1,290 @@
+//! What a request does: the act that the law knows for its kind, in the commit that says so in the register.
+//!
+//! Each act leaves the entries that it leaves by itself, under its own call, and the case's entry comes last: a restore and the
+//! reconciliation read the log as if somebody had erased, blocked or withdrawn by hand.
+
+use std::time::Duration;
+
+use super::{believed, steps::refused};
+use crate::{
+    audit::entry::{Entry, Verdict},
+    domain::{
+        caller::Caller,
+        consent::{ConsentState, SubjectState},
+        event::SubjectEvent,
+        ids::{CallerId, CaseId, ConsentId, EntryId, EventId, SubjectId},
+        operation::BudgetKind,
+        receipt::ReceiptKind,
+        rights::{CaseRequester, RightKind},
+        rng::random_bytes,
+        subject::{RestrictionRequester, RestrictionTrigger},
+        time::Timestamp,
+    },
+    policy::decide::Denial,
+    store::{
+        ReadKeys, Write,
+        rows::{EventRow, SubjectRow, rights::CaseRow},
+    },
+    vault::{
+        Vault,
+        access::Call,
+        act::{Asker, Claim},
+        consent::consent_entry,
+        context::Context,
+        deed::{Deed, Deeded, Hand},
+        erasure::Erase,
+        error::VaultError,
+        operations::DESTROY,
+        replay::ItemOutcome,
+        retention::{ANONYMISED, DESTROYED_RECORD, ended_subject},
+        rights::CaseView,
+        spending,
+        subjects::{Block, SubjectName},
+        tokenize::unavailable,
+    },
+};
+
+/// What the act needs to know besides the case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaseAct {
+    /// When the block is looked at again; of a restriction.
+    pub review_at: Option<Timestamp>,
+    /// Which consents end; of a withdrawal. None of them means every one that is in force.
+    pub consents: Vec<ConsentId>,
+}
+
+impl Vault {
+    /// Does what a request asks, and records that in the register.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn fulfil_case(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        id: CaseId,
+        act: CaseAct,
+    ) -> Result<CaseView, VaultError> {
+        let platform = self.target(caller, &asker, Call::FulfilCase, platform).await?;
+        let found = self.find_case(Call::FulfilCase, caller, platform, id).await?;
+        let deed = Fulfil {
+            found,
+            act,
+            caller: caller.id,
+            asked_at: self.shared.clock.now(),
+            cooling: self.shared.options.erasure_cooling,
+        };
+        self.run(platform, caller, asker, deed).await?;
+        self.case_as_stored(platform, id).await
+    }
+}
+
+struct Fulfil {
+    /// As it was a moment ago.
+    found: Option<CaseRow>,
+    act: CaseAct,
+    caller: CallerId,
+    asked_at: Timestamp,
+    cooling: Duration,
+}
+
+impl Deed for Fulfil {
+    type Answer = ();
+
+    fn call(&self) -> Call {
+        Call::FulfilCase
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+
+    fn tightens(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
+        keys.subjects.extend(self.found.as_ref().and_then(|row| row.case.subject));
+        spending::reads(context, self.caller, BudgetKind::Erasure, self.asked_at, keys);
+    }
+
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
+        let was = believed(hand.scene, self.found.as_ref())?;
+        let next = was.case.done(hand.scene.now).map_err(refused)?;
+        let subject = was.case.subject.ok_or(Denial::SubjectNotFound)?;
+        let done = match was.case.kind {
+            RightKind::Erasure => self.erase(hand, was, subject)?,
+            RightKind::Restriction => self.restrict(hand, was, subject)?,
+            RightKind::Anonymisation => anonymise(hand, subject)?,
+            RightKind::Objection => object(hand, subject)?,
+            RightKind::Withdrawal => self.withdraw(hand, subject)?,
+            RightKind::Access | RightKind::Portability | RightKind::Correction => {
+                let rule = "a request of this kind is fulfilled by an answer, or by UpdateRecord";
+                return Err(VaultError::invalid("case_id", rule));
+            }
+        };
+        if !done {
+            return Ok(Deeded::Later);
+        }
+        hand.plan.tightens = true;
+        super::steps::step(hand, was, next, None)
+    }
+
+    fn again(&self, hand: &Hand<'_, '_>, _before: &ItemOutcome) -> Result<(), VaultError> {
+        believed(hand.scene, self.found.as_ref())?;
+        Ok(())
+    }
+}
+
+/// The same act under its own call; false where it must wait for the next batch.
+fn by_itself<D: Deed>(hand: &mut Hand<'_, '_>, mut deed: D) -> Result<bool, VaultError> {
+    let mut own = Hand::new(hand.scene, hand.plan, hand.caller, hand.asker, deed.call());
+    match deed.act(&mut own)? {
+        Deeded::Done(_) => Ok(true),
+        Deeded::Later => Ok(false),
+        Deeded::Refused(denial) => Err(denial.into()),
+    }
+}
+
+/// An entry under another call than the deed's.
+fn log(
+    hand: &mut Hand<'_, '_>,
+    call: &str,
+    fill: impl FnOnce(Entry) -> Entry,
+) -> Result<EntryId, VaultError> {
+    let entry = fill(hand.scene.entry(call, hand.asker, hand.caller, Verdict::Done)?);
+    let id = entry.entry_id();
+    hand.plan.entries.push(entry);
+    Ok(id)
+}
+
+impl Fulfil {
+    fn erase(&self, hand: &mut Hand<'_, '_>, was: &CaseRow, subject: SubjectId) -> Result<bool, VaultError> {
+        // Two people may have erased beyond the budget already: what is asked is done.
+        if hand.scene.subject(subject)?.state == SubjectState::Erased {
+            return Ok(true);
+        }
+        let name = SubjectName::Id(subject);
+        let reference = was.case.reference.clone();
+        by_itself(hand, Erase::new(name, reference, self.caller, self.asked_at, self.cooling))
+    }
+
+    fn restrict(
+        &self,
+        hand: &mut Hand<'_, '_>,
+        was: &CaseRow,
+        subject: SubjectId,
+    ) -> Result<bool, VaultError> {
+        let review_at = self.act.review_at;
+        let review_at =
+            review_at.ok_or(VaultError::invalid("review_time", "is required of a restriction"))?;
+        let requester = match was.case.requester {
+            CaseRequester::Subject => RestrictionRequester::Subject,
+            CaseRequester::Representative => RestrictionRequester::Representative,
+        };
+        let block = Block {
+            subject: SubjectName::Id(subject),
+            trigger: RestrictionTrigger::SubjectRequest,
+            requester,
+            review_at,
+            reference: was.case.reference.clone(),
+        };
+        by_itself(hand, block)
+    }
+
+    fn withdraw(&self, hand: &mut Hand<'_, '_>, subject: SubjectId) -> Result<bool, VaultError> {
+        let scene = hand.scene;
+        let rows = scene.found(scene.snapshot.consents_of.get(&subject))?.map_or(&[][..], Vec::as_slice);
+        if let Some(other) = self.act.consents.iter().find(|id| rows.iter().all(|row| row.consent.id != **id))
+        {
+            let rule = format!("{other} is no consent of this person");
+            return Err(VaultError::invalid("consent_ids", rule));
+        }
+        let asked = |id| self.act.consents.is_empty() || self.act.consents.contains(&id);
+        for row in rows.iter().filter(|row| asked(row.consent.id)) {
+            scene.trust_consent(row)?;
+            if row.consent.state != ConsentState::Granted {
+                continue;
+            }
+            if !hand.plan.claim(Claim::Consent(row.consent.id)) {
+                return Ok(false);
+            }
+            let mut next = row.clone();
+            (next.consent.state, next.consent.withdrawn_at) = (ConsentState::Withdrawn, Some(scene.now));
+            next.mac = scene.keys().row.mac(&next.image());
+            log(hand, Call::WithdrawConsent.as_str(), |entry| consent_entry(entry, &next))?;
+            hand.plan.writes.push(Write::UpdateConsent(next, row.mac));
+        }
+        Ok(true)
+    }
+}
+
+/// From now on no purpose that decides by machine reads the subject's values (Article 19-1), until the subject consents to
+/// that purpose anew.
+fn object(hand: &mut Hand<'_, '_>, subject: SubjectId) -> Result<bool, VaultError> {
+    let scene = hand.scene;
+    if scene.subject(subject)?.state == SubjectState::Erased {
+        return Err(Denial::SubjectErased.into());
+    }
+    let id = EventId::random(scene.rng()).map_err(unavailable)?;
+    let event = SubjectEvent::objection(scene.now).ok_or(VaultError::Unavailable)?;
+    let platform = scene.context.platform;
+    let mut row = EventRow { platform, id, subject, event, recorded_at: scene.now, mac: [0; 32] };
+    row.mac = scene.keys().row.mac(&row.image());
+    log(hand, Call::RecordEvent.as_str(), |entry| Entry {
+        subject: Some((*subject.as_bytes()).into()),
+        object_kind: Some("event".to_owned()),
+        object: Some(id.as_bytes().to_vec()),
+        row_mac: Some(row.mac.into()),
+        ..entry
+    })?;
+    hand.plan.writes.push(Write::InsertEvent(row));
+    Ok(true)
+}
+
+/// Everything that names the person goes at once, as a sweep of retention ends a subject: values, tokens, index, the key and
+/// the platform's reference. Consents, events and entries stay under a random id that nothing leads to any more. It cannot be
+/// called off, so it is paid from the budget of erasures.
+fn anonymise(hand: &mut Hand<'_, '_>, subject: SubjectId) -> Result<bool, VaultError> {
+    let scene = hand.scene;
+    let row = scene.subject(subject)?;
+    match row.state {
+        SubjectState::Active => {}
+        SubjectState::Restricted => return Err(Denial::SubjectRestricted.into()),
+        SubjectState::Erased => return Err(Denial::SubjectErased.into()),
+    }
+    let records = scene.records_of(subject)?;
+    let own = [Claim::SubjectRow(subject), Claim::Subject(row.reference_hash)];
+    let claims = own.into_iter().chain(records.iter().map(|record| Claim::Record(record.address.record)));
+    for claim in claims {
+        if !hand.plan.claim(claim) {
+            return Ok(false);
+        }
+    }
+    spending::spend(scene, hand.plan, hand.caller, BudgetKind::Erasure)?;
+    for record in records {
+        log(hand, DESTROYED_RECORD, |entry| Entry {
+            field: Some(record.address.field.to_string()),
+            subject: Some((*subject.as_bytes()).into()),
+            record: Some((*record.address.record.as_bytes()).into()),
+            ..entry
+        })?;
+        hand.plan.writes.push(Write::DestroyRecord(record.address.record));
+    }
+    // Not even the hash of the platform's reference may lead there.
+    let reference_hash = random_bytes(scene.rng()).map_err(unavailable)?;
+    let gone = SubjectRow { reference_hash, ..ended_subject(row, scene.now) };
+    let gone = SubjectRow { mac: scene.keys().row.mac(&gone.image()), ..gone };
+    let of = |entry: Entry| Entry {
+        subject: Some((*subject.as_bytes()).into()),
+        row_mac: Some(gone.mac.into()),
+        ..entry
+    };
+    log(hand, ANONYMISED, |entry| Entry { object_kind: Some("subject".to_owned()), ..of(entry) })?;
+    let entry = log(hand, DESTROY, |entry| Entry { object_kind: Some("operation".to_owned()), ..of(entry) })?;
+    hand.plan.writes.push(Write::UpdateSubject(gone.clone(), row.mac));
+    hand.plan.writes.push(scene.receipt(ReceiptKind::Destroyed, entry, &gone)?);
+    hand.plan.writes.push(Write::DestroySubject(gone));
+    Ok(true)
+}
