@@ -13,6 +13,7 @@ mod dev;
 mod document;
 mod health;
 mod horizon;
+mod html;
 mod init;
 mod keys;
 mod kms;

@@ -6,11 +6,11 @@ use tonic::{Request, Response, Status};
 
 use super::{
     authn::{Call, RequestIdRule, authenticate},
-    convert::{Checker, page_size, time},
+    convert::{Checker, consent, page_size, source, time, view as view_pb},
     limits::answer,
     pb::{self, advance_case_request::Step, rights_service_server},
     status::status,
-    subject_service::name,
+    subject_service::{disclosures_pb, name, state_pb as subject_state_pb},
 };
 use crate::{
     domain::{
@@ -26,7 +26,10 @@ use crate::{
         Vault,
         consent::MAX_CONSENTS_OF_SUBJECT,
         error::VaultError,
-        rights::{CaseAct, CaseEnd, CasePlace, CaseStep, CaseView, Listed, MAX_PAGE, NewCase},
+        rights::{
+            CaseAct, CaseEnd, CaseExport, CasePlace, CaseStep, CaseView, ExportedField, ExportedPurpose,
+            Listed, MAX_PAGE, NewCase,
+        },
     },
 };
 
@@ -142,6 +145,20 @@ impl RightsService {
         let consents = each.filter_map(|(i, id)| check.parse(&format!("consent_ids[{i}]"), id)).collect();
         let act = check.finish(Some(CaseAct { review_at, consents }))?;
         self.vault.fulfil_case(&call.caller, call.asker, &m.platform, id, act).await
+    }
+
+    async fn export(
+        &self,
+        call: Call,
+        m: pb::ExportCaseRequest,
+    ) -> Result<pb::ExportCaseResponse, VaultError> {
+        let id = case_id(&m.case_id)?;
+        let mut check = Checker::new("");
+        let purpose = check.parse_optional("purpose", &m.purpose);
+        check.finish(Some(()))?;
+        let export = self.vault.export_case(&call.caller, call.asker, &m.platform, id, purpose).await?;
+        let uses = disclosures_pb(&self.vault, call.caller.platform, &m.platform, &export.uses);
+        Ok(export_pb(export, uses))
     }
 
     async fn reply(&self, call: Call, m: pb::AnswerCaseRequest) -> Result<CaseView, VaultError> {
@@ -296,6 +313,55 @@ fn case_pb(view: &CaseView) -> pb::Case {
     }
 }
 
+fn export_pb(export: CaseExport, disclosures: Vec<pb::Disclosure>) -> pb::ExportCaseResponse {
+    let view = CaseView { overdue: export.case.is_overdue(export.at), notice: None, case: export.case };
+    pb::ExportCaseResponse {
+        case: Some(case_pb(&view)),
+        export_time: Some(time(export.at)),
+        state: subject_state_pb(export.state).into(),
+        create_time: Some(time(export.created_at)),
+        operator: export.operator,
+        operator_bin: export.operator_bin,
+        policy_version: export.policy_version,
+        fields: export.fields.into_iter().map(field_pb).collect(),
+        consents: export.consents.iter().map(consent).collect(),
+        disclosures,
+        more_disclosures: export.more_uses,
+    }
+}
+
+fn field_pb(held: ExportedField) -> pb::ExportedField {
+    let (value, view, withheld) = match held.value {
+        Ok((view, value)) => (value.expose().to_owned(), view_pb(view), String::new()),
+        Err(denial) => (String::new(), pb::View::Unspecified, denial.as_str().to_owned()),
+    };
+    pb::ExportedField {
+        field: held.field.to_string(),
+        field_type: held.field_type.as_str().to_owned(),
+        category: held.category.as_str().to_owned(),
+        record_version: held.version,
+        source: source(held.source).into(),
+        hold_time: Some(time(held.since)),
+        keep_time: held.until.map(time),
+        purposes: held.purposes.into_iter().map(purpose_pb).collect(),
+        value,
+        view: view.into(),
+        withheld,
+    }
+}
+
+fn purpose_pb(purpose: ExportedPurpose) -> pb::ExportedPurpose {
+    pb::ExportedPurpose {
+        purpose: purpose.purpose.to_string(),
+        clause: purpose.clause,
+        law: purpose.law.unwrap_or_default(),
+        basis_clause: purpose.basis_clause,
+        end_time: purpose.until.map(time),
+        ended: purpose.ended,
+        recipient_kinds: purpose.recipients,
+    }
+}
+
 fn ending_pb(ending: &Ending, notice: Option<&str>) -> pb::CaseEnding {
     pb::CaseEnding {
         end_time: Some(time(ending.at)),
@@ -336,6 +402,14 @@ impl rights_service_server::RightsService for RightsService {
         let call = self.change(&request, &request.get_ref().request_id)?;
         let response = |view| pb::FulfilCaseResponse { case: Some(case_pb(&view)) };
         answer(self.fulfil(call, request.into_inner()), response).await
+    }
+
+    async fn export_case(
+        &self,
+        request: Request<pb::ExportCaseRequest>,
+    ) -> Result<Response<pb::ExportCaseResponse>, Status> {
+        let call = self.ask(&request)?;
+        answer(self.export(call, request.into_inner()), |export| export).await
     }
 
     async fn answer_case(

@@ -19,6 +19,7 @@ use crate::{
     domain::{
         consent::SubjectState,
         event::SubjectEvent,
+        ids::PlatformId,
         receipt::ReceiptKind,
         subject::{Restriction, RestrictionRequester, RestrictionTrigger, SubjectKind},
     },
@@ -66,31 +67,9 @@ impl SubjectService {
         let (size, from) = (page_size(m.page_size, MAX_PAGE)?, page_token(&m.page_token)?);
         let (found, next) =
             self.vault.disclosures(&call.caller, call.asker, &m.platform, subject, from, size).await?;
-        let platform = if m.platform.is_empty() {
-            Some(call.caller.platform)
-        } else {
-            self.vault.platform_named(&m.platform)
-        };
-        let callers = platform.and_then(|id| self.vault.context(id).ok());
-        let caller_name = |disclosure: &Disclosure| {
-            let context = callers.as_ref()?;
-            let row = context.callers().find(|row| Some(row.caller.id) == disclosure.caller)?;
-            Some(row.caller.name.to_string())
-        };
-        let disclosures = found.iter().map(|disclosure| pb::Disclosure {
-            disclose_time: Some(time(disclosure.at)),
-            call: disclosure.says.call.clone(),
-            caller_id: disclosure.caller.map(|id| id.to_string()).unwrap_or_default(),
-            caller: caller_name(disclosure).unwrap_or_default(),
-            purpose: disclosure.says.purpose.clone().unwrap_or_default(),
-            view: disclosure.says.view.as_deref().map_or(pb::View::Unspecified, view_code).into(),
-            field: disclosure.says.field.clone().unwrap_or_default(),
-            recipient: disclosure.says.recipient.clone().unwrap_or_default(),
-            reference: disclosure.says.reference.clone().unwrap_or_default(),
-            audit_entry_id: disclosure.entry.to_string(),
-        });
+        let disclosures = disclosures_pb(&self.vault, call.caller.platform, &m.platform, &found);
         Ok(pb::ListDisclosuresResponse {
-            disclosures: disclosures.collect(),
+            disclosures,
             next_page_token: next.map(|position| position.to_string()).unwrap_or_default(),
         })
     }
@@ -197,6 +176,35 @@ impl SubjectService {
     }
 }
 
+/// Releases of a subject's values, with the names that their callers have today.
+pub(super) fn disclosures_pb(
+    vault: &Vault,
+    own: PlatformId,
+    platform: &str,
+    found: &[Disclosure],
+) -> Vec<pb::Disclosure> {
+    let platform = if platform.is_empty() { Some(own) } else { vault.platform_named(platform) };
+    let callers = platform.and_then(|id| vault.context(id).ok());
+    let caller_name = |disclosure: &Disclosure| {
+        let context = callers.as_ref()?;
+        let row = context.callers().find(|row| Some(row.caller.id) == disclosure.caller)?;
+        Some(row.caller.name.to_string())
+    };
+    let one = |disclosure: &Disclosure| pb::Disclosure {
+        disclose_time: Some(time(disclosure.at)),
+        call: disclosure.says.call.clone(),
+        caller_id: disclosure.caller.map(|id| id.to_string()).unwrap_or_default(),
+        caller: caller_name(disclosure).unwrap_or_default(),
+        purpose: disclosure.says.purpose.clone().unwrap_or_default(),
+        view: disclosure.says.view.as_deref().map_or(pb::View::Unspecified, view_code).into(),
+        field: disclosure.says.field.clone().unwrap_or_default(),
+        recipient: disclosure.says.recipient.clone().unwrap_or_default(),
+        reference: disclosure.says.reference.clone().unwrap_or_default(),
+        audit_entry_id: disclosure.entry.to_string(),
+    };
+    found.iter().map(one).collect()
+}
+
 /// How a request names a subject.
 pub(super) fn name(name: Option<pb::SubjectName>) -> Result<SubjectName, VaultError> {
     let mut check = Checker::new("subject.");
@@ -262,17 +270,21 @@ fn restriction_pb(restriction: &Restriction) -> pb::Restriction {
     }
 }
 
+pub(super) const fn state_pb(state: SubjectState) -> pb::SubjectState {
+    match state {
+        SubjectState::Active => pb::SubjectState::Active,
+        SubjectState::Restricted => pb::SubjectState::Restricted,
+        SubjectState::Erased => pb::SubjectState::Erased,
+    }
+}
+
 fn subject_pb(view: &SubjectView) -> pb::Subject {
     let kind = match view.kind {
         SubjectKind::Natural => pb::SubjectKind::Natural,
         SubjectKind::Legal => pb::SubjectKind::Legal,
         SubjectKind::Represented => pb::SubjectKind::Represented,
     };
-    let state = match view.state {
-        SubjectState::Active => pb::SubjectState::Active,
-        SubjectState::Restricted => pb::SubjectState::Restricted,
-        SubjectState::Erased => pb::SubjectState::Erased,
-    };
+    let state = state_pb(view.state);
     let fields = view.fields.iter().map(|held| pb::HeldField {
         field: held.field.to_string(),
         record_version: held.version,

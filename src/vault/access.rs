@@ -184,6 +184,8 @@ coded!(
         AdvanceCase = "RightsService/AdvanceCase",
         /// Does what it asks.
         FulfilCase = "RightsService/FulfilCase",
+        /// What is held of the person who asks.
+        ExportCase = "RightsService/ExportCase",
         /// Ends it with an answer.
         AnswerCase = "RightsService/AnswerCase",
         /// Ends it with a refusal.
@@ -244,7 +246,8 @@ impl Call {
             | Self::RestrictSubject
             | Self::UnrestrictSubject
             | Self::EraseSubject
-            | Self::OpenCase => &[Service, DataProtection],
+            | Self::OpenCase
+            | Self::ExportCase => &[Service, DataProtection],
             Self::CancelErasure
             | Self::AdvanceCase
             | Self::FulfilCase

@@ -128,7 +128,17 @@ impl Vault {
     ) -> Result<(Vec<Disclosure>, Option<u64>), VaultError> {
         let platform = self.target(caller, &asker, Call::ListDisclosures, platform).await?;
         let id = self.run(platform, caller, asker, NameFor { subject, call: Call::ListDisclosures }).await?;
-        let page_size = page_size.min(MAX_PAGE);
+        self.disclosures_of(platform, id, from, page_size.min(MAX_PAGE)).await
+    }
+
+    /// Releases of a subject's values from a position of the log on, for a caller who may know.
+    pub(super) async fn disclosures_of(
+        &self,
+        platform: PlatformId,
+        id: SubjectId,
+        from: u64,
+        page_size: usize,
+    ) -> Result<(Vec<Disclosure>, Option<u64>), VaultError> {
         let (mut found, mut next) = (Vec::new(), from);
         loop {
             let rows = self.shared.store.entries_of(platform, id, next, 256).await.map_err(unavailable)?;

@@ -62,6 +62,7 @@ mod residency;
 mod restored;
 mod retention;
 mod rights;
+mod rights_export;
 mod root_keys;
 mod rules;
 mod runbook;

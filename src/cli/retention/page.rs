@@ -3,29 +3,15 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{FATES, Plan, Row, code};
-use crate::grpc::pb;
+use crate::{
+    cli::html::{STYLE, escape},
+    grpc::pb,
+};
 
 /// Months that have a bar each; with more, bars are years.
 const MOST_MONTHS: usize = 36;
 const WIDTH: i64 = 960;
 const HEIGHT: i64 = 260;
-
-const STYLE: &str = "\
-:root{--ink:#1b2430;--soft:#5b6675;--line:#dfe4ea;--back:#f6f7f9;--card:#fff;--ends:#2f6fb3;--kept:#8a63b8;--over:#c0392b}\
-@media (prefers-color-scheme:dark){:root{--ink:#e8ecf1;--soft:#9aa7b6;--line:#313b47;--back:#161b21;--card:#1e252d;\
---ends:#6ea8e5;--kept:#b592e0;--over:#ef7a6d}}\
-*{box-sizing:border-box}body{margin:0;padding:32px;background:var(--back);color:var(--ink);\
-font:15px/1.45 system-ui,sans-serif}main{max-width:1040px;margin:0 auto}h1{font-size:24px;margin:0 0 4px}\
-h2{font-size:17px;margin:32px 0 10px}p{color:var(--soft);margin:0 0 20px}\
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}\
-.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}\
-.card b{display:block;font-size:22px;font-variant-numeric:tabular-nums}.card span{color:var(--soft);font-size:13px}\
-figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:16px}\
-svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font-size:12px}.legend{display:flex;flex-wrap:wrap;gap:16px;\
-margin-top:10px;color:var(--soft);font-size:13px}.legend i{display:inline-block;width:11px;height:11px;border-radius:2px;\
-margin-right:6px}table{width:100%;border-collapse:collapse;background:var(--card);border:1px solid var(--line)}\
-th,td{text-align:left;padding:7px 10px;border-bottom:1px solid var(--line);vertical-align:top}\
-th{font-size:13px;color:var(--soft);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}";
 
 /// Kinds of records that have a date, with the colour of their bars.
 const DATED: [(pb::RetentionFate, &str, &str); 3] = [
@@ -179,11 +165,6 @@ fn number(number: i64) -> String {
         shown.push(digit);
     }
     shown
-}
-
-/// A text as it stands in a page: clauses come from the policy's file.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

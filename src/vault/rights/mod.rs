@@ -5,6 +5,7 @@
 //! the MAC of the row, so that a deadline edited behind the vault, or a case that is gone, is found.
 
 mod acts;
+mod export;
 mod steps;
 
 use std::sync::Arc;
@@ -27,15 +28,19 @@ use crate::{
         calendar::WorkingCalendar,
         caller::Caller,
         ids::{CaseId, PlatformId},
-        names::SiteName,
+        names::{PurposeName, SiteName},
         reference::Reference,
         rights::{Case, CaseRequester, CaseState, Notice, RightKind, RightsChannel},
         time::Timestamp,
     },
-    policy::decide::Denial,
+    policy::{
+        decide::Denial,
+        model::{BasisKind, Policy},
+    },
     store::{ReadKeys, Write, cases::WhichCases, rows::rights::CaseRow},
 };
 pub use acts::CaseAct;
+pub use export::{CaseExport, ExportedField, ExportedPurpose, MAX_USES};
 pub use steps::{CaseEnd, CaseStep};
 
 /// Cases on one page.
@@ -213,6 +218,20 @@ fn notice<'a>(operator: &'a str, case: &'a Case, ended_at: Timestamp) -> Notice<
         reasons: case.ending.as_ref().map_or(&[], |ending| &ending.reasons),
         ground: case.ending.as_ref().and_then(|ending| ending.reference.as_ref()),
     }
+}
+
+/// Whether the caller may be told what is held of a person, besides staff by its role: a service that manages subjects, or one
+/// that asks for a purpose that names it and stands on a law, as the answer to a person does. A consent to something else
+/// opens nobody's file.
+fn may_export(policy: &Policy, caller: &Caller, purpose: Option<&PurposeName>) -> Result<(), Denial> {
+    let named = || {
+        let purpose = policy.purpose(purpose?)?;
+        (purpose.basis.kind != BasisKind::Consent && purpose.names_caller(caller)).then_some(())
+    };
+    if caller.person.is_some() || policy.may_manage_subjects(caller) || named().is_some() {
+        return Ok(());
+    }
+    Err(Denial::CallerNotAllowed)
 }
 
 /// Believes a row that was read beside the batch.

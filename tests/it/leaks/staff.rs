@@ -210,6 +210,15 @@ pub async fn drive_rights(driver: &mut Driver) {
         let advance = pb::AdvanceCaseRequest { request_id, platform: platform(), case_id: case_id(), step };
         driver.succeed("admin", Call::AdvanceCase, advance).await;
     }
+    let export = |purpose: &str| pb::ExportCaseRequest {
+        platform: platform(),
+        case_id: case_id(),
+        purpose: purpose.into(),
+    };
+    driver.succeed("admin", Call::ExportCase, export("")).await;
+    let told: pb::ExportCaseResponse =
+        driver.answer("rights", Call::ExportCase, export("subject_requests")).await;
+    assert!(told.fields.iter().any(|field| !field.value.is_empty()), "values are in the answer");
     let open = pb::OpenCaseRequest {
         request_id: request_id(),
         platform: platform(),

@@ -1,5 +1,8 @@
 //! `sandyq rights …`: requests of people about their data, from their receipt to the answer.
 
+mod export;
+mod page;
+
 use std::{fs, io::Write as _, path::PathBuf};
 
 use clap::Subcommand;
@@ -35,6 +38,7 @@ const REASONS: [&str; 6] = [
     "obligation-unfulfilled",
     "no-automated-decision",
 ];
+const FORMATS: [&str; 3] = ["json", "html", "portable"];
 const LANGUAGES: [&str; 3] = ["kk", "ru", "en"];
 
 /// Where the request is registered.
@@ -127,6 +131,23 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Write what is held of the person who asks: by field what, why, since when, until when, who saw it, to whom it went.
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// Declared purpose for which values are read; without it, no value is.
+        #[arg(long, default_value = "")]
+        purpose: String,
+        /// `json` for programs, `html` for people, `portable` for another operator: values alone.
+        #[arg(long, value_parser = FORMATS, default_value = "json")]
+        format: String,
+        /// Language of the page.
+        #[arg(long, value_parser = LANGUAGES, default_value = "ru")]
+        language: String,
+        /// The new file; nobody else may read it.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// End it: what was asked is done. Prints the notice to the person.
     Answer {
         #[command(flatten)]
@@ -216,6 +237,9 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             let client = which.at.client.connect().await?;
             let answer = rights(client).fulfil_case(request).await.map_err(refused)?;
             print(&answer.into_inner().case.unwrap_or_default(), out)
+        }
+        Command::Export { which, purpose, format, language, output } => {
+            export::run(which, purpose, &format, &language, &output, out).await
         }
         Command::Answer { which, told, ground, enclosure } => {
             let enclosed = enclosure.map(fs::read).transpose()?;
