@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn the_lines_are_those_of_the_document_and_the_note_verifies() {
         let recipient = "bank".parse().unwrap();
-        let reference = "PAY-17".parse().unwrap();
+        let reference = Reference::parse("PAY-17").unwrap();
         let entries = [EntryId::from_bytes([0; 16]), EntryId::from_bytes([1; 16])];
         let terms = Terms {
             origin: "vault.example.kz/lerna",
@@ -88,7 +88,7 @@ mod tests {
              entry ent_aeaqcaibaeaqcaibaeaqcaibae\n"
         );
         assert!(!Terms { reference: None, ..terms }.lines().contains("reference"));
-        let key = AuditKey::from_seed("vault.example.kz", &Key::from_bytes([3; 32])).unwrap();
+        let key = AuditKey::from_seed("vault.example.kz", &Key::from_bytes(&[3; 32])).unwrap();
         let note = sign(&lines, &[9; 32], &key).unwrap();
         let trusted = HeadVerifier::new(&key.verifier_key()).unwrap();
         let text = trusted.open_text(&note).unwrap();

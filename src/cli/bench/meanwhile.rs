@@ -446,25 +446,25 @@ fn per_second(rows: u64, took: Duration) -> f64 {
 mod tests {
     use super::*;
 
-    fn operation(id: &str, phase: &str, done: i64) -> Option<pb::Operation> {
-        Some(pb::Operation {
+    fn operation(id: &str, phase: &str, done: i64) -> pb::Operation {
+        pb::Operation {
             operation_id: id.to_owned(),
             state: pb::OperationState::Running.into(),
             phase: phase.to_owned(),
             done,
             ..pb::Operation::default()
-        })
+        }
     }
 
     #[test]
     fn only_rows_that_were_wrapped_meanwhile_count() {
         let mut seen = Seen::default();
         let mut take = |before: &_, now: &_| seen.take(Work::Rotation, [before, now], Duration::from_secs(1));
-        take(&operation("a", "rewrap", 10), &operation("a", "rewrap", 60));
-        take(&operation("a", "rewrap", 60), &operation("a", "verify", 100));
-        take(&operation("a", "verify", 100), &None);
-        take(&operation("b", "activate", 0), &operation("b", "rewrap", 40));
-        take(&operation("b", "rewrap", 40), &operation("b", "rewrap", 90));
+        take(&Some(operation("a", "rewrap", 10)), &Some(operation("a", "rewrap", 60)));
+        take(&Some(operation("a", "rewrap", 60)), &Some(operation("a", "verify", 100)));
+        take(&Some(operation("a", "verify", 100)), &None);
+        take(&Some(operation("b", "activate", 0)), &Some(operation("b", "rewrap", 40)));
+        take(&Some(operation("b", "rewrap", 40)), &Some(operation("b", "rewrap", 90)));
         assert_eq!((seen.rows, seen.counted.as_secs()), (100, 2));
         assert_eq!((seen.running.as_secs(), seen.looked.as_secs()), (4, 5));
     }
@@ -472,8 +472,8 @@ mod tests {
     #[test]
     fn a_sweep_counts_while_it_runs() {
         let (mut seen, second) = (Seen::default(), Duration::from_secs(1));
-        seen.take(Work::Sweep, [&operation("a", "", 0), &operation("a", "", 64)], second);
-        seen.take(Work::Sweep, [&operation("a", "", 64), &None], second);
+        seen.take(Work::Sweep, [&Some(operation("a", "", 0)), &Some(operation("a", "", 64))], second);
+        seen.take(Work::Sweep, [&Some(operation("a", "", 64)), &None], second);
         assert_eq!((seen.rows, seen.counted, seen.running), (64, second, second * 2));
     }
 }

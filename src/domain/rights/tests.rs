@@ -84,17 +84,17 @@ fn r12_r13_r34_deadlines_of_the_law() {
 #[test]
 fn r12_days_count_from_proof() {
     let calendar = WorkingCalendar::kazakhstan();
-    let came = at("2026-12-04T17:00:00+05");
+    let proven_at = at("2026-12-04T17:00:00+05");
     for kind in RightKind::ALL.iter().copied() {
         let case = opened(kind);
-        let proof = Some((came, calendar.end_of(came, case.working_days)));
+        let proof = Some((proven_at, calendar.end_of(proven_at, case.working_days)));
         let checked = case.identified(identity(), proof).unwrap();
         let moved = matches!(kind, RightKind::Correction | RightKind::Erasure | RightKind::Anonymisation);
         assert_eq!(checked.due_at != case.due_at, moved, "{kind:?}");
         if moved {
             assert_eq!(checked.due_at, at("2026-12-08T00:00:00+05"), "Friday's next working day is Monday");
         }
-        let before = case.identified(identity(), Some((at("2026-11-01T00:00:00+05"), came))).unwrap();
+        let before = case.identified(identity(), Some((at("2026-11-01T00:00:00+05"), proven_at))).unwrap();
         assert_eq!(before.due_at, case.due_at, "{kind:?}: proof that came with the request moves nothing");
     }
 }
