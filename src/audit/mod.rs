@@ -6,6 +6,7 @@ pub mod chain;
 pub mod entry;
 pub mod head;
 pub mod json;
+pub mod key_report;
 pub mod layout;
 pub mod mirror;
 pub mod proof;

@@ -2,7 +2,7 @@
 //! They hold ids and times, and nothing of a person. `docs/audit-log.md` describes them for a second verifier.
 
 use data_encoding::BASE64;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use signed_note::Signer;
 
 use super::{
@@ -103,16 +103,6 @@ impl Statement {
         sign_text(&format!("{STATEMENT}\n{json}\n"), key).map_err(|_| BadReceipt::Malformed("statement"))
     }
 
-    fn open(note: &str, trusted: &HeadVerifier) -> Result<Self, BadReceipt> {
-        Self::read(&trusted.open_text(note).map_err(|e| bad("statement", e))?)
-    }
-
-    fn read(text: &str) -> Result<Self, BadReceipt> {
-        let json = text.strip_prefix(STATEMENT).and_then(|rest| rest.strip_prefix('\n'));
-        let read = json.and_then(|json| serde_json::from_str(json).ok());
-        read.ok_or(BadReceipt::Malformed("statement"))
-    }
-
     /// What the entry must say for the statement to be true.
     fn check(&self, entry: &Entry) -> Result<(), BadReceipt> {
         let call = match self.kind {
@@ -160,6 +150,76 @@ fn says(kind: ReceiptKind, time: Timestamp, destroy_at: Timestamp, backups: Opti
     format!("{live} {old}")
 }
 
+/// A statement of a kind, as a trusted key signed it.
+pub(super) fn open_text<T: DeserializeOwned>(
+    kind: &str,
+    note: &str,
+    trusted: &HeadVerifier,
+) -> Result<T, BadReceipt> {
+    read_text(kind, &trusted.open_text(note).map_err(|e| bad("statement", e))?)
+}
+
+/// A statement of a kind: its first line says which.
+pub(super) fn read_text<T: DeserializeOwned>(kind: &str, text: &str) -> Result<T, BadReceipt> {
+    let json = text.strip_prefix(kind).and_then(|rest| rest.strip_prefix('\n'));
+    let read = json.and_then(|json| serde_json::from_str(json).ok());
+    read.ok_or(BadReceipt::Malformed("statement"))
+}
+
+/// An entry with the proof that a log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proven {
+    entry: String,
+    position: u64,
+    proof: Vec<String>,
+}
+
+impl Proven {
+    /// An entry at a position, with the hashes of its proof.
+    #[must_use]
+    pub fn new(entry: &[u8], position: u64, proof: &[[u8; 32]]) -> Self {
+        let proof = proof.iter().map(|hash| BASE64.encode(hash)).collect();
+        Self { entry: BASE64.encode(entry), position, proof }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Which entry it says it is; nobody checked it.
+    #[must_use]
+    pub fn id(&self) -> Option<EntryId> {
+        let bytes = BASE64.decode(self.entry.as_bytes()).ok()?;
+        Entry::decode(&bytes).ok().map(|entry| entry.entry_id())
+    }
+
+    /// The entry, where the log of this head has it there.
+    ///
+    /// # Errors
+    /// [`BadReceipt`].
+    pub fn entry_in(&self, head: &Head) -> Result<Entry, BadReceipt> {
+        let bytes = BASE64.decode(self.entry.as_bytes()).map_err(|_| BadReceipt::Malformed("entry"))?;
+        let entry = Entry::decode(&bytes).map_err(|_| BadReceipt::Malformed("entry"))?;
+        check_inclusion(&self.hashes()?, head.size, head.root, self.position, leaf_hash(&bytes))
+            .map_err(BadReceipt::NotInLog)?;
+        Ok(entry)
+    }
+
+    fn hashes(&self) -> Result<Vec<Hash>, BadReceipt> {
+        let malformed = BadReceipt::Malformed("proof");
+        let mut hashes = Vec::new();
+        for hash in &self.proof {
+            let bytes = BASE64.decode(hash.as_bytes()).map_err(|_| malformed.clone())?;
+            let one = split(&bytes).filter(|one| one.len() == 1).ok_or_else(|| malformed.clone())?;
+            hashes.extend(one);
+        }
+        Ok(hashes)
+    }
+}
+
 /// A receipt: the statement, and the proof that its entry is in the log. Kept as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,6 +238,9 @@ pub enum BadReceipt {
     /// Not a receipt at all.
     #[error("not a receipt of erasure, format 1")]
     NotOne,
+    /// Not a report of work on keys.
+    #[error("not a report of work on keys, format 1")]
+    NoReport,
     /// A part is not what it must be.
     #[error("its {0} is malformed")]
     Malformed(&'static str),
@@ -216,15 +279,8 @@ impl Receipt {
         proof: &[[u8; 32]],
         checkpoint: String,
     ) -> Self {
-        let proof = proof.iter().map(|hash| BASE64.encode(hash)).collect();
-        Self {
-            format: FORMAT.to_owned(),
-            statement,
-            entry: BASE64.encode(entry),
-            position,
-            proof,
-            checkpoint,
-        }
+        let Proven { entry, position, proof } = Proven::new(entry, position, proof);
+        Self { format: FORMAT.to_owned(), statement, entry, position, proof, checkpoint }
     }
 
     /// Reads a receipt.
@@ -250,16 +306,13 @@ impl Receipt {
     /// # Errors
     /// [`BadReceipt`].
     pub fn verify(&self, trusted: &HeadVerifier) -> Result<Verified, BadReceipt> {
-        let statement = Statement::open(&self.statement, trusted)?;
+        let statement: Statement = open_text(STATEMENT, &self.statement, trusted)?;
         let head = trusted.open(&self.checkpoint).map_err(|e| bad("checkpoint", e))?;
         if head.origin != statement.origin {
             return Err(BadReceipt::OtherLog(statement.origin));
         }
-        let bytes = BASE64.decode(self.entry.as_bytes()).map_err(|_| BadReceipt::Malformed("entry"))?;
-        let entry = Entry::decode(&bytes).map_err(|_| BadReceipt::Malformed("entry"))?;
-        check_inclusion(&self.hashes()?, head.size, head.root, self.position, leaf_hash(&bytes))
-            .map_err(BadReceipt::NotInLog)?;
-        statement.check(&entry)?;
+        let (entry, proof) = (self.entry.clone(), self.proof.clone());
+        statement.check(&Proven { entry, position: self.position, proof }.entry_in(&head)?)?;
         Ok(Verified { statement, position: self.position, head })
     }
 
@@ -270,22 +323,11 @@ impl Receipt {
     pub fn unchecked(&self) -> Result<Verified, BadReceipt> {
         let text = unsigned_text(&self.statement).ok_or(BadReceipt::Malformed("statement"))?;
         let head = SignedHead::parse(&self.checkpoint).map_err(|e| bad("checkpoint", e))?.head().clone();
-        Ok(Verified { statement: Statement::read(&text)?, position: self.position, head })
-    }
-
-    fn hashes(&self) -> Result<Vec<Hash>, BadReceipt> {
-        let malformed = BadReceipt::Malformed("proof");
-        let mut hashes = Vec::new();
-        for hash in &self.proof {
-            let bytes = BASE64.decode(hash.as_bytes()).map_err(|_| malformed.clone())?;
-            let one = split(&bytes).filter(|one| one.len() == 1).ok_or_else(|| malformed.clone())?;
-            hashes.extend(one);
-        }
-        Ok(hashes)
+        Ok(Verified { statement: read_text(STATEMENT, &text)?, position: self.position, head })
     }
 }
 
-fn bad(what: &'static str, bad: BadHead) -> BadReceipt {
+pub(super) fn bad(what: &'static str, bad: BadHead) -> BadReceipt {
     match bad {
         BadHead::Malformed => BadReceipt::Malformed(what),
         BadHead::Unsigned | BadHead::Replaced => BadReceipt::Unsigned(what),

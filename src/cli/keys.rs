@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     client::{self, keys, request_id},
-    horizon,
+    horizon, key_report,
     operation::{self, Which},
     output::{Failure, Out, exit, instant, refused, show_time},
     values::when,
@@ -105,6 +105,8 @@ pub(super) enum Command {
     },
     /// Follow a rotation until it has ended.
     Watch(Which),
+    /// The signed record of a rotation or a rekey that has ended: to keep, to read, and to check offline.
+    Report(key_report::ReportArgs),
     /// Refuse a version that retires: what it wraps is unreadable until it is enabled again. One of the index key is
     /// refused only when nothing is under it.
     Disable {
@@ -159,6 +161,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             rekey(&place, request, out).await
         }
         Command::Horizon(command) => horizon::run(command, out).await,
+        Command::Report(args) => key_report::run(args, out).await,
         Command::Watch(which) => operation::watch(&which, out).await,
         Command::Disable { version, yes } => {
             if !yes {

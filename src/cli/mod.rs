@@ -15,6 +15,7 @@ mod health;
 mod horizon;
 mod html;
 mod init;
+mod key_report;
 mod keys;
 mod kms;
 pub mod local;

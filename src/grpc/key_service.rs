@@ -88,6 +88,17 @@ impl KeyService {
         Ok(pb::ListKeyUsageResponse { usages, next_page_token: String::new() })
     }
 
+    async fn report(
+        &self,
+        call: Call,
+        m: pb::GetKeyReportRequest,
+    ) -> Result<pb::GetKeyReportResponse, VaultError> {
+        let mut check = Checker::new("");
+        let id = check.parse("operation_id", &m.operation_id);
+        let document = self.vault.key_report(&call.caller, call.asker, check.finish(id)?).await?;
+        Ok(pb::GetKeyReportResponse { document })
+    }
+
     pub(super) async fn rotate(
         &self,
         call: Call,
@@ -297,6 +308,14 @@ impl key_service_server::KeyService for KeyService {
     ) -> Result<Response<pb::ListKeyUsageResponse>, Status> {
         let call = self.question(&request)?;
         answer(self.usage(call, request.into_inner()), |page| page).await
+    }
+
+    async fn get_key_report(
+        &self,
+        request: Request<pb::GetKeyReportRequest>,
+    ) -> Result<Response<pb::GetKeyReportResponse>, Status> {
+        let call = self.question(&request)?;
+        answer(self.report(call, request.into_inner()), |report| report).await
     }
 
     async fn check_kms(

@@ -130,6 +130,8 @@ coded!(
         ListKeyUsage = "KeyService/ListKeyUsage",
         /// Asks the KMS how it stands.
         CheckKms = "KeyService/CheckKms",
+        /// The signed record of a rotation that ended.
+        GetKeyReport = "KeyService/GetKeyReport",
         /// Begins a rotation.
         RotateKey = "KeyService/RotateKey",
         /// Begins a rekey.
@@ -281,6 +283,7 @@ impl Call {
             | Self::GetResidencyReport => &[PlatformAdmin, SecurityOfficer, DataProtection, Auditor],
             Self::ListKeys
             | Self::ListKeyUsage
+            | Self::GetKeyReport
             | Self::CheckKms
             | Self::GetHorizon
             | Self::ListBackups
@@ -417,6 +420,7 @@ impl Call {
                 | Self::WithdrawStaffKey
                 | Self::ListKeys
                 | Self::ListKeyUsage
+                | Self::GetKeyReport
                 | Self::CheckKms
                 | Self::GetHorizon
                 | Self::RevokeHorizon

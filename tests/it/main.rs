@@ -36,6 +36,7 @@ mod failover;
 mod horizon;
 mod index_rotation;
 mod interleavings;
+mod key_reports;
 mod keys;
 mod kill;
 mod kms;

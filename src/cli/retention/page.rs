@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{FATES, Plan, Row, code};
 use crate::{
-    cli::html::{STYLE, escape},
+    cli::html::{escape, number, page},
     grpc::pb,
 };
 
@@ -21,17 +21,16 @@ const DATED: [(pb::RetentionFate, &str, &str); 3] = [
 ];
 
 pub(super) fn render(plan: &Plan) -> String {
-    let platform = escape(&plan.platform);
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>Retention of {platform}</title><style>{STYLE}</style></head><body><main>\
-         <h1>Retention of {platform}</h1><p>{} subjects. What the platform's policy lets it keep, and until when; counted in \
-         records. Months are Kazakhstan's.</p>{}{}{}</main></body></html>\n",
+    let title = format!("Retention of {}", escape(&plan.platform));
+    let body = format!(
+        "<p>{} subjects. What the platform's policy lets it keep, and until when; counted in records. Months are \
+         Kazakhstan's.</p>{}{}{}",
         number(plan.subjects),
         cards(plan),
         chart(plan),
         table(plan)
-    )
+    );
+    page(&title, &body)
 }
 
 fn cards(plan: &Plan) -> String {
@@ -152,19 +151,6 @@ fn table(plan: &Plan) -> String {
 fn push(svg: &mut String, part: &str) {
     // Writing to a String cannot fail.
     let _written = svg.write_str(part);
-}
-
-/// Groups of three digits.
-fn number(number: i64) -> String {
-    let digits = number.to_string();
-    let mut shown = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            shown.push('\u{202f}');
-        }
-        shown.push(digit);
-    }
-    shown
 }
 
 #[cfg(test)]

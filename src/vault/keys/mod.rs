@@ -19,6 +19,7 @@ mod horizon;
 mod index;
 mod piece;
 mod rekey;
+mod report;
 mod root;
 mod rotate;
 mod rotation;

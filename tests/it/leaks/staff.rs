@@ -123,7 +123,10 @@ pub async fn drive_keys(driver: &mut Driver) {
     driver.succeed("admin", Call::ResumeOperation, resume).await;
     let watched: pb::WatchOperationResponse =
         driver.answer("admin", Call::WatchOperation, pb::WatchOperationRequest { operation_id }).await;
-    assert_eq!(watched.operation.unwrap().state(), pb::OperationState::Done);
+    let ended = watched.operation.unwrap();
+    assert_eq!(ended.state(), pb::OperationState::Done);
+    let report = pb::GetKeyReportRequest { operation_id: ended.operation_id };
+    driver.succeed("admin", Call::GetKeyReport, report).await;
 
     let platform = || "lerna".to_owned();
     let list = pb::ListKeysRequest { platform: platform(), ..Default::default() };
