@@ -5,7 +5,10 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::common::backend::{Backend, on_both};
+use crate::common::{
+    backend::{Backend, on_both},
+    served::Served,
+};
 
 /// Keys of a scenario of calls, in the order of the alphabet.
 const CALLS: [&str; 21] = [
@@ -214,6 +217,47 @@ async fn batches_and_streams_are_measured(backend: Backend) {
 }
 on_both!(batches_and_streams_are_measured);
 
+/// A vault that runs already is read with tokens that are there.
+async fn a_running_vault_is_measured(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    let (stored, place) = (served.store(1).await, tempfile::tempdir().unwrap());
+    let tokens = place.path().join("tokens");
+    std::fs::write(&tokens, format!("{}\n", stored.token("iin"))).unwrap();
+    let target = |caller: &str, scenario: &str| {
+        let connection = served.running.installation.connection_path(caller);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandyq"));
+        command.args([
+            "--json",
+            "bench",
+            "--rounds",
+            "1",
+            "--calls",
+            "20",
+            "--concurrency",
+            "2",
+            "--scenario",
+            scenario,
+        ]);
+        command.arg("--target").arg(connection).arg("--tokens").arg(&tokens).output().unwrap()
+    };
+    let report = report(&target("payments", "detokenize,batch-detokenize"));
+    assert_eq!(report["store"], "target");
+    for (scenario, load) in [("detokenize", "closed"), ("detokenize", "open"), ("batch-detokenize", "closed")]
+    {
+        let row = row(&report, scenario, Some(load));
+        assert_eq!(counted(row), (Some(20), Some(0)), "{row:#}");
+        assert!(row["ratio_to_echo"].is_null() && row["server_cpu_us"].is_null(), "{row:#}");
+    }
+    // Who may not read is told so, with the vault's reason.
+    let refused = target("support", "detokenize");
+    let report: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    let row = row(&report, "detokenize", Some("closed"));
+    assert_eq!((refused.status.code(), counted(row)), (Some(1), (Some(0), Some(20))), "{row:#}");
+    assert_eq!(row["failures"].as_object().unwrap().len(), 1);
+    assert_eq!(target("payments", "tokenize").status.code(), Some(2));
+}
+on_both!(a_running_vault_is_measured);
+
 #[test]
 fn a_bench_says_what_it_needs() {
     let wrong = |args: &[&str], expected: &str| {
@@ -225,6 +269,7 @@ fn a_bench_says_what_it_needs() {
     wrong(&["--scenario", "nothing"], "possible values");
     wrong(&["--share", "0"], "above zero");
     wrong(&["--concurrency", "0"], "not in");
+    wrong(&["--target", "client.toml"], "--tokens");
 }
 
 /// A database that somebody uses is left alone.

@@ -75,6 +75,8 @@ pub(super) enum Job {
         connections: u32,
         /// What each does.
         call: CallKind,
+        /// The purpose that values are read for.
+        purpose: String,
         /// Tokens to ask for.
         tokens: PathBuf,
         /// How they follow each other.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use data_encoding::HEXLOWER;
 
 use super::{
-    Failure,
+    Failure, PURPOSE,
     bare::Kind,
     house::House,
     job::{CallKind, Counted, Job, Pace, Until},
@@ -50,7 +50,7 @@ impl Subject {
         }
     }
 
-    const fn call(self) -> CallKind {
+    pub(super) const fn call(self) -> CallKind {
         match self {
             Self::Echo | Self::Select | Self::Detokenize => CallKind::Detokenize,
             Self::BatchDetokenize => CallKind::BatchDetokenize,
@@ -223,7 +223,8 @@ impl Ground {
             connection.clone()
         };
         let (connections, tokens) = (self.connections.min(callers).max(1), self.house.tokens());
-        Job::Calls { connection, storing, connections, call: subject.call(), tokens, pace, until }
+        let (call, purpose) = (subject.call(), PURPOSE.to_owned());
+        Job::Calls { connection, storing, connections, call, purpose, tokens, pace, until }
     }
 
     /// One slice.

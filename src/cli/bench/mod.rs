@@ -19,6 +19,7 @@ mod measure;
 mod numbers;
 mod process;
 mod report;
+mod target;
 mod uploads;
 
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use meanwhile::Work;
 use measure::{Ground, Series, Subject};
 use numbers::float;
 use report::{Measured, Report, rounded, rows};
+use target::{Aim, Target};
 
 /// The purpose that values are read for.
 const PURPOSE: &str = "payments";
@@ -101,6 +103,16 @@ pub(super) struct Args {
     /// Database of the vault that is measured: a file in a temporary directory, or an empty database of a server.
     #[arg(long, value_enum, default_value = "sqlite")]
     store: StoreKind,
+    /// A vault that runs already, in the place of one of its own: the connection file of a caller that reads. Only
+    /// `detokenize` and `batch-detokenize`, without ceilings.
+    #[arg(long, value_name = "FILE", requires = "tokens", conflicts_with_all = ["store", "postgres", "subjects"])]
+    target: Option<PathBuf>,
+    /// Tokens of that vault, one a line, for values that this caller may read: of synthetic people.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    tokens: Option<PathBuf>,
+    /// Purpose that they are read for.
+    #[arg(long, default_value = PURPOSE, requires = "target")]
+    purpose: String,
     /// The empty database, `postgres://user@host/database`, without a password. What is stored stays there.
     #[arg(long, value_name = "URL", required_if_eq("store", "postgres"))]
     postgres: Option<String>,
@@ -179,6 +191,11 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
 }
 
 async fn bench(args: &Args, out: &mut Out) -> Result<(), Failure> {
+    if let Some((connection, tokens)) = args.target.clone().zip(args.tokens.clone()) {
+        let (purpose, connections) = (args.purpose.clone(), args.connections);
+        let aim = Aim::take(Target { connection, tokens, purpose, connections })?;
+        return measure_target(args, aim, out).await;
+    }
     let place = match args.store {
         StoreKind::Sqlite => Place::Sqlite,
         StoreKind::Postgres => Place::Postgres {
@@ -221,15 +238,52 @@ async fn bench(args: &Args, out: &mut Out) -> Result<(), Failure> {
     out.progress_end();
     (report.rounds, report.connections) = (args.rounds, args.connections);
     report.database = ground.house.ceiling.settings().await?.into_iter().collect();
-    report.database_bytes = ground.house.ceiling.bytes().await?;
+    report.database_bytes = Some(ground.house.ceiling.bytes().await?);
     let syncs = syncs.zip(ground.house.ceiling.syncs().await);
     report.database_syncs = syncs.map(|(before, after)| after.saturating_sub(before));
-    report.vault_commits = ground.house.commits().await?.saturating_sub(commits);
-    out.data(&serde_json::to_value(&report)?, &report.lines())?;
+    report.vault_commits = Some(ground.house.commits().await?.saturating_sub(commits));
+    print(&report, out)
+}
+
+fn print(report: &Report, out: &mut Out) -> Result<(), Failure> {
+    out.data(&serde_json::to_value(report)?, &report.lines())?;
     match report.failed() {
         0 => Ok(()),
         failed => Err(Failure::new(exit::FAILED, format!("{failed} calls were not answered as wanted"))),
     }
+}
+
+/// The same of a vault that runs already, as far as its callers see it.
+async fn measure_target(args: &Args, mut aim: Aim, out: &mut Out) -> Result<(), Failure> {
+    if args.scenarios.iter().any(|one| ![Scenario::Detokenize, Scenario::BatchDetokenize].contains(one)) {
+        let message = "--target is measured with detokenize and batch-detokenize alone: the others want an installation of the \
+                       bench's own";
+        return Err(Failure::new(exit::USAGE, message));
+    }
+    let mut subjects: Vec<_> = args.scenarios.iter().map(|scenario| scenario.subject()).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    let until = args.calls.map_or(Until::Seconds(args.seconds), Until::Calls);
+    let mut report = Report::new("target");
+    (report.rounds, report.connections) = (args.rounds, args.connections);
+    let mut peak: f64 = 0.0;
+    for callers in &args.concurrency {
+        let told = |subject: Subject, round| {
+            out.progress(&format!("{callers} callers, round {round} of {}: {}", args.rounds, subject.name()));
+        };
+        let all = aim.rounds(&subjects, Pace::Closed(*callers), (args.rounds, until), told).await?;
+        peak = peak.max(peak_of(&all));
+        report.scenarios.extend(rows(&all));
+    }
+    let rate = args.rate.unwrap_or(peak * args.share);
+    if rate > 0.0 {
+        let told =
+            |_, round| out.progress(&format!("{rate:.0} calls a second, round {round} of {}", args.rounds));
+        let all = aim.rounds(&[Subject::Detokenize], Pace::Open(rate), (args.rounds, until), told).await?;
+        report.scenarios.extend(rows(&all));
+    }
+    out.progress_end();
+    print(&report, out)
 }
 
 async fn store_people(

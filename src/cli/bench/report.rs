@@ -32,11 +32,11 @@ pub(super) struct Report {
     pub(super) connections: u32,
     /// What the database says of itself.
     pub(super) database: BTreeMap<&'static str, String>,
-    pub(super) database_bytes: u64,
+    pub(super) database_bytes: Option<u64>,
     /// How often the database's server has synchronised its log, in the whole run.
     pub(super) database_syncs: Option<u64>,
     /// Commits of the vault in the whole run.
-    pub(super) vault_commits: u64,
+    pub(super) vault_commits: Option<u64>,
     pub(super) scenarios: Vec<Measured>,
 }
 
@@ -107,9 +107,9 @@ impl Report {
             rounds: 0,
             connections: 0,
             database: BTreeMap::new(),
-            database_bytes: 0,
+            database_bytes: None,
             database_syncs: None,
-            vault_commits: 0,
+            vault_commits: None,
             scenarios: Vec::new(),
         }
     }
@@ -124,18 +124,17 @@ impl Report {
         let says: Vec<_> = self.database.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let syncs =
             self.database_syncs.map_or_else(String::new, |syncs| format!(", {syncs} syncs of its log"));
-        let mut lines = vec![
-            format!(
-                "{} with {} subjects ({:.0} stored a second), {} rounds, {} connections, {} cores",
-                self.store,
-                self.subjects,
-                self.subjects_per_second,
-                self.rounds,
-                self.connections,
-                self.cores
-            ),
-            format!("database: {}; {} commits of the vault{syncs}", says.join(", "), self.vault_commits),
-        ];
+        let mut lines = vec![format!(
+            "{} with {} subjects ({:.0} stored a second), {} rounds, {} connections, {} cores",
+            self.store, self.subjects, self.subjects_per_second, self.rounds, self.connections, self.cores
+        )];
+        if !says.is_empty() {
+            let says = says.join(", ");
+            lines.push(format!(
+                "database: {says}; {} commits of the vault{syncs}",
+                self.vault_commits.unwrap_or_default()
+            ));
+        }
         if !self.optimised {
             lines.push("NOT OPTIMISED: a debug build says nothing of speed".to_owned());
         }

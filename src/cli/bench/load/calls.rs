@@ -8,7 +8,7 @@ use tonic_types::StatusExt as _;
 use super::{Names, people, uploads::Image};
 use crate::{
     cli::{
-        bench::{Failure, PURPOSE, job::CallKind},
+        bench::{Failure, job::CallKind},
         client::{documents, request_id, vault},
         output::exit,
         values::item_status,
@@ -37,9 +37,10 @@ impl fmt::Display for Held {
 }
 
 impl Held {
-    /// A line of a file of tokens.
+    /// A line of a file of tokens; of a file that others made, only the token stands there.
     pub(super) fn parse(line: &str) -> Option<Self> {
-        let (token, surname) = line.split_once(' ')?;
+        let (token, surname) = line.split_once(' ').unwrap_or((line, "0"));
+        (!token.is_empty()).then_some(())?;
         Some(Self { token: token.to_owned(), surname: surname.parse().ok()? })
     }
 }
@@ -47,6 +48,7 @@ impl Held {
 /// Makes calls of one kind.
 pub(super) struct Caller {
     kind: CallKind,
+    purpose: String,
     /// Of who reads, and of who stores.
     channels: [Arc<[Channel]>; 2],
     tokens: Arc<[Held]>,
@@ -63,7 +65,7 @@ pub(super) struct Client {
 
 impl Caller {
     pub(super) fn new(
-        kind: CallKind,
+        (kind, purpose): (CallKind, String),
         channels: [Arc<[Channel]>; 2],
         tokens: Arc<[Held]>,
         (names, image): (Arc<Names>, Arc<Image>),
@@ -71,7 +73,7 @@ impl Caller {
         if tokens.is_empty() || channels.iter().any(|channels| channels.is_empty()) {
             return Err(Failure::new(exit::FAILED, "there is nothing to ask for"));
         }
-        Ok(Self { kind, channels, tokens, names, image })
+        Ok(Self { kind, purpose, channels, tokens, names, image })
     }
 
     /// The connections of the so-manieth caller.
@@ -105,7 +107,7 @@ impl Caller {
         let Some(held) = self.any() else { return Ok(0) };
         let request = pb::DetokenizeRequest {
             token: held.token.clone(),
-            purpose: PURPOSE.to_owned(),
+            purpose: self.purpose.clone(),
             view: pb::View::Full.into(),
             ..pb::DetokenizeRequest::default()
         };
@@ -118,7 +120,7 @@ impl Caller {
         let wanted = tokens.len();
         let request = pb::BatchDetokenizeRequest {
             tokens,
-            purpose: PURPOSE.to_owned(),
+            purpose: self.purpose.clone(),
             view: pb::View::Full.into(),
             ..pb::BatchDetokenizeRequest::default()
         };
@@ -162,7 +164,7 @@ impl Caller {
         let Some(held) = self.any() else { return Ok(0) };
         let request = pb::CompareValueRequest {
             token: held.token.clone(),
-            purpose: PURPOSE.to_owned(),
+            purpose: self.purpose.clone(),
             value: people::surname(held.surname).to_owned(),
             reference: String::new(),
         };

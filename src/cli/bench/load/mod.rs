@@ -111,12 +111,12 @@ impl Load {
                 let whom = people::Whom { names: Arc::clone(&self.names), count, images, ending };
                 people::store(&channels, &whom, &tokens, |done| tell(&Told::Progress { done })).await
             }
-            Job::Calls { connection, storing, connections, call, tokens, pace, until } => {
+            Job::Calls { connection, storing, connections, call, purpose, tokens, pace, until } => {
                 let channels = self.channels(&connection, connections).await?;
                 let storing = self.channels(&storing, connections).await?;
                 let tokens = self.tokens(&tokens)?;
                 let (names, image) = (Arc::clone(&self.names), Arc::clone(&self.image));
-                let caller = Caller::new(call, [channels, storing], tokens, (names, image))?;
+                let caller = Caller::new((call, purpose), [channels, storing], tokens, (names, image))?;
                 let caller = Arc::new(caller);
                 pace::run(caller, pace, until).await
             }
