@@ -3,6 +3,7 @@
 
 mod documents;
 mod losses;
+mod rights;
 
 use std::{fs, path::Path, process::Output};
 
