@@ -1,6 +1,8 @@
 //! When a purpose's retention ends for a record, and until when a record is kept at all: pure, from the policy and what
 //! is known of the subject (rules R6, R8, R9, R42, R52).
 
+use std::cmp::Ordering;
+
 use super::model::{BasisKind, Fallback, KAZAKHSTAN, Length, Mark, Policy, Purpose, Start, Term};
 use crate::domain::{
     consent::{Consent, ConsentState},
@@ -160,7 +162,12 @@ impl Standing {
                 Self::Ended { given_at: a, at: x, withdrawn: by_x },
                 Self::Ended { given_at: b, at: y, withdrawn: by_y },
             ) => Self::Ended {
-                given_at: a.max(b),
+                // That of the one which ended last, as it was while that one lived: an end must not move what has ended.
+                given_at: match x.cmp(&y) {
+                    Ordering::Greater => a,
+                    Ordering::Less => b,
+                    Ordering::Equal => a.max(b),
+                },
                 at: x.max(y),
                 withdrawn: (by_x && x >= y) || (by_y && y >= x),
             },

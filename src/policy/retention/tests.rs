@@ -350,6 +350,23 @@ fn r38_what_no_consent_ever_covered_waits_as_long_as_the_policy_says() {
     assert_eq!(case.consent("marketing_mail", "2026-03-12").kept("2026-05-01"), "2029-03-10");
 }
 
+/// A consent that ends must not revive what counted from it, because another was given later and ended before.
+#[test]
+fn what_counted_from_a_consent_stays_ended_when_it_ends() {
+    let mut case = Case::of(experimentum(), "email", &[]);
+    case.collected_at = at("2026-03-10");
+    let mut short = consent("account_verify", "email", "2026-03-10");
+    (short.state, short.withdrawn_at) = (ConsentState::Withdrawn, Some(at("2026-03-10")));
+    let mut long = consent("content_access", "email", "2023-03-10");
+    long.terms.expires_at = Some(at("2026-03-11"));
+    case.consents = vec![short, long];
+    for day in ["2026-03-10", "2026-03-11", "2026-03-12"] {
+        let purpose = case.policy.purposes().find(|(name, _)| name.as_str() == "claims").unwrap();
+        let ending = ending(&case.policy, purpose.0, purpose.1, case.life(), at(day));
+        assert!(ending.is_past(at(day)), "{day}");
+    }
+}
+
 proptest! {
     /// Whatever happened: what has ended stays ended while nothing new happens, and a record outlives each purpose that
     /// keeps it.
