@@ -376,7 +376,13 @@ fn help_of(words: &[&str]) -> Output {
     let mut args = Vec::new();
     loop {
         let help = sandyq(&[args.as_slice(), &["--help"]].concat());
-        let next = words.get(args.len()).filter(|_| stdout(&help).contains("\nCommands:\n"));
+        let said = stdout(&help);
+        // Of a command that takes an argument or a subcommand, a word that is no subcommand is the argument.
+        let follows = |word: &&&str| {
+            said.contains("\nCommands:\n")
+                && (said.contains(&format!("\n  {word} ")) || !said.contains("\nArguments:\n"))
+        };
+        let next = words.get(args.len()).filter(follows);
         match next {
             Some(next) => args.push(*next),
             None => return help,
