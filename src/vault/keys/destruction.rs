@@ -147,7 +147,7 @@ impl Act for Announce {
             KeyKind::Root => OperationKind::DestroyRootKey,
             KeyKind::Platform | KeyKind::Row | KeyKind::Request | KeyKind::Audit => OperationKind::DestroyKey,
         };
-        let object = standing.object(version);
+        let object = standing.object(kind, version);
         let work = Operation::new(id, row.platform, destruction, object, scene.now, 1);
         let operation = Operation { due_at: at, key_version: version, ..work };
         plan.writes.push(Write::InsertOperation(OperationRow { operation }));

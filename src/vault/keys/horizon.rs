@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{KeyKind, KeyState, KeyVersionRow};
+use super::{KeyKind, KeyState, KeyVersionRow, rotation::key_kind};
 use crate::{
     audit::entry::Entry,
     crypto::digest::sha256,
@@ -85,10 +85,13 @@ impl HorizonPlan {
         (row.state == KeyState::Retiring && now.plus(NOTICE) >= at).then(|| at.max(now.plus(LEAST_NOTICE)))
     }
 
-    /// What an operation has in the place of an object that destroys a version under this plan.
-    pub(super) fn object(&self, version: u32) -> [u8; 16] {
+    /// What an operation has in the place of an object that destroys a version under this plan. No other has the same: an
+    /// object has one operation at a time.
+    pub(super) fn object(&self, kind: KeyKind, version: u32) -> [u8; 16] {
         let mut object = *self.id.as_bytes();
-        for (to, from) in object.iter_mut().skip(12).zip(version.to_be_bytes()) {
+        let kind = OF_DATA.iter().zip(0..).find(|(of, _)| **of == kind).map_or(u8::MAX, |(_, number)| number);
+        let tail = [kind].into_iter().chain(version.to_be_bytes());
+        for (to, from) in object.iter_mut().skip(11).zip(tail) {
             *to = from;
         }
         object
@@ -97,7 +100,8 @@ impl HorizonPlan {
 
 /// Whether an operation destroys a version under a plan that holds no more.
 pub(super) fn is_called_off(operation: &Operation, scene: &Scene<'_>) -> bool {
-    let is_of = |plan: &HorizonPlan| plan.object(operation.key_version) == operation.object;
+    let is_of =
+        |plan: &HorizonPlan| plan.object(key_kind(operation.kind), operation.key_version) == operation.object;
     let holds = in_force(scene.staff, &scene.shared.options, scene.now);
     scene.staff.horizons().iter().any(|row| is_of(&row.plan)) && !holds.is_some_and(is_of)
 }
