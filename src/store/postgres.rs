@@ -331,7 +331,9 @@ impl Engine for PostgresEngine {
             Purpose::Copy => {
                 let mut tx = self.watch(Session::begun(&self.pool, ONE_STATE).await)?;
                 // Counting a log of a year takes longer than any statement that somebody waits for.
-                tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on").await?;
+                let (limit, unbounded) =
+                    (tx.limit(), "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on");
+                self.watch(within(limit, tx.execute(unbounded)).await)?;
                 tx.without_limit();
                 Ok(tx)
             }

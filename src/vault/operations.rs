@@ -25,6 +25,7 @@ use crate::{
         receipt::ReceiptKind,
         time::Timestamp,
     },
+    policy::decide::Denial,
     store::{
         ReadKeys, WhichOperations, Write,
         rows::{SubjectRow, work::OperationRow},
@@ -261,6 +262,34 @@ impl Deed for MaySee {
     fn act(&mut self, _hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
         Ok(Deeded::answer(()))
     }
+}
+
+impl Hand<'_, '_> {
+    /// Begins an operation that the act was asked for: its row, and its entry with the kind of object that names it.
+    pub(in crate::vault) fn begin(
+        &mut self,
+        operation: Operation,
+        object_kind: &str,
+    ) -> Result<Deeded<Operation>, VaultError> {
+        let id = *operation.id.as_bytes();
+        self.log(|entry| Entry {
+            object_kind: Some(object_kind.to_owned()),
+            object: Some(id.to_vec()),
+            ..entry
+        })?;
+        self.plan.writes.push(Write::InsertOperation(OperationRow { operation: operation.clone() }));
+        let outcome = ItemOutcome { ids: vec![id.into()], ..ItemOutcome::default() };
+        Ok(Deeded::changed(operation, outcome))
+    }
+}
+
+/// The operation that an act began the first time, among those that are known.
+pub(in crate::vault) fn begun_before<'a>(
+    known: impl IntoIterator<Item = &'a Operation>,
+    before: &ItemOutcome,
+) -> Result<Operation, VaultError> {
+    let id = OperationId::from_bytes(before.id(0)?);
+    Ok(known.into_iter().find(|known| known.id == id).cloned().ok_or(Denial::OperationNotFound)?)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use super::{
     act::Asker,
     deed::{Deed, Deeded, Hand},
     error::{VaultError, unreadable},
+    operations::begun_before,
     replay::ItemOutcome,
     tokenize::unavailable,
 };
@@ -31,7 +32,7 @@ use crate::{
         operation::{Operation, OperationKind},
     },
     policy::decide::Denial,
-    store::{StoreError, WhichOperations, Write, rows::work::OperationRow},
+    store::{StoreError, WhichOperations},
 };
 
 /// Backups that are looked at: the newest is the open one, where one is, and a retry finds its own.
@@ -191,18 +192,10 @@ impl Deed for Start {
         let id = OperationId::random(hand.scene.rng()).map_err(unavailable)?;
         let now = hand.scene.now;
         let operation = Operation::new(id, PlatformId::VAULT, OperationKind::Backup, OBJECT, now, 0);
-        hand.log(|entry| Entry {
-            object_kind: Some("backup".to_owned()),
-            object: Some(id.as_bytes().to_vec()),
-            ..entry
-        })?;
-        hand.plan.writes.push(Write::InsertOperation(OperationRow { operation: operation.clone() }));
-        let outcome = ItemOutcome { ids: vec![(*id.as_bytes()).into()], ..ItemOutcome::default() };
-        Ok(Deeded::changed(operation, outcome))
+        hand.begin(operation, "backup")
     }
 
     fn again(&self, _hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Operation, VaultError> {
-        let id = OperationId::from_bytes(before.id(0)?);
-        Ok(self.known.iter().find(|known| known.id == id).cloned().ok_or(Denial::OperationNotFound)?)
+        begun_before(&self.known, before)
     }
 }

@@ -20,10 +20,7 @@ use crate::{
     policy::decide::Denial,
     store::{
         StoreError, WhichOperations, Write,
-        rows::{
-            documents::{PartRow, UploadRow},
-            work::OperationRow,
-        },
+        rows::documents::{PartRow, UploadRow},
     },
     vault::{
         Vault,
@@ -32,6 +29,7 @@ use crate::{
         deed::{Deed, Deeded, Hand},
         error::{VaultError, unreadable},
         held::{Calls, Progressing, Step},
+        operations::begun_before,
         replay::ItemOutcome,
         tokenize::unavailable,
     },
@@ -376,18 +374,10 @@ impl Deed for Start {
         let (platform, now) = (hand.scene.context.platform, hand.scene.now);
         let kind = OperationKind::CollectDocuments;
         let operation = Operation::new(id, platform, kind, OBJECT, now, SHELVES);
-        hand.log(|entry| Entry {
-            object_kind: Some("operation".to_owned()),
-            object: Some(id.as_bytes().to_vec()),
-            ..entry
-        })?;
-        hand.plan.writes.push(Write::InsertOperation(OperationRow { operation: operation.clone() }));
-        let outcome = ItemOutcome { ids: vec![(*id.as_bytes()).into()], ..ItemOutcome::default() };
-        Ok(Deeded::changed(operation, outcome))
+        hand.begin(operation, "operation")
     }
 
     fn again(&self, _hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Operation, VaultError> {
-        let id = OperationId::from_bytes(before.id(0)?);
-        Ok(self.known.iter().find(|known| known.id == id).cloned().ok_or(Denial::OperationNotFound)?)
+        begun_before(&self.known, before)
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         documents::DELETED,
         error::VaultError,
         keys::{fit, rest},
-        operations::{DESTROY, LEASE},
+        operations::{DESTROY, LEASE, begun_before},
         replay::ItemOutcome,
         tokenize::unavailable,
     },
@@ -176,20 +176,11 @@ impl Deed for Begin {
             return Err(Denial::SweepRunning.into());
         }
         let operation = new_sweep(hand.scene, self.total, self.rate)?;
-        let id = operation.id;
-        hand.log(|entry| Entry {
-            object_kind: Some("operation".to_owned()),
-            object: Some(id.as_bytes().to_vec()),
-            ..entry
-        })?;
-        hand.plan.writes.push(Write::InsertOperation(OperationRow { operation: operation.clone() }));
-        let outcome = ItemOutcome { ids: vec![(*id.as_bytes()).into()], ..ItemOutcome::default() };
-        Ok(Deeded::changed(operation, outcome))
+        hand.begin(operation, "operation")
     }
 
     fn again(&self, _hand: &Hand<'_, '_>, before: &ItemOutcome) -> Result<Operation, VaultError> {
-        let id = OperationId::from_bytes(before.id(0)?);
-        Ok(self.known.iter().find(|known| known.id == id).cloned().ok_or(Denial::OperationNotFound)?)
+        begun_before(&self.known, before)
     }
 }
 
