@@ -20,7 +20,8 @@ use std::{
 
 use sqlx::{
     ConnectOptions as _, Executor as _, PgPool, Postgres, Row as _,
-    postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgSslMode},
+    postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgSslMode},
+    query::Query,
 };
 
 use super::{
@@ -29,7 +30,7 @@ use super::{
         Engine, Purpose, SqlStore, database,
         engine::{bound, sql_row},
         schema,
-        statement::{Dialect, POSTGRES, Statement},
+        statement::{Column, Dialect, POSTGRES, Statement},
     },
     whereabouts::Whereabouts,
 };
@@ -319,7 +320,7 @@ impl Engine for PostgresEngine {
 
     async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
         let mut session = Session::of(&self.pool).await?;
-        let query = bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs));
+        let query = bound!(Postgres, statement, bind_rows);
         let found = within(session.limit(), query.fetch_all(&mut *session)).await;
         session.give_back_after(&found);
         self.watch(found)
@@ -342,12 +343,12 @@ impl Engine for PostgresEngine {
     }
 
     async fn fetch_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<Vec<PgRow>> {
-        let query = bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs));
+        let query = bound!(Postgres, statement, bind_rows);
         self.watch(within(tx.limit(), query.fetch_all(&mut **tx)).await)
     }
 
     async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64> {
-        let query = bound!(Postgres, statement, |blobs: Vec<&[u8]>| to_owned(&blobs));
+        let query = bound!(Postgres, statement, bind_rows);
         Ok(self.watch(within(tx.limit(), query.execute(&mut **tx)).await)?.rows_affected())
     }
 
@@ -371,6 +372,15 @@ impl Engine for PostgresEngine {
     }
 }
 
-fn to_owned(blobs: &[&[u8]]) -> Vec<Vec<u8>> {
-    blobs.iter().map(|blob| blob.to_vec()).collect()
+fn bind_rows<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    columns: &[Column<'_>],
+) -> Query<'q, Postgres, PgArguments> {
+    columns.iter().fold(query, |query, column| match column {
+        Column::Bytes(values) => query.bind(values.iter().map(|v| v.map(<[u8]>::to_vec)).collect::<Vec<_>>()),
+        Column::Ints(values) => query.bind(values.clone()),
+        Column::Texts(values) => {
+            query.bind(values.iter().map(|v| v.as_deref().map(str::to_owned)).collect::<Vec<_>>())
+        }
+    })
 }

@@ -4,10 +4,14 @@ use super::{
     Engine, Purpose, SqlStore,
     config_writes::insert_key,
     database,
+    inserts::{NewRows, entry_columns},
     statement::{Statement, Touches},
     writes::{insert_tile, statements},
 };
-use crate::store::{Commit, CommitOutcome, NewPlatform, StoreError, Write, rows::log::EntryRow};
+use crate::{
+    domain::ids::PlatformId,
+    store::{Commit, CommitOutcome, NewPlatform, StoreError, Write},
+};
 
 /// A statement failed: either a row did not meet what its write stated, or the database failed.
 enum Failed {
@@ -26,11 +30,10 @@ impl From<sqlx::Error> for Failed {
     }
 }
 
-/// `$1` platform, `$2`–`$9` the new head, `$10`–`$12` the counters expected, `$13` the second, `$14` entries, `$15`
-/// their leaf hashes, `$16` the epoch of the vault's own platform, `$17` the subjects of the entries.
+/// `$1` platform, `$2`–`$9` the new head, `$10`–`$12` the counters expected, `$13` the second, `$14` the epoch of the vault's
+/// own platform, from `$15` on the entries.
 fn swap_head<'a>(sql: &'static str, commit: &'a Commit) -> Statement<'a> {
     let (head, expected) = (&commit.head, commit.expected);
-    let (entries, hashes) = split(&commit.entries);
     Statement::any(sql)
         .int(head.platform.get())
         .size(head.counters.size)
@@ -45,20 +48,8 @@ fn swap_head<'a>(sql: &'static str, commit: &'a Commit) -> Statement<'a> {
         .size(expected.config_epoch)
         .size(expected.tighten_seq)
         .int(head.updated_at.second())
-        .blobs(entries)
-        .blobs(hashes)
         .size(commit.vault_epoch)
-        .blobs(
-            commit
-                .entries
-                .iter()
-                .map(|row| row.subject.as_ref().map_or(&[][..], <[u8; 16]>::as_slice))
-                .collect(),
-        )
-}
-
-fn split(rows: &[EntryRow]) -> (Vec<&[u8]>, Vec<&[u8]>) {
-    rows.iter().map(|row| (row.entry.as_slice(), row.leaf_hash.as_slice())).unzip()
+        .rows(entry_columns(&commit.entries))
 }
 
 impl<E: Engine> SqlStore<E> {
@@ -115,7 +106,12 @@ impl<E: Engine> SqlStore<E> {
         for tile in &commit.tiles {
             self.run(tx, insert_tile(platform, tile)).await?;
         }
+        let mut new = NewRows::default();
         for write in &commit.writes {
+            if new.take(write) {
+                continue;
+            }
+            self.insert_rows(tx, platform, std::mem::take(&mut new)).await?;
             for statement in statements(platform, write) {
                 self.run(tx, statement).await?;
             }
@@ -127,6 +123,18 @@ impl<E: Engine> SqlStore<E> {
                     self.run(tx, statement).await?;
                 }
             }
+        }
+        self.insert_rows(tx, platform, new).await
+    }
+
+    async fn insert_rows(
+        &self,
+        tx: &mut E::Tx,
+        platform: PlatformId,
+        new: NewRows<'_>,
+    ) -> Result<(), Failed> {
+        for statement in new.statements(&self.inserts, platform) {
+            self.run(tx, statement).await?;
         }
         Ok(())
     }
@@ -192,8 +200,7 @@ impl<E: Engine> SqlStore<E> {
         let second =
             second.int(id).int(head.updated_at.second()).size(head.counters.size).text(&head.checkpoint);
         self.engine.execute_in(tx, second).await?;
-        let (entries, hashes) = split(&platform.entries);
-        let rows = Statement::any(self.insert_entries).int(id).blobs(entries).blobs(hashes);
+        let rows = Statement::any(self.insert_entries).int(id).rows(entry_columns(&platform.entries));
         self.engine.execute_in(tx, rows).await?;
         Ok(())
     }

@@ -19,9 +19,9 @@ macro_rules! sql_row {
     };
 }
 
-/// A statement with its parameters bound; `$blobs` binds a list of byte strings.
+/// A statement with its parameters bound; `$rows` binds rows to a query.
 macro_rules! bound {
-    ($db:ty, $statement:expr, $blobs:expr) => {{
+    ($db:ty, $statement:expr, $rows:expr) => {{
         use $crate::store::sql::statement::Param;
         let statement: $crate::store::sql::statement::Statement<'_> = $statement;
         let mut query = sqlx::query::<$db>(statement.sql);
@@ -35,7 +35,7 @@ macro_rules! bound {
                 Param::Bytes(value) => query.bind(value),
                 Param::OwnBytes(value) => query.bind(value),
                 Param::OptBytes(value) => query.bind(value),
-                Param::Blobs(values) => query.bind($blobs(values)),
+                Param::Rows(columns) => $rows(query, &columns),
             };
         }
         query

@@ -10,6 +10,7 @@ mod documents;
 pub(super) mod engine;
 mod hashed;
 mod horizon;
+mod inserts;
 mod list_writes;
 mod lists;
 mod read;
@@ -91,6 +92,7 @@ pub(super) struct SqlStore<E> {
     engine: E,
     snapshot: SnapshotSql,
     insert_entries: &'static str,
+    inserts: inserts::InsertSql,
     lists: list_writes::ListWrites,
     copied: tokio::sync::OnceCell<std::sync::Arc<[TableSql]>>,
 }
@@ -101,8 +103,9 @@ impl<E: Engine> SqlStore<E> {
         // times in a process's life at most.
         let snapshot = SnapshotSql::leak(engine.dialect());
         let insert_entries = engine.dialect().render(engine.dialect().insert_entries).leak();
+        let inserts = inserts::InsertSql::new(engine.dialect());
         let lists = list_writes::ListWrites::new(engine.dialect());
-        Self { engine, snapshot, insert_entries, lists, copied: tokio::sync::OnceCell::new() }
+        Self { engine, snapshot, insert_entries, inserts, lists, copied: tokio::sync::OnceCell::new() }
     }
 
     pub(super) const fn engine(&self) -> &E {

@@ -1,5 +1,7 @@
 //! Statements that both dialects take, with their parameters; and the few words in which the dialects differ.
 
+use std::{borrow::Cow, fmt::Write as _};
+
 /// A value to bind.
 #[derive(Debug, Clone)]
 pub(in crate::store) enum Param<'a> {
@@ -11,8 +13,16 @@ pub(in crate::store) enum Param<'a> {
     Bytes(&'a [u8]),
     OwnBytes(Vec<u8>),
     OptBytes(Option<&'a [u8]>),
-    /// A list of byte strings: an array in PostgreSQL, JSON of hexadecimal digits in SQLite.
-    Blobs(Vec<&'a [u8]>),
+    /// Rows, column by column: an array for each column in PostgreSQL, one JSON list of lists in SQLite.
+    Rows(Vec<Column<'a>>),
+}
+
+/// A column of many rows.
+#[derive(Debug, Clone)]
+pub(in crate::store) enum Column<'a> {
+    Bytes(Vec<Option<&'a [u8]>>),
+    Ints(Vec<Option<i64>>),
+    Texts(Vec<Option<Cow<'a, str>>>),
 }
 
 /// How many rows a statement must touch; otherwise the commit that it belongs to is undone.
@@ -34,6 +44,17 @@ pub(in crate::store) struct Statement<'a> {
     pub(in crate::store) sql: &'static str,
     pub(in crate::store) params: Vec<Param<'a>>,
     pub(in crate::store) touches: Touches,
+}
+
+impl Column<'_> {
+    /// As PostgreSQL names it.
+    const fn array_type(&self) -> &'static str {
+        match self {
+            Self::Bytes(_) => "bytea",
+            Self::Ints(_) => "bigint",
+            Self::Texts(_) => "text",
+        }
+    }
 }
 
 impl<'a> Statement<'a> {
@@ -91,8 +112,8 @@ impl<'a> Statement<'a> {
         self.with(Param::OptBytes(value))
     }
 
-    pub(in crate::store) fn blobs(self, values: Vec<&'a [u8]>) -> Self {
-        self.with(Param::Blobs(values))
+    pub(in crate::store) fn rows(self, columns: Vec<Column<'a>>) -> Self {
+        self.with(Param::Rows(columns))
     }
 }
 
@@ -115,6 +136,48 @@ pub(in crate::store) fn json_blobs(blobs: &[&[u8]]) -> String {
     list
 }
 
+/// Rows for `json_each`: a list of lists, bytes in hexadecimal digits.
+pub(in crate::store) fn json_rows(columns: &[Column<'_>]) -> String {
+    let rows = columns.first().map_or(0, |column| match column {
+        Column::Bytes(values) => values.len(),
+        Column::Ints(values) => values.len(),
+        Column::Texts(values) => values.len(),
+    });
+    let mut list = String::from("[");
+    for row in 0..rows {
+        list.push_str(if row == 0 { "[" } else { ",[" });
+        for (i, column) in columns.iter().enumerate() {
+            list.push_str(if i == 0 { "" } else { "," });
+            push_json(&mut list, column, row);
+        }
+        list.push(']');
+    }
+    list.push(']');
+    list
+}
+
+fn push_json(list: &mut String, column: &Column<'_>, row: usize) {
+    match column {
+        Column::Bytes(values) => match values.get(row).copied().flatten() {
+            Some(bytes) => {
+                list.push('"');
+                data_encoding::HEXLOWER.encode_append(bytes, list);
+                list.push('"');
+            }
+            None => list.push_str("null"),
+        },
+        // Writing to a String cannot fail.
+        Column::Ints(values) => match values.get(row).copied().flatten() {
+            Some(number) => drop(write!(list, "{number}")),
+            None => list.push_str("null"),
+        },
+        Column::Texts(values) => match values.get(row).and_then(Option::as_deref) {
+            Some(text) => drop(write!(list, "{}", serde_json::Value::from(text))),
+            None => list.push_str("null"),
+        },
+    }
+}
+
 /// What the dialects write differently. `{1}` … `{9}` stand for "each item of that parameter, a JSON list of lists,
 /// as `wanted`"; `{hex:i}`, `{int:i}` and `{text:i}` for the i-th part of such an item.
 #[derive(Debug)]
@@ -124,11 +187,13 @@ pub(in crate::store) struct Dialect {
     int: [&'static str; 2],
     text: [&'static str; 2],
     words: &'static [(&'static str, &'static str)],
+    /// Whether [`Param::Rows`] is an array for each column.
+    column_arrays: bool,
     /// [`Dialect::find`] by an index and by the primary key: `{row}`, `{alias}`, `{index}`, `{on}`.
     find: [&'static str; 2],
     /// `commit::swap_head`, whose parameters say what it does.
     pub(in crate::store) swap_head: &'static str,
-    /// Entries `$2` with their leaf hashes `$3` from position 0 of the platform `$1` on.
+    /// Entries `$2` from position 0 of the platform `$1` on.
     pub(in crate::store) insert_entries: &'static str,
     /// Waits for the head of the platform `$1` and holds it until the end of the transaction.
     pub(in crate::store) lock_head: &'static str,
@@ -145,6 +210,7 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
     int: ["json_extract(wanted.value, '$[", "]')"],
     text: ["json_extract(wanted.value, '$[", "]')"],
     words: &[("{bytes}", "BLOB"), ("{now}", "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)")],
+    column_arrays: false,
     find: [
         "CROSS JOIN {row} INDEXED BY {index} ON {alias}.platform_id = $1 AND {on}",
         "CROSS JOIN {row} ON {alias}.platform_id = $1 AND {on}",
@@ -153,16 +219,17 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
     swap_head: "/* commit::swap_head */ UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, \
         updated_at = $5, root = $6, right_edge = $7, checkpoint = $8, mac = $9 \
         WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12 \
-        AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $16; \
+        AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $14; \
         INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
         SELECT $1, $13, $2, $8 FROM heads WHERE platform_id = $1 AND checkpoint = $8 \
         ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint; \
         INSERT INTO audit_entries (platform_id, position, entry, leaf_hash, subject_id) \
-        SELECT $1, $10 + e.key, unhex(e.value), unhex(h.value), nullif(unhex(s.value), x'') FROM json_each($14) e \
-        JOIN json_each($15) h ON h.key = e.key JOIN json_each($17) s ON s.key = e.key \
+        SELECT $1, $10 + e.key, unhex(json_extract(e.value, '$[0]')), unhex(json_extract(e.value, '$[1]')), \
+        unhex(json_extract(e.value, '$[2]')) FROM json_each($15) e \
         WHERE EXISTS (SELECT 1 FROM heads WHERE platform_id = $1 AND checkpoint = $8)",
     insert_entries: "/* insert_entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
-        SELECT $1, e.key, unhex(e.value), unhex(h.value) FROM json_each($2) e JOIN json_each($3) h ON h.key = e.key",
+        SELECT $1, e.key, unhex(json_extract(e.value, '$[0]')), unhex(json_extract(e.value, '$[1]')) \
+        FROM json_each($2) e",
     // The transaction is the only writer's already.
     lock_head: "/* lock_head */ SELECT size FROM heads WHERE platform_id = $1",
     has_schema: "/* schema::check */ SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'",
@@ -181,6 +248,7 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
         ("{bytes}", "bytea"),
         ("{now}", "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"),
     ],
+    column_arrays: true,
     // A subquery with an OFFSET is not merged into what is around it, so it runs once for each key and no other join
     // can be planned. The sum keeps the primary key, which begins with the platform, from being taken for an index
     // that fits: without statistics the two look alike.
@@ -192,18 +260,18 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
     swap_head: "/* commit::swap_head */ WITH swapped AS ( \
         UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, updated_at = $5, root = $6, right_edge = $7, \
         checkpoint = $8, mac = $9 WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12 \
-        AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $16 RETURNING platform_id), \
+        AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $14 RETURNING platform_id), \
         second_head AS (INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
         SELECT platform_id, $13, $2, $8 FROM swapped \
         ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint), \
         entries AS (INSERT INTO audit_entries (platform_id, position, entry, leaf_hash, subject_id) \
-        SELECT s.platform_id, $10 + e.place - 1, e.entry, e.hash, nullif(e.subject, '') \
-        FROM swapped s, unnest($14::bytea[], $15::bytea[], $17::bytea[]) WITH ORDINALITY \
+        SELECT s.platform_id, $10 + e.place - 1, e.entry, e.hash, e.subject \
+        FROM swapped s, unnest($15::bytea[], $16::bytea[], $17::bytea[]) WITH ORDINALITY \
         AS e (entry, hash, subject, place)) \
         SELECT platform_id FROM swapped",
     insert_entries: "/* insert_entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
         SELECT $1, e.place - 1, e.entry, e.hash \
-        FROM unnest($2::bytea[], $3::bytea[]) WITH ORDINALITY AS e (entry, hash, place)",
+        FROM unnest($2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS e (entry, hash, subject, place)",
     lock_head: "/* lock_head */ SELECT size FROM heads WHERE platform_id = $1 FOR UPDATE",
     has_schema: "/* schema::check */ SELECT count(*) FROM pg_catalog.pg_class \
         WHERE oid = to_regclass('schema_version')",
@@ -225,6 +293,29 @@ impl Dialect {
         let [with_index, without] = self.find;
         let template = if index.is_empty() { without } else { with_index };
         template.replace("{on}", on).replace("{row}", row).replace("{index}", index).replace("{alias}", alias)
+    }
+
+    /// What selects the rows of a [`Param::Rows`] that begins with this parameter: the values of a row, and what they are
+    /// selected from.
+    pub(in crate::store) fn rows(&self, first: usize, columns: &[Column<'_>]) -> [String; 2] {
+        let each = |of: &dyn Fn(usize, &Column<'_>) -> String| {
+            columns.iter().enumerate().map(|(i, column)| of(i, column)).collect::<Vec<_>>().join(", ")
+        };
+        if self.column_arrays {
+            let arrays = each(&|i, column| format!("${}::{}[]", first + i, column.array_type()));
+            let names = each(&|i, _| format!("c{i}"));
+            return [each(&|i, _| format!("wanted.c{i}")), format!("unnest({arrays}) AS wanted ({names})")];
+        }
+        let part = |i, column: &Column<'_>| {
+            let [before, after] = match column {
+                Column::Bytes(_) => self.hex,
+                Column::Ints(_) => self.int,
+                Column::Texts(_) => self.text,
+            };
+            format!("{before}{i}{after}")
+        };
+        let [before, after] = self.list;
+        [each(&part), format!("{before}{first}{after}")]
     }
 
     /// A statement written once, in this dialect.
@@ -265,6 +356,20 @@ mod tests {
         }
         assert!(found(&SQLITE).contains("INDEXED BY by_x"));
         assert!(!found(&POSTGRES).contains("by_x"));
+    }
+
+    #[test]
+    fn rows_are_json() {
+        let columns = [
+            Column::Bytes(vec![Some(&[1, 255]), None, Some(&[])]),
+            Column::Ints(vec![Some(-7), Some(i64::MAX), None]),
+            Column::Texts(vec![Some("a".into()), Some("\"\\\u{1}".into()), None]),
+        ];
+        let parsed: serde_json::Value = serde_json::from_str(&json_rows(&columns)).unwrap();
+        let expected =
+            serde_json::json!([["01ff", -7, "a"], [null, i64::MAX, "\"\\\u{1}"], ["", null, null]]);
+        assert_eq!(parsed, expected);
+        assert_eq!(json_rows(&[]), "[]");
     }
 
     #[test]

@@ -14,19 +14,13 @@ use super::{
     statement::{Statement, Touches},
 };
 use crate::{
-    domain::{
-        ids::PlatformId,
-        names::{FieldName, PurposeName},
-        operation::Operation,
-        secret::Sealed,
-        time::Timestamp,
-    },
+    domain::{ids::PlatformId, names::PurposeName, operation::Operation, time::Timestamp},
     store::{
         Write,
         rows::{
-            ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
+            Mac, SubjectRow,
             log::{ReceiptRow, TileRow},
-            work::{ProposalRow, RequestRow},
+            work::ProposalRow,
         },
     },
 };
@@ -35,10 +29,8 @@ use crate::{
 pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'_>> {
     let of = |statement: Statement<'static>| statement.int(platform.get());
     match write {
-        Write::InsertSubject(row) => vec![insert_subject(row)],
         Write::UpdateSubject(row, was) => vec![update_subject(row, was)],
         Write::DestroySubject(row) => destroy_subject(row),
-        Write::InsertRecord(row) => vec![insert_record(row)],
         Write::UpdateRecord(row, was) => vec![
             Statement::new(
                 "/* write::update_record */ UPDATE records SET state = $4, mac = $5 \
@@ -59,7 +51,6 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
                 of("/* write::destroy_record */ DELETE FROM records WHERE platform_id = $1 AND record_id = $2"),
             ]
         }
-        Write::InsertToken(row) => vec![insert_token(row)],
         Write::UpdateToken(row, was) => vec![
             Statement::new(
                 "/* write::update_token */ UPDATE tokens SET state = $3, mac = $4 \
@@ -71,7 +62,6 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .bytes(&row.mac)
             .bytes(was),
         ],
-        Write::InsertConsent(row) => vec![insert_consent(row)],
         Write::UpdateConsent(row, was) => vec![
             Statement::new(
                 "/* write::update_consent */ UPDATE consents SET state = $3, withdrawn_at = $4, mac = $5 \
@@ -84,11 +74,9 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .bytes(&row.mac)
             .bytes(was),
         ],
-        Write::InsertEvent(row) => vec![insert_event(row)],
         Write::InsertCase(row) => vec![insert_case(row)],
         Write::UpdateCase(row, was) => vec![update_case(row, was)],
         Write::InsertReceipt(row) => vec![insert_receipt(row)],
-        Write::InsertIndex(row) => vec![insert_index(platform, row)],
         Write::EndClaims(record) => vec![
             of(Statement::any(
                 "/* write::end_claims */ UPDATE index_entries SET claims_unique = 0 \
@@ -109,7 +97,6 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             ))
             .bytes(record.as_bytes()),
         ],
-        Write::InsertRequest(row) => vec![insert_request(row)],
         Write::ForgetRequests { before, limit } => vec![
             of(Statement::any(
                 "/* write::forget_requests */ DELETE FROM requests WHERE platform_id = $1 \
@@ -192,38 +179,20 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .bytes(up_to.as_bytes()),
         ],
         // Written by the commit itself: they need the dialect's way of writing lists.
-        Write::CreatePlatform(_) | Write::Many(_) => Vec::new(),
+        Write::CreatePlatform(_)
+        | Write::Many(_)
+        | Write::InsertSubject(_)
+        | Write::InsertRecord(_)
+        | Write::InsertIndex(_)
+        | Write::InsertToken(_)
+        | Write::InsertConsent(_)
+        | Write::InsertEvent(_)
+        | Write::InsertRequest(_) => Vec::new(),
     }
 }
 
 pub(super) fn micros(time: Option<Timestamp>) -> Option<i64> {
     time.map(Timestamp::as_micros)
-}
-
-fn insert_subject(row: &SubjectRow) -> Statement<'_> {
-    let restriction = row.restriction.as_ref();
-    Statement::new(
-        "/* write::insert_subject */ INSERT INTO subjects (platform_id, subject_id, index_version, reference_hash, \
-         sealed_reference, wrapped_key, kind, state, restriction_trigger, restriction_requester, restricted_at, \
-         review_at, erased_at, destroy_at, created_at, mac) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-    )
-    .int(row.platform.get())
-    .bytes(row.id.as_bytes())
-    .int(row.index_version)
-    .bytes(&row.reference_hash)
-    .bytes(row.sealed_reference.as_bytes())
-    .opt_bytes(row.wrapped_key.as_ref().map(Sealed::as_bytes))
-    .text(row.kind.as_str())
-    .text(row.state.as_str())
-    .opt_text(restriction.map(|r| r.trigger.as_str()))
-    .opt_text(restriction.map(|r| r.requester.as_str()))
-    .opt_int(restriction.map(|r| r.since.as_micros()))
-    .opt_int(restriction.map(|r| r.review_at.as_micros()))
-    .opt_int(micros(row.erased_at))
-    .opt_int(micros(row.destroy_at))
-    .int(row.created_at.as_micros())
-    .bytes(&row.mac)
 }
 
 fn update_subject<'a>(row: &'a SubjectRow, was: &'a Mac) -> Statement<'a> {
@@ -278,85 +247,6 @@ fn destroy_subject(row: &SubjectRow) -> Vec<Statement<'_>> {
     ]
 }
 
-fn insert_record(row: &RecordRow) -> Statement<'_> {
-    Statement::new(
-        "/* write::insert_record */ INSERT INTO records (platform_id, record_id, version, subject_id, field, state, \
-         source, sealed_value, created_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-    )
-    .int(row.address.platform.get())
-    .bytes(row.address.record.as_bytes())
-    .int(row.address.version)
-    .bytes(row.address.subject.as_bytes())
-    .text(row.address.field.as_str())
-    .text(row.state.as_str())
-    .text(row.source.as_str())
-    .bytes(row.sealed_value.as_bytes())
-    .int(row.created_at.as_micros())
-    .bytes(&row.mac)
-}
-
-fn insert_token(row: &TokenRow) -> Statement<'_> {
-    Statement::new(
-        "/* write::insert_token */ INSERT INTO tokens (platform_id, token_hash, hash_version, token_id, record_id, mode, \
-         state, expires_at, sealed_token, created_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .int(row.platform.get())
-    .bytes(&row.hash.0)
-    .int(row.hash_version)
-    .bytes(row.id.as_bytes())
-    .bytes(row.record.as_bytes())
-    .text(row.mode.as_str())
-    .text(row.state.as_str())
-    .opt_int(micros(row.expires_at))
-    .bytes(row.sealed_token.as_bytes())
-    .int(row.created_at.as_micros())
-    .bytes(&row.mac)
-}
-
-fn insert_consent(row: &ConsentRow) -> Statement<'_> {
-    let c = &row.consent;
-    Statement::new(
-        "/* write::insert_consent */ INSERT INTO consents (platform_id, consent_id, subject_id, purpose, fields, \
-         state, act, given_at, expires_at, recorded_at, withdrawn_at, third_party_transfer, cross_border_transfer, \
-         publication, policy_version, language, text_sha256, site, sealed_evidence, mac) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
-    )
-    .int(row.platform.get())
-    .bytes(c.id.as_bytes())
-    .bytes(c.subject.as_bytes())
-    .text(c.terms.purpose.as_str())
-    .own_text(c.terms.fields.iter().map(FieldName::as_str).collect::<Vec<_>>().join(","))
-    .text(c.state.as_str())
-    .text(c.terms.act.as_str())
-    .int(c.terms.given_at.as_micros())
-    .opt_int(micros(c.terms.expires_at))
-    .int(c.recorded_at.as_micros())
-    .opt_int(micros(c.withdrawn_at))
-    .int(c.terms.third_party_transfer)
-    .int(c.terms.cross_border_transfer)
-    .int(c.terms.publication)
-    .int(c.terms.policy_version)
-    .text(c.terms.language.as_str())
-    .bytes(&c.terms.text_sha256)
-    .text(c.terms.site.as_str())
-    .bytes(row.sealed_evidence.as_bytes())
-    .bytes(&row.mac)
-}
-
-fn insert_event(row: &EventRow) -> Statement<'_> {
-    Statement::new(
-        "/* write::insert_event */ INSERT INTO subject_events (platform_id, event_id, subject_id, name, happened_at, \
-         recorded_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .int(row.platform.get())
-    .bytes(row.id.as_bytes())
-    .bytes(row.subject.as_bytes())
-    .text(row.event.name.as_str())
-    .int(row.event.at.as_micros())
-    .int(row.recorded_at.as_micros())
-    .bytes(&row.mac)
-}
-
 fn insert_receipt(row: &ReceiptRow) -> Statement<'_> {
     Statement::new(
         "/* write::insert_receipt */ INSERT INTO erasure_receipts (platform_id, entry_id, subject_id, kind, statement, \
@@ -368,34 +258,6 @@ fn insert_receipt(row: &ReceiptRow) -> Statement<'_> {
     .text(row.kind.as_str())
     .text(&row.statement)
     .int(row.created_at.as_micros())
-}
-
-fn insert_index(platform: PlatformId, row: &IndexRow) -> Statement<'_> {
-    Statement::new(
-        "/* write::insert_index */ INSERT INTO index_entries (platform_id, field, index_version, value_hash, record_id, \
-         claims_unique) VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .int(platform.get())
-    .text(row.field.as_str())
-    .int(row.index_version)
-    .bytes(&row.hash)
-    .bytes(row.record.as_bytes())
-    .int(row.claims_unique)
-}
-
-fn insert_request(row: &RequestRow) -> Statement<'_> {
-    Statement::new(
-        "/* write::insert_request */ INSERT INTO requests (platform_id, caller_id, request_id, call, body_mac, outcome, \
-         created_at, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .int(row.platform.get())
-    .bytes(row.caller.as_bytes())
-    .bytes(row.request.as_bytes())
-    .text(&row.call)
-    .bytes(&row.body_mac)
-    .bytes(&row.outcome)
-    .int(row.created_at.as_micros())
-    .bytes(&row.mac)
 }
 
 fn insert_proposal(row: &ProposalRow) -> Statement<'_> {

@@ -11,7 +11,11 @@ use std::{
 
 use sqlx::{
     Connection as _, Sqlite, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    query::Query,
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+        SqliteSynchronous,
+    },
 };
 
 pub use tamper::overwrite_entry;
@@ -23,7 +27,7 @@ use super::{
         Engine, Purpose, SqlStore, database,
         engine::{bound, sql_row},
         schema,
-        statement::{Dialect, SQLITE, Statement, json_blobs},
+        statement::{Column, Dialect, SQLITE, Statement, json_rows},
     },
     whereabouts::Whereabouts,
 };
@@ -168,7 +172,7 @@ impl Engine for SqliteEngine {
     }
 
     async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<SqliteRow>> {
-        bound!(Sqlite, statement, |blobs: Vec<&[u8]>| json_blobs(&blobs)).fetch_all(&self.readers).await
+        bound!(Sqlite, statement, bind_rows).fetch_all(&self.readers).await
     }
 
     async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
@@ -179,11 +183,11 @@ impl Engine for SqliteEngine {
     }
 
     async fn fetch_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<Vec<SqliteRow>> {
-        bound!(Sqlite, statement, |blobs: Vec<&[u8]>| json_blobs(&blobs)).fetch_all(&mut **tx).await
+        bound!(Sqlite, statement, bind_rows).fetch_all(&mut **tx).await
     }
 
     async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64> {
-        let query = bound!(Sqlite, statement, |blobs: Vec<&[u8]>| json_blobs(&blobs));
+        let query = bound!(Sqlite, statement, bind_rows);
         Ok(query.execute(&mut **tx).await?.rows_affected())
     }
 
@@ -203,6 +207,13 @@ impl Engine for SqliteEngine {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+fn bind_rows<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    columns: &[Column<'_>],
+) -> Query<'q, Sqlite, SqliteArguments> {
+    query.bind(json_rows(columns))
 }
 
 #[cfg(test)]
