@@ -46,8 +46,8 @@ use crate::{
 pub const QUEUE_ITEMS: usize = 8_192;
 /// Items after which a batch takes no further act, and a commit no further batch.
 const BATCH_ITEMS: usize = 1_000;
-/// Batches that may be read ahead of the commit.
-const BATCHES_AHEAD: usize = 16;
+/// Batches that may be read ahead of the commit. What comes while one waits is read with the next: each read has its price.
+const BATCHES_AHEAD: usize = 1;
 /// Times that a batch is tried before its acts run one by one; from the third on the head is locked first.
 const ATTEMPTS: u32 = 4;
 /// Tries before the head is locked.
@@ -201,7 +201,9 @@ impl Lane {
 }
 
 async fn read_batches(core: Arc<Core>, mut waiting: mpsc::Receiver<Queued>, batches: mpsc::Sender<Batch>) {
-    while let Some(first) = waiting.recv().await {
+    // A batch is gathered when there is room for it, so that what comes meanwhile is part of it.
+    while let Ok(room) = batches.reserve().await {
+        let Some(first) = waiting.recv().await else { return };
         let mut items = first.act.weight();
         let mut acts = vec![first];
         while items < BATCH_ITEMS
@@ -215,9 +217,7 @@ async fn read_batches(core: Arc<Core>, mut waiting: mpsc::Receiver<Queued>, batc
         let started = Instant::now();
         let look = core.look(&mut door, &acts).await.ok().map(Arc::new);
         core.shared.meters.count_read(items, started.elapsed());
-        if batches.send(Batch { acts, look }).await.is_err() {
-            return;
-        }
+        room.send(Batch { acts, look });
     }
 }
 
