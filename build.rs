@@ -9,7 +9,7 @@ const PACKAGE: &str = "sandyq.v1";
 const PUBLIC: i32 = 1;
 const PERSONAL: i32 = 3;
 
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "proto/sandyq/v1/options.proto",
     "proto/sandyq/v1/vault.proto",
     "proto/sandyq/v1/consent.proto",
@@ -22,6 +22,7 @@ const FILES: [&str; 15] = [
     "proto/sandyq/v1/key.proto",
     "proto/sandyq/v1/retention.proto",
     "proto/sandyq/v1/rights.proto",
+    "proto/sandyq/v1/breach.proto",
     "proto/sandyq/v1/backup.proto",
     "proto/sandyq/v1/residency.proto",
     "proto/sandyq/v1/audit.proto",
@@ -40,6 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = tonic_prost_build::configure()
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
+        // The last message of a stream is far larger than those before it.
+        .boxed(".sandyq.v1.AssessBreachResponse.step.breach")
+        .boxed(".sandyq.v1.ExportBreachSubjectsResponse.step.breach")
         .bytes(".sandyq.v1.LogTile")
         .bytes(".sandyq.v1.LogEntryBundle");
     let mut redacted = String::new();

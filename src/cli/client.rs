@@ -11,12 +11,13 @@ use crate::{
     domain::{ids::RequestId, time::Clock},
     grpc::pb::{
         audit_service_client::AuditServiceClient, backup_service_client::BackupServiceClient,
-        consent_service_client::ConsentServiceClient, document_service_client::DocumentServiceClient,
-        key_service_client::KeyServiceClient, operation_service_client::OperationServiceClient,
-        platform_service_client::PlatformServiceClient, policy_service_client::PolicyServiceClient,
-        proposal_service_client::ProposalServiceClient, residency_service_client::ResidencyServiceClient,
-        retention_service_client::RetentionServiceClient, rights_service_client::RightsServiceClient,
-        subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
+        breach_service_client::BreachServiceClient, consent_service_client::ConsentServiceClient,
+        document_service_client::DocumentServiceClient, key_service_client::KeyServiceClient,
+        operation_service_client::OperationServiceClient, platform_service_client::PlatformServiceClient,
+        policy_service_client::PolicyServiceClient, proposal_service_client::ProposalServiceClient,
+        residency_service_client::ResidencyServiceClient, retention_service_client::RetentionServiceClient,
+        rights_service_client::RightsServiceClient, subject_service_client::SubjectServiceClient,
+        vault_service_client::VaultServiceClient,
     },
 };
 
@@ -86,6 +87,10 @@ pub(super) fn retention(channel: Channel) -> RetentionServiceClient<Channel> {
 
 pub(super) fn rights(channel: Channel) -> RightsServiceClient<Channel> {
     RightsServiceClient::new(channel)
+}
+
+pub(super) fn breaches(channel: Channel) -> BreachServiceClient<Channel> {
+    BreachServiceClient::new(channel)
 }
 
 pub(super) fn backups(channel: Channel) -> BackupServiceClient<Channel> {

@@ -5,6 +5,7 @@ mod audit;
 mod audit_read;
 mod backup;
 mod bench;
+mod breach;
 mod certificate;
 mod client;
 mod consent;
@@ -122,6 +123,9 @@ enum Command {
     /// Requests of people about their data: registered, answered in the law's time.
     #[command(subcommand)]
     Rights(rights::Command),
+    /// Breaches of the security of personal data: registered, told in the law's time.
+    #[command(subcommand)]
+    Breach(breach::Command),
     /// Backups: begun, listed, and verified offline.
     #[command(subcommand)]
     Backup(backup::Command),
@@ -197,6 +201,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Kms(command) => kms::run(command, out).await,
         Command::Retention(command) => retention::run(command, out).await,
         Command::Rights(command) => rights::run(command, out).await,
+        Command::Breach(command) => breach::run(command, out).await,
         Command::Backup(command) => backup::run(command, out).await,
         Command::Residency(command) => residency::run(command, out).await,
         Command::Operation(command) => operation::run(command, out).await,

@@ -122,6 +122,14 @@ impl ContentHash {
         self.0.update(bytes);
     }
 
+    /// The hash of all of it.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        let mut out = [0_u8; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        out
+    }
+
     /// Whether the content has this hash.
     #[must_use]
     pub fn is(self, sha256: &[u8; 32]) -> bool {

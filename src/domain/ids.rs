@@ -112,6 +112,10 @@ random_id!(
     CaseId, "cas"
 );
 random_id!(
+    /// A breach of the security of personal data.
+    BreachId, "brc"
+);
+random_id!(
     /// A standing plan of the horizon.
     HorizonId, "hor"
 );

@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod birth;
+pub mod breach;
 pub mod calendar;
 pub mod caller;
 pub mod canonical;

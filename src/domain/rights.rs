@@ -11,7 +11,7 @@ use super::{
     reference::Reference,
     time::Timestamp,
 };
-pub use notice::Notice;
+pub use notice::{Notice, clock, day};
 
 coded!(
     /// What a person asks for.

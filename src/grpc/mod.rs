@@ -5,6 +5,8 @@ pub mod audit_service;
 pub mod authn;
 pub mod backup_service;
 pub mod block_list;
+pub mod breach_service;
+mod codes;
 pub mod consent_service;
 mod convert;
 pub mod document_service;

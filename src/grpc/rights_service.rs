@@ -1,11 +1,12 @@
 //! `sandyq.v1.RightsService`.
 
-use std::sync::Arc;
+use std::{fmt::Display, str::FromStr, sync::Arc};
 
 use tonic::{Request, Response, Status};
 
 use super::{
     authn::{Call, RequestIdRule, authenticate},
+    codes::same,
     convert::{Checker, consent, page_size, source, time, view as view_pb},
     limits::answer,
     pb::{self, advance_case_request::Step, rights_service_server},
@@ -27,29 +28,11 @@ use crate::{
         consent::MAX_CONSENTS_OF_SUBJECT,
         error::VaultError,
         rights::{
-            CaseAct, CaseEnd, CaseExport, CasePlace, CaseStep, CaseView, ExportedField, ExportedPurpose,
-            Listed, MAX_PAGE, NewCase,
+            CaseAct, CaseEnd, CaseExport, CaseStep, CaseView, ExportedField, ExportedPurpose, Listed,
+            MAX_PAGE, NewCase,
         },
     },
 };
-
-/// Codes of the contract and of the domain, which have the same names.
-macro_rules! same {
-    ($from:ident, $to:ident, $name:ident { $($variant:ident),+ $(,)? }) => {
-        fn $from(number: i32) -> Option<$name> {
-            match pb::$name::try_from(number).ok()? {
-                pb::$name::Unspecified => None,
-                $(pb::$name::$variant => Some($name::$variant),)+
-            }
-        }
-
-        const fn $to(code: $name) -> pb::$name {
-            match code {
-                $($name::$variant => pb::$name::$variant,)+
-            }
-        }
-    };
-}
 
 same!(
     kind,
@@ -57,7 +40,7 @@ same!(
     RightKind { Access, Correction, Restriction, Portability, Erasure, Anonymisation, Objection, Withdrawal }
 );
 same!(
-    channel,
+    pub(super) channel,
     channel_pb,
     RightsChannel { Site, Email, Post, Person, Telephone, StateService, OtherService }
 );
@@ -166,10 +149,7 @@ impl RightsService {
         let mut check = Checker::new("");
         let told = told(&mut check, m.channel, &m.language);
         let ground = check.reference("ground", &m.ground);
-        let enclosure_sha256: Option<[u8; 32]> = m.enclosure_sha256.as_slice().try_into().ok();
-        if enclosure_sha256.is_none() && !m.enclosure_sha256.is_empty() {
-            check.refuse("enclosure_sha256", "must have 32 bytes, or none");
-        }
+        let enclosure_sha256 = optional_hash(&mut check, "enclosure_sha256", &m.enclosure_sha256);
         let (channel, language) = check.finish(told)?;
         let end = CaseEnd { reasons: Vec::new(), ground, channel, language, enclosure_sha256 };
         self.vault.end_case(&call.caller, call.asker, &m.platform, id, end).await
@@ -202,7 +182,7 @@ impl RightsService {
             self.vault.cases(&call.caller, call.asker, &m.platform, which, after, size).await?;
         Ok(pb::ListCasesResponse {
             cases: found.iter().map(case_pb).collect(),
-            next_page_token: next.map(|(due, id)| format!("{}.{id}", due.as_micros())).unwrap_or_default(),
+            next_page_token: place_token(next),
         })
     }
 }
@@ -236,23 +216,35 @@ fn new_case(m: &pb::OpenCaseRequest, now: Timestamp) -> Result<NewCase, VaultErr
 }
 
 fn reasons(check: &mut Checker, numbers: &[i32]) -> Vec<RefusalReason> {
-    let mut found = Vec::new();
-    for (i, number) in numbers.iter().take(RefusalReason::ALL.len() + 1).enumerate() {
-        match check.code(&format!("reasons[{i}]"), reason(*number)) {
-            Some(reason) if found.contains(&reason) => {
-                check.refuse(&format!("reasons[{i}]"), "stands twice");
-            }
-            Some(reason) => found.push(reason),
-            None => {}
-        }
-    }
     if numbers.is_empty() {
         check.refuse("reasons", "a refusal has at least one");
+    }
+    distinct(check, "reasons", numbers, RefusalReason::ALL.len(), reason)
+}
+
+/// Codes of which none stands twice, so that there are no more than there are of them in all.
+pub(super) fn distinct<T: PartialEq>(
+    check: &mut Checker,
+    field: &str,
+    numbers: &[i32],
+    all: usize,
+    code: impl Fn(i32) -> Option<T>,
+) -> Vec<T> {
+    let mut found = Vec::new();
+    for (i, number) in numbers.iter().take(all + 1).enumerate() {
+        match check.code(&format!("{field}[{i}]"), code(*number)) {
+            Some(code) if found.contains(&code) => {
+                check.refuse(&format!("{field}[{i}]"), "stands twice");
+            }
+            Some(code) => found.push(code),
+            None => {}
+        }
     }
     found
 }
 
-fn told(check: &mut Checker, by: i32, language: &str) -> Option<(RightsChannel, Language)> {
+/// How somebody was told, and in which language.
+pub(super) fn told(check: &mut Checker, by: i32, language: &str) -> Option<(RightsChannel, Language)> {
     let by = check.code("channel", channel(by));
     let language = check.parse("language", language);
     by.zip(language)
@@ -264,7 +256,8 @@ fn case_id(text: &str) -> Result<CaseId, VaultError> {
     check.finish(id)
 }
 
-fn place(token: &str) -> Result<Option<CasePlace>, VaultError> {
+/// Where a page of a list by date and id begins.
+pub(super) fn place<T: FromStr>(token: &str) -> Result<Option<(Timestamp, T)>, VaultError> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -275,7 +268,22 @@ fn place(token: &str) -> Result<Option<CasePlace>, VaultError> {
     parse().map(Some).ok_or(VaultError::invalid("page_token", "not a page of this list"))
 }
 
-fn reference(reference: Option<&Reference>) -> String {
+/// The token of such a place.
+pub(super) fn place_token<T: Display>(next: Option<(Timestamp, T)>) -> String {
+    next.map(|(due, id)| format!("{}.{id}", due.as_micros())).unwrap_or_default()
+}
+
+/// A hash that may be missing.
+pub(super) fn optional_hash(check: &mut Checker, field: &str, bytes: &[u8]) -> Option<[u8; 32]> {
+    let hash = bytes.try_into().ok();
+    if hash.is_none() && !bytes.is_empty() {
+        check.refuse(field, "must have 32 bytes, or none");
+    }
+    hash
+}
+
+/// A reference as it is answered: empty where there is none.
+pub(super) fn reference(reference: Option<&Reference>) -> String {
     reference.map(ToString::to_string).unwrap_or_default()
 }
 

@@ -12,6 +12,7 @@ use tonic::{
 use super::{
     audit_service::AuditService,
     backup_service::BackupService,
+    breach_service::BreachService,
     consent_service::ConsentService,
     document_service::DocumentService,
     gate::GateLayer,
@@ -25,12 +26,13 @@ use super::{
     operation_service::OperationService,
     pb::{
         DESCRIPTORS, audit_service_server::AuditServiceServer, backup_service_server::BackupServiceServer,
-        consent_service_server::ConsentServiceServer, document_service_server::DocumentServiceServer,
-        key_service_server::KeyServiceServer, operation_service_server::OperationServiceServer,
-        platform_service_server::PlatformServiceServer, policy_service_server::PolicyServiceServer,
-        proposal_service_server::ProposalServiceServer, residency_service_server::ResidencyServiceServer,
-        retention_service_server::RetentionServiceServer, rights_service_server::RightsServiceServer,
-        subject_service_server::SubjectServiceServer, vault_service_server::VaultServiceServer,
+        breach_service_server::BreachServiceServer, consent_service_server::ConsentServiceServer,
+        document_service_server::DocumentServiceServer, key_service_server::KeyServiceServer,
+        operation_service_server::OperationServiceServer, platform_service_server::PlatformServiceServer,
+        policy_service_server::PolicyServiceServer, proposal_service_server::ProposalServiceServer,
+        residency_service_server::ResidencyServiceServer, retention_service_server::RetentionServiceServer,
+        rights_service_server::RightsServiceServer, subject_service_server::SubjectServiceServer,
+        vault_service_server::VaultServiceServer,
     },
     platform_service::PlatformService,
     policy_service::PolicyService,
@@ -186,6 +188,7 @@ services! {
     OperationServiceServer of OperationService;
     RetentionServiceServer of RetentionService;
     RightsServiceServer of RightsService;
+    BreachServiceServer of BreachService;
     BackupServiceServer of BackupService;
     ResidencyServiceServer of ResidencyService;
     AuditServiceServer of AuditService;

@@ -237,6 +237,19 @@ pub const fn denial_row(denial: Denial) -> Row {
             reason,
             "another step of the request comes first, or this one was taken already",
         ),
+        Denial::BreachNotFound => row(Code::NotFound, reason, "the platform has no such breach"),
+        Denial::BreachClosed => row(Code::FailedPrecondition, reason, "the breach has ended"),
+        Denial::BreachNotAssessed => row(
+            Code::FailedPrecondition,
+            reason,
+            "the log was not looked through yet for whom the breach reaches, as it is known now",
+        ),
+        Denial::BreachNotTold => {
+            row(Code::FailedPrecondition, reason, "the authority, or the people, are to be told first")
+        }
+        Denial::BreachToldBefore => {
+            row(Code::FailedPrecondition, reason, "they were told of the breach before")
+        }
         Denial::BackupNotConfigured => {
             row(Code::FailedPrecondition, reason, "the vault's configuration names no place for backups")
         }

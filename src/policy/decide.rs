@@ -262,6 +262,16 @@ coded!(
         CaseNotDone = "CASE_NOT_DONE",
         /// Another step of the request comes first, or this one was taken already.
         CaseStateUnsuitable = "CASE_STATE_UNSUITABLE",
+        /// The platform has no such breach.
+        BreachNotFound = "BREACH_NOT_FOUND",
+        /// The breach has ended.
+        BreachClosed = "BREACH_CLOSED",
+        /// The log was not looked through yet for whom the breach reaches, as it is known now.
+        BreachNotAssessed = "BREACH_NOT_ASSESSED",
+        /// Somebody is to be told of the breach first.
+        BreachNotTold = "BREACH_NOT_TOLD",
+        /// They were told of the breach before.
+        BreachToldBefore = "BREACH_TOLD_BEFORE",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }

@@ -155,6 +155,11 @@ impl Clauses {
             | Denial::CaseEnded
             | Denial::CaseNotDone
             | Denial::CaseStateUnsuitable
+            | Denial::BreachNotFound
+            | Denial::BreachClosed
+            | Denial::BreachNotAssessed
+            | Denial::BreachNotTold
+            | Denial::BreachToldBefore
             | Denial::BackupNotConfigured
             | Denial::BackupRunning
             | Denial::BackupNotFound

@@ -15,10 +15,19 @@ pub enum GrantingTable {
     Proposals,
     /// `rights_cases`.
     Cases,
+    /// `breaches`.
+    Breaches,
 }
 
 impl GrantingTable {
     /// Each of them.
-    pub const ALL: [Self; 6] =
-        [Self::Subjects, Self::Tokens, Self::Consents, Self::Events, Self::Proposals, Self::Cases];
+    pub const ALL: [Self; 7] = [
+        Self::Subjects,
+        Self::Tokens,
+        Self::Consents,
+        Self::Events,
+        Self::Proposals,
+        Self::Cases,
+        Self::Breaches,
+    ];
 }

@@ -3,6 +3,7 @@
 //! A platform's writes all go through [`Store::commit`], which advances the platform's head by compare-and-swap:
 //! entries, rows and head land together or not at all.
 
+pub mod breaches;
 pub mod cases;
 pub mod ceiling;
 pub mod copy;
@@ -33,6 +34,7 @@ use crate::domain::{
     time::Timestamp,
     token::TokenHash,
 };
+use breaches::BreachStore;
 use cases::CaseStore;
 use copy::{Copying, Row, Table};
 pub use error::{Damage, StoreError};
@@ -43,6 +45,7 @@ pub use many::{
 use parts::PartStore;
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
+    breaches::BreachRow,
     config::{
         BudgetLimitRow, CallerRow, ClosureRow, HorizonRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
         RoleGrantRow, StaffKeyRow,
@@ -55,7 +58,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 20;
+pub const SCHEMA_VERSION: i64 = 21;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -182,6 +185,10 @@ pub enum Write {
     InsertCase(CaseRow),
     /// A request of a person after its next step.
     UpdateCase(CaseRow, Mac),
+    /// A new breach.
+    InsertBreach(BreachRow),
+    /// A breach after its next step.
+    UpdateBreach(BreachRow, Mac),
     /// What is stated of an erasure.
     InsertReceipt(ReceiptRow),
     /// A value's place in the blind index; where it claims uniqueness, nobody else may.
@@ -402,7 +409,7 @@ pub trait LockedHead: Send {
 
 /// The database.
 #[async_trait::async_trait]
-pub trait Store: PartStore + CaseStore {
+pub trait Store: PartStore + CaseStore + BreachStore {
     /// Records the installation and its platform 0. Refused where there is one.
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError>;
 

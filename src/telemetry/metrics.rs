@@ -38,6 +38,7 @@ pub fn render(vault: &Vault) -> String {
     operations(&mut text, meters, vault.clock().now());
     let measures = vault.measures();
     rights(&mut text, meters, &measures);
+    breaches(&mut text, meters, &measures);
     platforms(&mut text, &measures);
     text.0
 }
@@ -190,6 +191,21 @@ fn rights(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
                 let count = found.map_or(0, |some| if overdue { some.overdue } else { some.count });
                 family.sample(&[("platform", measure.name.as_str()), ("kind", kind.as_str())], count);
             }
+        }
+    }
+}
+
+fn breaches(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
+    let open = meters.open_breaches();
+    for (name, help, overdue) in [
+        ("sandyq_breaches_open", "Breaches of the security of personal data that have not ended.", false),
+        ("sandyq_breaches_overdue", "Those of them of which the authority was not told in its day.", true),
+    ] {
+        let mut family = text.gauge(name, help);
+        for measure in measures {
+            let found = open.iter().find(|some| some.platform == measure.platform);
+            let count = found.map_or(0, |some| if overdue { some.overdue } else { some.count });
+            family.sample(&[("platform", measure.name.as_str())], count);
         }
     }
 }

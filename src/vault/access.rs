@@ -196,6 +196,24 @@ coded!(
         GetCase = "RightsService/GetCase",
         /// Requests of people.
         ListCases = "RightsService/ListCases",
+        /// Registers a breach.
+        OpenBreach = "BreachService/OpenBreach",
+        /// Replaces what is known of it.
+        AmendBreach = "BreachService/AmendBreach",
+        /// Finds in the log whom it reaches.
+        AssessBreach = "BreachService/AssessBreach",
+        /// Whom it reaches, one by one.
+        ExportBreachSubjects = "BreachService/ExportBreachSubjects",
+        /// What the authority or the people are told.
+        GetBreachNotice = "BreachService/GetBreachNotice",
+        /// Records that they were.
+        ReportBreach = "BreachService/ReportBreach",
+        /// Ends it.
+        CloseBreach = "BreachService/CloseBreach",
+        /// A breach.
+        GetBreach = "BreachService/GetBreach",
+        /// Breaches.
+        ListBreaches = "BreachService/ListBreaches",
         /// Begins a backup.
         StartBackup = "BackupService/StartBackup",
         /// Backups.
@@ -255,8 +273,17 @@ impl Call {
             | Self::FulfilCase
             | Self::AnswerCase
             | Self::RefuseCase => &[DataProtection],
-            Self::SweepRetention => &[DataProtection, SecurityOfficer],
-            Self::PlanRetention => &[DataProtection, SecurityOfficer, Auditor],
+            Self::SweepRetention
+            | Self::OpenBreach
+            | Self::AmendBreach
+            | Self::AssessBreach
+            | Self::ReportBreach
+            | Self::CloseBreach => &[DataProtection, SecurityOfficer],
+            Self::PlanRetention
+            | Self::ExportBreachSubjects
+            | Self::GetBreachNotice
+            | Self::GetBreach
+            | Self::ListBreaches => &[DataProtection, SecurityOfficer, Auditor],
             Self::ListDisclosures | Self::GetCase | Self::ListCases => &[DataProtection, Auditor],
             Self::ValidatePolicy => &[PlatformAdmin, DataProtection, SecurityOfficer, Auditor],
             Self::GetPolicy | Self::ListPolicies => {
@@ -392,7 +419,7 @@ impl Call {
     }
 
     /// Whether the call works on a platform that a restore closed: what tells how it stands, what takes away, and what
-    /// two people need to open it again.
+    /// two people need to open it again. The day in which a breach is told does not wait for them.
     #[must_use]
     pub const fn works_while_closed(self) -> bool {
         matches!(
@@ -442,6 +469,15 @@ impl Call {
                 | Self::GetConsistencyProof
                 | Self::ExportLog
                 | Self::ReconcileLog
+                | Self::OpenBreach
+                | Self::AmendBreach
+                | Self::AssessBreach
+                | Self::ExportBreachSubjects
+                | Self::GetBreachNotice
+                | Self::ReportBreach
+                | Self::CloseBreach
+                | Self::GetBreach
+                | Self::ListBreaches
         )
     }
 

@@ -27,6 +27,7 @@ use crate::{
     policy::decide::Denial,
     store::{
         Write,
+        breaches::OpenBreaches,
         cases::OpenCases,
         rows::{config::KeyState, work::OpenOperations},
     },
@@ -201,6 +202,7 @@ pub struct Meters {
     replicas: AtomicU64,
     open: Mutex<Vec<OpenOperations>>,
     cases: Mutex<Vec<OpenCases>>,
+    breaches: Mutex<Vec<OpenBreaches>>,
 }
 
 /// Column of a permit in the table of decisions; of what was done; denials follow in their own order.
@@ -234,6 +236,7 @@ impl Meters {
             replicas: AtomicU64::new(1),
             open: Mutex::default(),
             cases: Mutex::default(),
+            breaches: Mutex::default(),
         }
     }
 
@@ -338,6 +341,10 @@ impl Meters {
         *self.cases.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
+    pub(super) fn set_open_breaches(&self, open: Vec<OpenBreaches>) {
+        *self.breaches.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
     pub(super) fn set_open_operations(&self, open: Vec<OpenOperations>) {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
@@ -408,6 +415,12 @@ impl Meters {
     #[must_use]
     pub fn open_cases(&self) -> Vec<OpenCases> {
         self.cases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Breaches that have not ended, as last looked up.
+    #[must_use]
+    pub fn open_breaches(&self) -> Vec<OpenBreaches> {
+        self.breaches.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Comparisons of log and rows by how they ended.
@@ -513,15 +526,18 @@ impl Vault {
         self.platforms.load().values().map(|served| measure(served)).collect()
     }
 
-    /// Looks up what is only in the database: how many operations and requests of people are open.
+    /// Looks up what is only in the database: how many operations, requests of people and breaches are open.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`].
     pub async fn sample(&self) -> Result<(), VaultError> {
         let open = self.shared.store.open_operations().await.map_err(unavailable)?;
         self.shared.meters.set_open_operations(open);
-        let cases = self.shared.store.open_cases(self.shared.clock.now()).await.map_err(unavailable)?;
+        let now = self.shared.clock.now();
+        let cases = self.shared.store.open_cases(now).await.map_err(unavailable)?;
         self.shared.meters.set_open_cases(cases);
+        let breaches = self.shared.store.open_breaches(now).await.map_err(unavailable)?;
+        self.shared.meters.set_open_breaches(breaches);
         Ok(())
     }
 }

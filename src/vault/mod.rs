@@ -9,6 +9,7 @@ pub mod approval;
 mod attempt;
 pub mod audit_log;
 pub mod backup;
+pub mod breaches;
 pub mod budgets;
 pub mod callers;
 pub mod closure;
@@ -121,8 +122,8 @@ pub(crate) struct Shared {
     /// Told when a commit failed: this process may not be able to serve.
     trouble: Notify,
     mirroring: Option<Mirroring>,
-    /// Held by the one reconciliation on demand that runs.
-    reconciling: Mutex<()>,
+    /// Held by the one look through a whole log on demand that runs: a reconciliation, or the search of a breach.
+    looking: Mutex<()>,
     /// Set while this machine's clock is too far from the database's.
     clock_is_wrong: AtomicBool,
     /// Set while something lies outside the declared sites and nothing new may be stored then.
@@ -244,7 +245,7 @@ impl Vault {
             meters,
             trouble: Notify::new(),
             mirroring: mirror.map(Mirroring::new),
-            reconciling: Mutex::default(),
+            looking: Mutex::default(),
             clock_is_wrong: AtomicBool::new(false),
             storage_outside: AtomicBool::new(false),
             staff_keys_required: AtomicBool::new(false),

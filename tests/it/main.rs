@@ -20,6 +20,7 @@ mod authentication;
 mod backups;
 mod bad_input;
 mod bench;
+mod breaches;
 mod buckets;
 mod command;
 mod consents;

@@ -26,7 +26,7 @@ const KINDS: [&str; 8] = [
     "objection",
     "withdrawal",
 ];
-const CHANNELS: [&str; 7] =
+pub(super) const CHANNELS: [&str; 7] =
     ["site", "email", "post", "person", "telephone", "state-service", "other-service"];
 const METHODS: [&str; 5] =
     ["login", "one-time-code", "electronic-signature", "document-seen", "state-service"];
@@ -39,16 +39,16 @@ const REASONS: [&str; 6] = [
     "no-automated-decision",
 ];
 const FORMATS: [&str; 3] = ["json", "html", "portable"];
-const LANGUAGES: [&str; 3] = ["kk", "ru", "en"];
+pub(super) const LANGUAGES: [&str; 3] = ["kk", "ru", "en"];
 
 /// Where the request is registered.
 #[derive(clap::Args, Debug, Clone)]
 pub(super) struct At {
     #[command(flatten)]
-    client: client::Args,
+    pub(super) client: client::Args,
     /// Platform, for staff; a platform's own callers leave it out.
     #[arg(long, default_value = "")]
-    platform: String,
+    pub(super) platform: String,
 }
 
 /// Which request.
@@ -326,21 +326,22 @@ async fn list(at: At, overdue: bool, all: bool, out: &mut Out) -> Result<(), Fai
     Ok(out.data(&json!({ "cases": rows }), &lines)?)
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     crate::crypto::digest::sha256(bytes)
 }
 
 /// The number of a code as the contract names it: `state-service` of `RIGHTS_CHANNEL_` is `RIGHTS_CHANNEL_STATE_SERVICE`.
-fn number<T>(prefix: &str, code: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
+pub(super) fn number<T>(prefix: &str, code: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
     let name = format!("{prefix}{}", code.to_uppercase().replace('-', "_"));
     of(&name).ok_or_else(|| Failure::new(exit::USAGE, format!("{code} is not known")))
 }
 
-fn channel_of(code: &str) -> Result<i32, Failure> {
+pub(super) fn channel_of(code: &str) -> Result<i32, Failure> {
     number("RIGHTS_CHANNEL_", code, pb::RightsChannel::from_str_name).map(i32::from)
 }
 
-fn code(name: &str, prefix: &str) -> String {
+/// A code of the contract as the command shows it.
+pub(super) fn code(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase()
 }
 
@@ -352,16 +353,20 @@ fn state(case: &pb::Case) -> String {
     code(case.state().as_str_name(), "CASE_STATE_")
 }
 
-/// A last day as people read it: the day before the midnight at which the request is overdue.
-fn last_day(case: &pb::Case) -> String {
-    let before = case.due_time.map(|due| prost_types::Timestamp { seconds: due.seconds - 1, nanos: 0 });
+/// A last day as people read it: the day before the midnight at which something is overdue.
+pub(super) fn last_day(due: Option<prost_types::Timestamp>) -> String {
+    let before = due.map(|due| prost_types::Timestamp { seconds: due.seconds - 1, nanos: 0 });
     before.map(day).unwrap_or_default()
 }
 
 /// A day in Kazakhstan.
 fn day(time: prost_types::Timestamp) -> String {
-    let at = crate::domain::time::Timestamp::from_micros(time.seconds.saturating_mul(1_000_000));
-    crate::domain::birth::today_in_kazakhstan(at).to_string()
+    crate::domain::birth::today_in_kazakhstan(at(time)).to_string()
+}
+
+/// The second of an answer's time.
+fn at(time: prost_types::Timestamp) -> crate::domain::time::Timestamp {
+    crate::domain::time::Timestamp::from_micros(time.seconds.saturating_mul(1_000_000))
 }
 
 fn line(case: &pb::Case) -> String {
@@ -369,7 +374,7 @@ fn line(case: &pb::Case) -> String {
     format!(
         "{}  until {}  {:<14} {:<16} {}{late}",
         case.case_id,
-        last_day(case),
+        last_day(case.due_time),
         kind(case),
         state(case),
         case.reference
@@ -385,7 +390,7 @@ fn json(case: &pb::Case) -> Value {
         "requester": code(case.requester().as_str_name(), "CASE_REQUESTER_"),
         "representation": case.representation, "received_at": instant(case.receive_time.as_ref()),
         "counts_from": instant(case.count_time.as_ref()), "working_days": case.working_days,
-        "clause": case.clause, "due_at": instant(case.due_time.as_ref()), "last_day": last_day(case),
+        "clause": case.clause, "due_at": instant(case.due_time.as_ref()), "last_day": last_day(case.due_time),
         "calendar_sha256": hex(&case.calendar_sha256), "state": state(case), "overdue": case.overdue,
         "identity": case.identity.as_ref().map(|identity| json!({
             "method": code(identity.method().as_str_name(), "IDENTITY_METHOD_"),
@@ -410,7 +415,12 @@ fn print(case: &pb::Case, out: &mut Out) -> Result<(), Failure> {
         format!("asks for     {}, {subject}", kind(case)),
         format!("state        {}{late}", state(case)),
         format!("received     {}", show_time(case.receive_time)),
-        format!("last day     {} ({} working days, {})", last_day(case), case.working_days, case.clause),
+        format!(
+            "last day     {} ({} working days, {})",
+            last_day(case.due_time),
+            case.working_days,
+            case.clause
+        ),
     ];
     if let Some(identity) = &case.identity {
         let method = code(identity.method().as_str_name(), "IDENTITY_METHOD_");

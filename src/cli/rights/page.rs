@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{day, export::source};
+use super::{at, export::source};
 use crate::{
     cli::html::{STYLE, escape},
+    domain::{consent::Language, field::FieldType, rights},
     grpc::pb,
 };
 
@@ -56,10 +57,9 @@ struct Words {
     clause: &'static str,
     sources: [(&'static str, &'static str); 4],
     states: [(&'static str, &'static str); 3],
-    types: [(&'static str, &'static str); 11],
     kinds: [(&'static str, &'static str); 12],
-    /// Whether a day is written 28.11.2026.
-    dotted: bool,
+    /// In which names of types and days are written.
+    language: Language,
     foot: &'static str,
 }
 
@@ -87,11 +87,7 @@ pub(super) fn render(export: &pb::ExportCaseResponse, language: &str) -> String 
 impl Words {
     /// A day in Kazakhstan, as the language writes it.
     fn day(&self, time: prost_types::Timestamp) -> String {
-        let day = day(time);
-        match (self.dotted, day.split('-').collect::<Vec<_>>().as_slice()) {
-            (true, [year, month, of_month]) => format!("{of_month}.{month}.{year}"),
-            _ => day,
-        }
+        rights::day(at(time), self.language)
     }
 
     fn date(&self, time: Option<prost_types::Timestamp>) -> String {
@@ -100,8 +96,11 @@ impl Words {
 
     /// Day and minute in Kazakhstan.
     fn clock(&self, time: prost_types::Timestamp) -> String {
-        let of_day = (time.seconds + 5 * 3_600).rem_euclid(86_400);
-        format!("{} {:02}:{:02}", self.day(time), of_day / 3_600, of_day % 3_600 / 60)
+        rights::clock(at(time), self.language)
+    }
+
+    fn type_named(&self, code: &str) -> String {
+        code.parse().map_or_else(|_| escape(code), |kind: FieldType| kind.named(self.language).to_owned())
     }
 }
 
@@ -154,7 +153,7 @@ fn held(field: &pb::ExportedField, words: &Words) -> String {
         "<article><h3>{} <small>{}</small></h3>{value}<dl><dt>{}</dt><dd>{}</dd><dt>{}</dt><dd>{}</dd>\
          <dt>{}</dt><dd>{until}</dd><dt>{}</dt><dd><ul>{purposes}</ul></dd></dl></article>",
         escape(&field.field),
-        named(&words.types, &field.field_type),
+        words.type_named(&field.field_type),
         words.since,
         words.date(field.hold_time),
         words.origin,
@@ -290,19 +289,6 @@ const ENGLISH: Words = Words {
         ("public", "a public source"),
     ],
     states: [("active", "in use"), ("restricted", "blocked"), ("erased", "erased")],
-    types: [
-        ("iin", "IIN"),
-        ("bin", "BIN"),
-        ("person_name", "name"),
-        ("phone", "telephone"),
-        ("email", "email address"),
-        ("document_number", "number of a document"),
-        ("date", "date"),
-        ("ip", "network address"),
-        ("text", "text"),
-        ("document_image", "image of a document"),
-        ("face_image", "image of a face"),
-    ],
     kinds: [
         ("state", "state bodies"),
         ("court", "courts"),
@@ -317,7 +303,7 @@ const ENGLISH: Words = Words {
         ("it_processor", "IT organisations"),
         ("public", "the public"),
     ],
-    dotted: false,
+    language: Language::En,
     foot: "You may have wrong data corrected, have their use blocked, withdraw a consent, demand destruction, and object to \
            decisions made by automated processing alone.",
 };
@@ -363,19 +349,6 @@ const RUSSIAN: Words = Words {
         ("public", "общедоступного источника"),
     ],
     states: [("active", "используются"), ("restricted", "заблокированы"), ("erased", "уничтожены")],
-    types: [
-        ("iin", "ИИН"),
-        ("bin", "БИН"),
-        ("person_name", "имя"),
-        ("phone", "телефон"),
-        ("email", "адрес эл. почты"),
-        ("document_number", "номер документа"),
-        ("date", "дата"),
-        ("ip", "сетевой адрес"),
-        ("text", "текст"),
-        ("document_image", "изображение документа"),
-        ("face_image", "изображение лица"),
-    ],
     kinds: [
         ("state", "государственные органы"),
         ("court", "суды"),
@@ -390,7 +363,7 @@ const RUSSIAN: Words = Words {
         ("it_processor", "ИТ-организации"),
         ("public", "неограниченный круг лиц"),
     ],
-    dotted: true,
+    language: Language::Ru,
     foot: "Вы вправе исправить неверные данные, заблокировать их использование, отозвать согласие, потребовать уничтожения \
            и возразить против решений, принимаемых исключительно автоматизированно.",
 };
@@ -436,19 +409,6 @@ const KAZAKH: Words = Words {
         ("public", "жалпыға қолжетімді көзден"),
     ],
     states: [("active", "пайдаланылады"), ("restricted", "бұғатталған"), ("erased", "жойылған")],
-    types: [
-        ("iin", "ЖСН"),
-        ("bin", "БСН"),
-        ("person_name", "аты-жөні"),
-        ("phone", "телефон"),
-        ("email", "эл. пошта мекенжайы"),
-        ("document_number", "құжат нөмірі"),
-        ("date", "күні"),
-        ("ip", "желі мекенжайы"),
-        ("text", "мәтін"),
-        ("document_image", "құжат кескіні"),
-        ("face_image", "бет кескіні"),
-    ],
     kinds: [
         ("state", "мемлекеттік органдар"),
         ("court", "соттар"),
@@ -463,7 +423,7 @@ const KAZAKH: Words = Words {
         ("it_processor", "АТ-ұйымдар"),
         ("public", "шектеусіз адамдар тобы"),
     ],
-    dotted: true,
+    language: Language::Kk,
     foot: "Сіз қате деректерді түзетуге, олардың пайдаланылуын бұғаттауға, келісімді кері қайтарып алуға, жоюды талап етуге \
            және тек автоматтандырылған өңдеу негізіндегі шешімдерге қарсылық білдіруге құқылысыз.",
 };

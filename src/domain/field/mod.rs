@@ -1,6 +1,7 @@
 //! Types of fields: what a value must look like, its one normal form, and how it is masked (`docs/fields.md`).
 
 mod contact;
+mod named;
 mod number;
 mod standard;
 mod writing;

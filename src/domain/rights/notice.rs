@@ -3,7 +3,11 @@
 
 use super::{CaseState, RefusalReason, RightKind};
 use crate::domain::{
-    birth::today_in_kazakhstan, consent::Language, ids::CaseId, reference::Reference, time::Timestamp,
+    birth::{KAZAKHSTAN, today_in_kazakhstan},
+    consent::Language,
+    ids::CaseId,
+    reference::Reference,
+    time::Timestamp,
 };
 
 /// What a notice says.
@@ -63,8 +67,9 @@ impl Notice<'_> {
     }
 }
 
-/// A day in Kazakhstan.
-fn day(at: Timestamp, language: Language) -> String {
+/// A day in Kazakhstan, as the language writes it.
+#[must_use]
+pub fn day(at: Timestamp, language: Language) -> String {
     let date = today_in_kazakhstan(at);
     match language {
         Language::En => date.to_string(),
@@ -72,6 +77,14 @@ fn day(at: Timestamp, language: Language) -> String {
             format!("{:02}.{:02}.{:04}", date.day(), date.month(), date.year())
         }
     }
+}
+
+/// Day and minute in Kazakhstan.
+#[must_use]
+pub fn clock(at: Timestamp, language: Language) -> String {
+    let seconds = i64::from(KAZAKHSTAN.seconds());
+    let of_day = (at.second() + seconds).rem_euclid(24 * 60 * 60);
+    format!("{} {:02}:{:02}", day(at, language), of_day / 3_600, of_day % 3_600 / 60)
 }
 
 /// The words of a language.

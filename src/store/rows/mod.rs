@@ -1,6 +1,7 @@
 //! Rows as stored. Rows that grant something have an `image`: the canonical form of table, primary key and every
 //! deciding column that their MAC covers.
 
+pub mod breaches;
 pub mod config;
 pub mod documents;
 pub mod log;

@@ -101,10 +101,10 @@ impl<E: Engine> SqlStore<E> {
 }
 
 impl<R: SqlRow> Columns<'_, R> {
-    fn reference(&mut self, column: &'static str) -> Result<Option<Reference>, Damage> {
+    pub(super) fn reference(&mut self, column: &'static str) -> Result<Option<Reference>, Damage> {
         let text = self.text(column)?;
-        let damaged = |_| Damage { table: "rights_cases", column };
-        if text.is_empty() { Ok(None) } else { Reference::parse(text).map(Some).map_err(damaged) }
+        let reference = (!text.is_empty()).then(|| Reference::parse(text)).transpose();
+        reference.map_err(|_| self.damaged(column))
     }
 
     fn case(&mut self) -> Result<CaseRow, Damage> {

@@ -101,11 +101,11 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         at
     }
 
-    const fn damaged(&self, column: &'static str) -> Damage {
+    pub(super) const fn damaged(&self, column: &'static str) -> Damage {
         Damage { table: self.table, column }
     }
 
-    fn optional_int(&mut self, column: &'static str) -> Result<Option<i64>, Damage> {
+    pub(super) fn optional_int(&mut self, column: &'static str) -> Result<Option<i64>, Damage> {
         let at = self.next(Group::Ints);
         self.row.int(at).map_err(|_| self.damaged(column))
     }

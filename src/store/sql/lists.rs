@@ -470,6 +470,10 @@ impl<E: Engine> SqlStore<E> {
                 "/* read::marks */ SELECT case_id, mac FROM rights_cases WHERE platform_id = $1 AND case_id > $2 \
                  ORDER BY case_id LIMIT $3"
             }
+            GrantingTable::Breaches => {
+                "/* read::marks */ SELECT breach_id, mac FROM breaches WHERE platform_id = $1 AND breach_id > $2 \
+                 ORDER BY breach_id LIMIT $3"
+            }
         });
         let statement = statement.int(platform.get()).own_bytes(after.to_vec()).int(limit);
         let rows = self.list("read rows for reconciliation", statement).await?;

@@ -1,6 +1,7 @@
 //! The store over SQL, written once. An [`Engine`] is what a database must give: connections, transactions, and the
 //! few statements that the dialects write differently.
 
+mod breaches;
 mod cases;
 mod commit;
 mod config_writes;
@@ -30,10 +31,12 @@ use super::{
     CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
     NewPlatform, ReadKeys, RowMark, SealedCounts, SealedOf, Snapshot, Store, StoreError, StoredConfig,
     StoredTree, WhichOperations,
+    breaches::{BreachStore, OpenBreaches, WhichBreaches},
     cases::{CaseStore, OpenCases, WhichCases},
     copy::{Copying, Row, Table},
     parts::PartStore,
     rows::{
+        breaches::BreachRow,
         config::PolicyRow,
         documents::{DocumentRow, PartRow, UploadRow},
         log::{EntryRow, ReceiptRow, SecondHead, TileRow},
@@ -43,7 +46,7 @@ use super::{
     whereabouts::Whereabouts,
 };
 use crate::domain::{
-    ids::{CaseId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
+    ids::{BreachId, CaseId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
     secret::Sealed,
     time::Timestamp,
 };
@@ -186,6 +189,27 @@ impl<E: Engine> PartStore for SqlStore<E> {
 
     async fn forget_parts(&self, parts: &[PartRow]) -> Result<(), StoreError> {
         self.delete_doomed(parts).await
+    }
+}
+
+#[async_trait::async_trait]
+impl<E: Engine> BreachStore for SqlStore<E> {
+    async fn breach(&self, platform: PlatformId, id: BreachId) -> Result<Option<BreachRow>, StoreError> {
+        self.read_breach(platform, id).await
+    }
+
+    async fn breaches(
+        &self,
+        platform: PlatformId,
+        which: WhichBreaches,
+        after: (Timestamp, BreachId),
+        limit: u32,
+    ) -> Result<Vec<BreachRow>, StoreError> {
+        self.read_breaches(platform, which, after, limit).await
+    }
+
+    async fn open_breaches(&self, now: Timestamp) -> Result<Vec<OpenBreaches>, StoreError> {
+        self.count_open_breaches(now).await
     }
 }
 

@@ -35,6 +35,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (18, "rekey", include_str!("../../../migrations/sqlite/0018_rekey.sql")),
     (19, "horizon", include_str!("../../../migrations/sqlite/0019_horizon.sql")),
     (20, "rights_done", include_str!("../../../migrations/sqlite/0020_rights_done.sql")),
+    (21, "breaches", include_str!("../../../migrations/sqlite/0021_breaches.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -59,6 +60,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (18, "rekey", include_str!("../../../migrations/postgres/0018_rekey.sql")),
     (19, "horizon", include_str!("../../../migrations/postgres/0019_horizon.sql")),
     (20, "rights_done", include_str!("../../../migrations/postgres/0020_rights_done.sql")),
+    (21, "breaches", include_str!("../../../migrations/postgres/0021_breaches.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -1,6 +1,7 @@
 //! Each write of a commit as the statements that do it, the same in both dialects.
 
 use super::{
+    breaches::{insert_breach, update_breach},
     cases::{insert_case, update_case},
     config_writes::{
         insert_key, insert_policy, put_caller, put_closure, put_limit, put_person, put_recipient, put_role,
@@ -76,6 +77,8 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
         ],
         Write::InsertCase(row) => vec![insert_case(row)],
         Write::UpdateCase(row, was) => vec![update_case(row, was)],
+        Write::InsertBreach(row) => vec![insert_breach(row)],
+        Write::UpdateBreach(row, was) => vec![update_breach(row, was)],
         Write::InsertReceipt(row) => vec![insert_receipt(row)],
         Write::EndClaims(record) => vec![
             of(Statement::any(

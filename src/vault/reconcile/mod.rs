@@ -198,7 +198,7 @@ impl Run {
     async fn run_logged(mut self) -> Result<Reconciled, Stop> {
         let shared = Arc::clone(&self.shared);
         // Each holds a part of a log in memory, so those that are asked for take turns; none waits for the slow daily one.
-        let _turn = if self.steps.is_some() { Some(shared.reconciling.lock().await) } else { None };
+        let _turn = if self.steps.is_some() { Some(shared.looking.lock().await) } else { None };
         let outcome = self.compare().await;
         self.count(&shared, outcome)?;
         for RowFinding { table, object, problem } in &self.result.findings {

@@ -59,6 +59,7 @@ pub(super) const fn table_name(table: GrantingTable) -> &'static str {
         GrantingTable::Events => "subject_events",
         GrantingTable::Proposals => "proposals",
         GrantingTable::Cases => "rights_cases",
+        GrantingTable::Breaches => "breaches",
     }
 }
 
@@ -88,6 +89,7 @@ pub(in crate::vault) fn told_row(entry: &Entry) -> Option<(Row<'_>, Option<Mac>)
         Some("event") => (GrantingTable::Events, id(None)),
         Some("proposal") => (GrantingTable::Proposals, id(None)),
         Some("case") => (GrantingTable::Cases, id(None)),
+        Some("breach") => (GrantingTable::Breaches, id(None)),
         Some("token") => (GrantingTable::Tokens, id(entry.token)),
         None => (GrantingTable::Tokens, entry.token.map(|id| *id)),
         Some(kind) => {
@@ -136,7 +138,7 @@ pub(super) struct ConfigRow {
 /// What a log told of rows whose ids begin with a byte of a range.
 pub(super) struct Told {
     range: RangeInclusive<u8>,
-    rows: [BTreeMap<Id, History>; 6],
+    rows: [BTreeMap<Id, History>; 7],
     destroyed: HashMap<Id, u64>,
     /// Records whose retention ended.
     ended: HashMap<Id, u64>,
@@ -252,7 +254,7 @@ impl Told {
     }
 
     fn of(&self, table: GrantingTable) -> &BTreeMap<Id, History> {
-        let [subjects, tokens, consents, events, proposals, cases] = &self.rows;
+        let [subjects, tokens, consents, events, proposals, cases, breaches] = &self.rows;
         match table {
             GrantingTable::Subjects => subjects,
             GrantingTable::Tokens => tokens,
@@ -260,6 +262,7 @@ impl Told {
             GrantingTable::Events => events,
             GrantingTable::Proposals => proposals,
             GrantingTable::Cases => cases,
+            GrantingTable::Breaches => breaches,
         }
     }
 
@@ -271,8 +274,8 @@ impl Told {
     }
 }
 
-fn rows_of(rows: &mut [BTreeMap<Id, History>; 6], table: GrantingTable) -> &mut BTreeMap<Id, History> {
-    let [subjects, tokens, consents, events, proposals, cases] = rows;
+fn rows_of(rows: &mut [BTreeMap<Id, History>; 7], table: GrantingTable) -> &mut BTreeMap<Id, History> {
+    let [subjects, tokens, consents, events, proposals, cases, breaches] = rows;
     match table {
         GrantingTable::Subjects => subjects,
         GrantingTable::Tokens => tokens,
@@ -280,6 +283,7 @@ fn rows_of(rows: &mut [BTreeMap<Id, History>; 6], table: GrantingTable) -> &mut 
         GrantingTable::Events => events,
         GrantingTable::Proposals => proposals,
         GrantingTable::Cases => cases,
+        GrantingTable::Breaches => breaches,
     }
 }
 

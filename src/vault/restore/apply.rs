@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{
         consent::{ConsentState, SubjectState},
-        ids::{CaseId, ConsentId, OperationId, ProposalId, RecordId, SubjectId, TokenRowId},
+        ids::{BreachId, CaseId, ConsentId, OperationId, ProposalId, RecordId, SubjectId, TokenRowId},
         operation::{Operation, OperationKind, OperationState},
         proposal::ProposalState,
         receipt::ReceiptKind,
@@ -24,6 +24,7 @@ use crate::{
         GrantingTable, ReadKeys, Write,
         rows::{
             ConsentRow, SubjectRow, TokenRow,
+            breaches::BreachRow,
             rights::CaseRow,
             work::{OperationRow, ProposalRow},
         },
@@ -54,6 +55,7 @@ impl Site<'_> {
         self.apply_consents(newer, counts).await?;
         self.apply_proposals(newer, counts).await?;
         self.apply_cases(newer, counts).await?;
+        self.apply_breaches(newer, counts).await?;
         self.find_corrections(newer, counts).await
     }
 
@@ -413,6 +415,28 @@ impl Site<'_> {
                 let row = self.believed(&row, CaseRow::image, |row| row.mac)?;
                 if row.mac != last.mac {
                     step.strict(self, "case", id, row.mac, &last.call)?;
+                }
+            }
+            self.commit(step, counts).await?;
+        }
+        Ok(())
+    }
+
+    /// Breaches: as requests of people. Of one that went on since, the step that the backup has stands again, so that nobody
+    /// takes the authority for told who was not; who knows better records it anew.
+    async fn apply_breaches(&mut self, newer: &Newer, counts: &mut Counts) -> Result<(), RestoreError> {
+        let all: Vec<_> = newer.of(GrantingTable::Breaches).collect();
+        for some in all.chunks(AT_ONCE) {
+            let mut step = Step::default();
+            for (id, last) in some {
+                let row = self.store.breach(self.platform, BreachId::from_bytes(*id)).await;
+                let Some(row) = row.map_err(RestoreError::from)?.map(Ok) else {
+                    step.lost(self, "breach", id, None)?;
+                    continue;
+                };
+                let row = self.believed(&row, BreachRow::image, |row| row.mac)?;
+                if row.mac != last.mac {
+                    step.strict(self, "breach", id, row.mac, &last.call)?;
                 }
             }
             self.commit(step, counts).await?;

@@ -174,7 +174,8 @@ impl Vault {
         self.shared.store.case(platform, id).await.map_err(unavailable)
     }
 
-    fn may_ask(&self, call: Call, caller: &Caller, platform: PlatformId) -> bool {
+    /// Whether the caller may make this call, as staff stands now; what decides is the deed.
+    pub(in crate::vault) fn may_ask(&self, call: Call, caller: &Caller, platform: PlatformId) -> bool {
         call.allows(caller, platform, &self.shared.staff.load_full()).is_ok()
     }
 

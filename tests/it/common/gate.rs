@@ -8,7 +8,7 @@ use std::sync::{
 use sandyq::{
     audit::entry::Entry,
     domain::{
-        ids::{CaseId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
+        ids::{BreachId, CaseId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
         secret::Sealed,
         time::Timestamp,
     },
@@ -16,10 +16,12 @@ use sandyq::{
         CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
         NewPlatform, ReadKeys, RowMark, SealedCounts, SealedOf, Snapshot, Store, StoreError, StoredConfig,
         StoredTree, WhichOperations,
+        breaches::{BreachStore, OpenBreaches, WhichBreaches},
         cases::{CaseStore, OpenCases, WhichCases},
         copy::{Copying, Row, Table},
         parts::PartStore,
         rows::{
+            breaches::BreachRow,
             config::PolicyRow,
             documents::{DocumentRow, PartRow, UploadRow},
             log::{EntryRow, ReceiptRow, SecondHead, TileRow},
@@ -217,6 +219,27 @@ impl PartStore for Gate {
 
     async fn forget_parts(&self, parts: &[PartRow]) -> Result<(), StoreError> {
         self.inner.forget_parts(parts).await
+    }
+}
+
+#[async_trait::async_trait]
+impl BreachStore for Gate {
+    async fn breach(&self, platform: PlatformId, id: BreachId) -> Result<Option<BreachRow>, StoreError> {
+        self.inner.breach(platform, id).await
+    }
+
+    async fn breaches(
+        &self,
+        platform: PlatformId,
+        which: WhichBreaches,
+        after: (Timestamp, BreachId),
+        limit: u32,
+    ) -> Result<Vec<BreachRow>, StoreError> {
+        self.inner.breaches(platform, which, after, limit).await
+    }
+
+    async fn open_breaches(&self, now: Timestamp) -> Result<Vec<OpenBreaches>, StoreError> {
+        self.inner.open_breaches(now).await
     }
 }
 

@@ -274,6 +274,81 @@ pub async fn drive_rights(driver: &mut Driver) {
     driver.succeed("admin", Call::ListCases, list).await;
 }
 
+/// A breach from its finding to the end: whom it reaches is told by ids.
+pub async fn drive_breaches(driver: &mut Driver) {
+    let platform = || "lerna".to_owned();
+    let facts = pb::BreachFacts {
+        kind: pb::BreachKind::Access.into(),
+        certainty: pb::BreachCertainty::Confirmed.into(),
+        cause: pb::BreachCause::Insider.into(),
+        everyone: true,
+        reference: "INC-4711".into(),
+        ..pb::BreachFacts::default()
+    };
+    let open = pb::OpenBreachRequest {
+        request_id: request_id(),
+        platform: platform(),
+        find_time: Some(super::drive::seconds(-60)),
+        facts: Some(facts.clone()),
+    };
+    let opened: pb::OpenBreachResponse = driver.answer("admin", Call::OpenBreach, open).await;
+    let breach_id = || opened.breach.clone().unwrap().breach_id;
+    let export = || pb::ExportBreachSubjectsRequest { platform: platform(), breach_id: breach_id() };
+    driver.refuse("admin", Call::ExportBreachSubjects, export(), "BREACH_NOT_ASSESSED").await;
+    let facts = Some(pb::BreachFacts { measures: vec![pb::BreachMeasure::DataBlocked.into()], ..facts });
+    let amend = pb::AmendBreachRequest {
+        request_id: request_id(),
+        platform: platform(),
+        breach_id: breach_id(),
+        facts,
+    };
+    driver.succeed("admin", Call::AmendBreach, amend).await;
+    let assess =
+        pb::AssessBreachRequest { request_id: request_id(), platform: platform(), breach_id: breach_id() };
+    let end: pb::AssessBreachResponse = driver.answer("admin", Call::AssessBreach, assess).await;
+    let Some(pb::assess_breach_response::Step::Breach(assessed)) = end.step else { panic!("{end:?}") };
+    assert!(assessed.scope.unwrap().subjects > 0, "people are in the answer");
+    driver.succeed("admin", Call::ExportBreachSubjects, export()).await;
+    for to in [pb::BreachAddressee::Authority, pb::BreachAddressee::Subjects] {
+        let notice = pb::GetBreachNoticeRequest {
+            platform: platform(),
+            breach_id: breach_id(),
+            to: to.into(),
+            language: "en".into(),
+        };
+        driver.succeed("admin", Call::GetBreachNotice, notice).await;
+        let report = pb::ReportBreachRequest {
+            request_id: request_id(),
+            platform: platform(),
+            breach_id: breach_id(),
+            to: to.into(),
+            tell_time: Some(super::drive::seconds(0)),
+            channel: pb::RightsChannel::Email.into(),
+            language: "en".into(),
+            ..pb::ReportBreachRequest::default()
+        };
+        driver.succeed("admin", Call::ReportBreach, report).await;
+    }
+    let close = pb::CloseBreachRequest {
+        request_id: request_id(),
+        platform: platform(),
+        breach_id: breach_id(),
+        outcome: pb::BreachOutcome::Settled.into(),
+        ..pb::CloseBreachRequest::default()
+    };
+    driver.succeed("admin", Call::CloseBreach, close.clone()).await;
+    let again = pb::CloseBreachRequest { request_id: request_id(), ..close };
+    driver.refuse("admin", Call::CloseBreach, again, "BREACH_CLOSED").await;
+    let get = pb::GetBreachRequest { platform: platform(), breach_id: breach_id() };
+    driver.succeed("admin", Call::GetBreach, get).await;
+    let list = pb::ListBreachesRequest {
+        platform: platform(),
+        filter: pb::BreachFilter::All.into(),
+        ..pb::ListBreachesRequest::default()
+    };
+    driver.succeed("admin", Call::ListBreaches, list).await;
+}
+
 /// A backup, watched to its end, listed and looked at.
 pub async fn drive_backups(driver: &mut Driver) {
     driver.succeed("admin", Call::GetSites, pb::GetSitesRequest {}).await;

@@ -1,6 +1,7 @@
 //! Restores: an old backup brings nothing back that was taken away since, the log goes on where it was, and what cannot be
 //! told keeps a platform closed until two people open it.
 
+mod breaches;
 mod documents;
 mod losses;
 mod rights;
