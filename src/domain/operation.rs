@@ -37,6 +37,14 @@ coded!(
     }
 );
 
+impl OperationKind {
+    /// Whether it takes for good what was there at one moment, when its time has come. A sweep looks at each record's own time.
+    #[must_use]
+    pub const fn destroys(self) -> bool {
+        matches!(self, Self::DestroySubject | Self::DestroyKey | Self::DestroyIndexKey | Self::DestroyRootKey)
+    }
+}
+
 coded!(
     /// Where an operation stands.
     OperationState, "operation state" {

@@ -16,7 +16,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 use super::{
     authn::{Peer, Standing},
     kept::{Cut, Kept, cut},
-    limits::{HEAD_LIMIT, head_within},
+    limits::{HEAD_LIMIT, ends_at, in_time},
     status::{caller_limited, of_transport, shutting_down, status},
     throttle::{Running, Throttle},
     tls::ServerTls,
@@ -129,8 +129,12 @@ where
         let (call, started) = (call_of(&request), Instant::now());
         let span = span_of(&request, call);
         let ours = request.uri().path().starts_with(CONTRACT);
+        // A call that takes a stream is as long as its stream.
+        let most = (!request.uri().path().ends_with(UPLOAD)).then_some(HEAD_LIMIT);
+        let by = ends_at(request.headers(), most, started.into());
         let answered = async move {
-            let running = match gate.enter(request.extensions().get::<Peer>()).await {
+            let entered = in_time(by, gate.enter(request.extensions().get::<Peer>())).await;
+            let running = match entered.flatten() {
                 Ok(running) => running,
                 Err(status) => return Ok(gate.counted(call, started, status.into_http())),
             };
@@ -140,11 +144,9 @@ where
             if let Some(call) = call {
                 request.extensions_mut().insert(call);
             }
-            // A call that takes a stream is as long as its stream.
-            let limit = (!request.uri().path().ends_with(UPLOAD)).then_some(HEAD_LIMIT);
             let answer = tokio::select! {
                 biased;
-                answer = head_within(limit, inner.call(request)) => answer?,
+                answer = in_time(by, inner.call(request)) => answer.unwrap_or_else(|late| Ok(late.into_http()))?,
                 () = cut(gate.cut.clone()) => shutting_down().into_http(),
             };
             tracing::debug!("the head of the answer is ready");

@@ -389,9 +389,12 @@ pub fn table() -> Vec<Row> {
         .collect()
 }
 
-/// The vault's own limit on a call.
-pub const DEADLINE_EXCEEDED: Row =
-    row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took longer than the vault allows");
+/// A client's limit on a call, or the vault's own.
+pub const DEADLINE_EXCEEDED: Row = row(
+    Code::DeadlineExceeded,
+    "DEADLINE_EXCEEDED",
+    "the call took longer than its client waits, or than the vault allows",
+);
 /// More calls of one caller than a process takes.
 pub const CALLER_LIMITED: Row =
     row(Code::ResourceExhausted, "CALLER_LIMITED", "the caller has too many calls at once, or in a second");
@@ -444,7 +447,7 @@ pub fn status(error: &VaultError) -> Status {
     Status::with_error_details(row.code, row.message, details(error, row.reason))
 }
 
-/// The status of a call that ran into the vault's own limit.
+/// The status of a call that ran into its client's limit, or the vault's own.
 #[must_use]
 pub fn deadline_exceeded() -> Status {
     plain(DEADLINE_EXCEEDED)

@@ -163,6 +163,7 @@ pub async fn open_and_migrate(
     rng: &dyn Rng,
 ) -> Result<Arc<dyn Store>, StoreError> {
     let store = SqlStore::new(PostgresEngine::connect(options, territory, rng).await?);
+    schema::require_nobody_older(store.engine(), schema::POSTGRES).await?;
     schema::migrate(&store.engine().pool, schema::POSTGRES).await?;
     schema::check(store.engine()).await?;
     Ok(Arc::new(store))

@@ -78,6 +78,12 @@ pub enum LoadError {
     /// What was mirrored cannot be read, so nothing can be held against it.
     #[error("the mirror cannot be read")]
     MirrorUnreadable(#[source] BlobError),
+    /// This machine's clock and the database's are too far apart to decide anything by either.
+    #[error("this machine's clock is {off_seconds} s from the database's")]
+    WrongClock {
+        /// How far.
+        off_seconds: i64,
+    },
     /// A head is not to be believed.
     #[error("the head of platform {platform}'s log is not believed: {problem}")]
     Head {

@@ -35,6 +35,7 @@ use super::{
     heads::Signatory,
     meters::MirrorMeasure,
     mirroring::Mirrored,
+    replicas::require_right_clock,
     tip::{Signing, Tip},
 };
 use crate::{
@@ -178,6 +179,9 @@ impl Lane {
 
     /// Puts an act into the queue, or refuses at once.
     pub(crate) fn submit(&self, act: impl Act + 'static) -> Result<(), VaultError> {
+        if self.core.shared.outdated.load(Ordering::Relaxed) {
+            return Err(VaultError::Unavailable);
+        }
         let weight = u32::try_from(act.weight()).map_err(|_| VaultError::Overloaded)?;
         let slots = Arc::clone(&self.slots)
             .try_acquire_many_owned(weight.max(1))
@@ -230,7 +234,11 @@ impl Core {
             for queued in acts {
                 queued.act.reads(&context, &mut keys);
             }
+            let (clock, before) = (&self.shared.clock, self.shared.clock.now());
             let snapshot = door.read(self.platform, &keys).await?;
+            require_right_clock(before, clock.adjust(snapshot.now), clock.now()).inspect_err(|_| {
+                self.shared.trouble.notify_one();
+            })?;
             if snapshot.vault_epoch > staff.config_epoch {
                 self.shared.reload_staff(&staff).await?;
             } else if snapshot.head.counters.config_epoch > context.config_epoch {

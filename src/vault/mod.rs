@@ -126,6 +126,8 @@ pub(crate) struct Shared {
     looking: Mutex<()>,
     /// Set while this machine's clock is too far from the database's.
     clock_is_wrong: AtomicBool,
+    /// Set while the database's schema is not for this binary: somebody migrated it meanwhile.
+    pub(crate) outdated: AtomicBool,
     /// Set while something lies outside the declared sites and nothing new may be stored then.
     storage_outside: AtomicBool,
     /// Set while a person's certificate counts only with a hardware key.
@@ -247,6 +249,7 @@ impl Vault {
             mirroring: mirror.map(Mirroring::new),
             looking: Mutex::default(),
             clock_is_wrong: AtomicBool::new(false),
+            outdated: AtomicBool::new(false),
             storage_outside: AtomicBool::new(false),
             staff_keys_required: AtomicBool::new(false),
         });

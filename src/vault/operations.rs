@@ -62,13 +62,20 @@ impl Vault {
             if self.context(platform)?.is_closed() {
                 continue;
             }
-            if let Err(error) = self.rotate_on_schedule(platform).await {
+            let days_went_on = match self.days_went_on(platform).await {
+                Ok(went_on) => went_on,
+                Err(error) => {
+                    outcome = Err(error);
+                    continue;
+                }
+            };
+            if days_went_on && let Err(error) = self.rotate_on_schedule(platform).await {
                 tracing::warn!(platform = platform.get(), %error, "a rotation is due and did not begin; it is tried again");
             }
-            if let Err(error) = self.destroy_on_schedule(platform).await {
+            if days_went_on && let Err(error) = self.destroy_on_schedule(platform).await {
                 tracing::warn!(platform = platform.get(), %error, "a destruction is due and was not scheduled; it is tried again");
             }
-            match self.work_on(platform).await {
+            match self.work_on(platform, days_went_on).await {
                 Ok(more) => {
                     worked.done += more.done;
                     worked.left += more.left;
@@ -101,12 +108,22 @@ impl Vault {
         }
     }
 
-    async fn work_on(&self, platform: PlatformId) -> Result<Worked, VaultError> {
+    async fn work_on(&self, platform: PlatformId, may_destroy: bool) -> Result<Worked, VaultError> {
         let now = self.shared.clock.now();
         let which = WhichOperations::Due(now);
         let due = self.shared.store.operations(platform, which, AT_ONCE).await.map_err(unavailable)?;
         let mut worked = Worked::default();
         for OperationRow { operation } in due {
+            if operation.kind.destroys() && !may_destroy {
+                tracing::error!(
+                    platform = platform.get(),
+                    operation = %operation.id,
+                    "the last sweep of retention is more than two days ago: time may have jumped, so destruction waits until an \
+                     officer begins one"
+                );
+                worked.left += 1;
+                continue;
+            }
             let done = match operation.kind {
                 OperationKind::DestroySubject => match self.take(platform, operation.clone()).await? {
                     Some(taken) => self.step(platform, taken, Step::Destroy).await?.is_some(),

@@ -4,7 +4,7 @@ use std::{future::Future, sync::atomic::Ordering, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{Vault, error::VaultError, tokenize::unavailable};
+use super::{Vault, context::LoadError, error::VaultError, tokenize::unavailable};
 use crate::{
     domain::{ids::PlatformId, replica::ReplicaName, time::Timestamp},
     store::{ReadKeys, SCHEMA_VERSION, StoreError, rows::work::ReplicaRow},
@@ -63,9 +63,8 @@ impl Vault {
         let keys = ReadKeys::default();
         let snapshot = in_time(shared.store.read(PlatformId::VAULT, &keys)).await?;
         let after = shared.clock.now();
-        // The database's time was taken somewhere between the two.
-        let database = shared.clock.adjust(snapshot.now).as_micros();
-        let off = (before.as_micros() - database).max(database - after.as_micros()).max(0);
+        let database = shared.clock.adjust(snapshot.now);
+        let off = micros_off(before, database, after);
         shared.meters.set_clock_off(off);
         shared.clock_is_wrong.store(off > WRONG_MICROS, Ordering::SeqCst);
         if off > WRONG_MICROS {
@@ -78,11 +77,10 @@ impl Vault {
         if off > SUSPECT_MICROS {
             tracing::warn!(off_seconds = off / 1_000_000, "this machine's clock differs from the database's");
         }
-        let now = Timestamp::from_micros(database);
         let replica = ReplicaRow {
             name: name.to_string(),
             started_at,
-            heartbeat_at: now,
+            heartbeat_at: database,
             schema: SCHEMA_VERSION,
             keys_loaded_at: if self.load_keys().await {
                 self.newest_key()
@@ -90,7 +88,13 @@ impl Vault {
                 Timestamp::from_micros(0)
             },
         };
-        let alive = in_time(shared.store.heartbeat(&replica)).await?;
+        let beaten = timeout(ANSWERS_WITHIN, shared.store.heartbeat(&replica)).await.map_err(unavailable)?;
+        let outdated = matches!(beaten, Err(StoreError::Schema(_)));
+        if outdated {
+            tracing::error!("the database's schema is not for this binary any more: nothing is served");
+        }
+        shared.outdated.store(outdated, Ordering::SeqCst);
+        let alive = beaten.map_err(unavailable)?;
         shared.meters.set_replicas(alive.len());
         let others = alive.into_iter().filter(|other| other.name != name.as_str());
         Ok(others.filter_map(|other| other.name.parse().ok()).collect())
@@ -107,6 +111,25 @@ impl Vault {
             all &= refreshed && self.context(id).is_ok_and(|context| context.has_all_keys());
         }
         all
+    }
+}
+
+/// How far this machine's clock is from the database's, whose time was taken somewhere between two of this machine's.
+fn micros_off(before: Timestamp, database: Timestamp, after: Timestamp) -> i64 {
+    let (before, database, after) = (before.as_micros(), database.as_micros(), after.as_micros());
+    before.saturating_sub(database).max(database.saturating_sub(after)).max(0)
+}
+
+/// Refuses to decide by the time of a database whose clock and this machine's are too far apart: one of them is wrong, and what
+/// is logged at a wrong time holds back all that comes after it.
+pub(super) fn require_right_clock(
+    before: Timestamp,
+    database: Timestamp,
+    after: Timestamp,
+) -> Result<(), LoadError> {
+    match micros_off(before, database, after) {
+        off if off > WRONG_MICROS => Err(LoadError::WrongClock { off_seconds: off / 1_000_000 }),
+        _ => Ok(()),
     }
 }
 

@@ -1,10 +1,12 @@
 //! A value leaves only after its audit entry is durable.
 
+use std::sync::atomic::Ordering;
+
 use sandyq::vault::error::VaultError;
 
 use crate::common::{
     backend::{Backend, on_both},
-    gate::{FAIL_AFTER, FAIL_BEFORE, HOLD_AFTER, HOLD_BEFORE, MOVED, PASS, SKEWED, gated},
+    gate::{FAIL_AFTER, FAIL_BEFORE, HOLD_AFTER, HOLD_BEFORE, MOVED, PASS, gated},
 };
 
 on_both!(no_answer_before_the_entry_is_durable);
@@ -111,17 +113,27 @@ async fn a_withdrawal_between_read_and_commit_binds(backend: Backend) {
     assert_eq!(gate.permits().await, 0);
 }
 
+// By a minute, and by ten years, in both directions.
 on_both!(a_process_with_a_wrong_clock_serves_nothing);
 async fn a_process_with_a_wrong_clock_serves_nothing(backend: Backend) {
+    const MINUTE: i64 = 61 * 1_000_000;
+    const DECADE: i64 = 3_653 * 24 * 60 * 60 * 1_000_000;
     let (_dir, open, gate) = gated(&backend).await;
     let stored = open.store_iin(1).await;
     let (name, now) = ("replica-1".parse().unwrap(), open.clock.now());
     assert_eq!(open.vault.beat(&name, now).await, Ok(Vec::new()));
-    gate.set(SKEWED);
-    assert_eq!(open.vault.beat(&name, now).await, Err(VaultError::Unavailable));
-    assert_eq!(open.detokenize(&stored.tokens[0].token).await.err(), Some(VaultError::Unavailable));
-    gate.set(PASS);
+    for off in [MINUTE, -MINUTE, DECADE, -DECADE] {
+        let size = gate.cost().await.entries;
+        gate.ahead.store(off, Ordering::SeqCst);
+        let refused = open.detokenize(&stored.tokens[0].token).await.err();
+        assert_eq!(refused, Some(VaultError::Unavailable), "no heartbeat has seen it yet");
+        assert_eq!(open.vault.beat(&name, now).await, Err(VaultError::Unavailable));
+        assert_eq!(open.detokenize(&stored.tokens[0].token).await.err(), Some(VaultError::Unavailable));
+        gate.ahead.store(0, Ordering::SeqCst);
+        assert_eq!(gate.cost().await.entries, size, "nothing is logged at a wrong time");
+        assert_eq!(open.vault.beat(&name, now).await, Ok(Vec::new()));
+        assert!(open.detokenize(&stored.tokens[0].token).await.is_ok(), "it heals by itself");
+    }
     let other = "replica-2".parse().unwrap();
     assert_eq!(open.vault.beat(&other, now).await, Ok(vec![name]), "each sees the others");
-    assert!(open.detokenize(&stored.tokens[0].token).await.is_ok(), "it heals by itself");
 }

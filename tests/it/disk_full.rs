@@ -3,10 +3,14 @@
 
 use std::process::Command;
 
-use sandyq::grpc::pb::vault_service_client::VaultServiceClient;
+use sandyq::grpc::pb::{
+    self, audit_service_client::AuditServiceClient, vault_service_client::VaultServiceClient,
+};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
     common::{
+        metrics::Ready,
         people::{iin, tokenize_request},
         served::{detokenize_request, initialised, reason},
     },
@@ -25,6 +29,9 @@ async fn a_full_disk_refuses_and_heals() {
     let stored = backend.tokenize(tokenize_request(1)).await.unwrap().into_inner();
     let token = stored.tokens[2].token.clone();
     assert!(payments.detokenize(detokenize_request(&token, "payments")).await.is_ok());
+    let mut auditor = AuditServiceClient::new(server.channel(&files, "auditor").await);
+    let mut ready = Ready::watch(server.health.unwrap()).await;
+    ready.until(ServingStatus::Serving).await;
 
     limit_file_size(&server, "1");
     for round in 0..3 {
@@ -32,11 +39,17 @@ async fn a_full_disk_refuses_and_heals() {
         assert_eq!(reason(&refused), "UNAVAILABLE", "round {round}: no entry, no value");
         let refused = backend.tokenize(tokenize_request(2 + round)).await.unwrap_err();
         assert_eq!(reason(&refused), "UNAVAILABLE", "round {round}");
+        // What leaves no entry needs no disk.
+        assert_eq!(backend.who_am_i(pb::WhoAmIRequest {}).await.unwrap().into_inner().caller, "backend");
+        let head = pb::GetHeadRequest { platform: "lerna".into() };
+        assert!(auditor.get_head(head).await.is_ok(), "round {round}");
     }
+    ready.until(ServingStatus::NotServing).await;
     limit_file_size(&server, "unlimited");
     let healed = payments.detokenize(detokenize_request(&token, "payments")).await;
     assert_eq!(healed.unwrap().into_inner().value, iin(1));
     assert!(backend.tokenize(tokenize_request(2)).await.is_ok());
+    ready.until(ServingStatus::Serving).await;
     server.kill();
 }
 

@@ -4,6 +4,7 @@
 
 mod calls;
 mod log;
+mod lost;
 mod rotations;
 
 use std::{

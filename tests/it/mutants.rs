@@ -1,9 +1,12 @@
-//! The table of docs/two-people.md: each check of the rule of two people, and the tests that fail without it. Here it is held
-//! to the code and to the tests; `scripts/mutants` takes each check out and sees the tests fail.
+//! Checks and the tests that fail without them: the tables of docs/two-people.md and docs/faults.md. Here they are held to the code and
+//! to the tests; `scripts/mutants` takes each check out and sees the tests fail.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde::Deserialize;
+
+/// Lists with the pages that show them.
+const LISTS: [(&str, &str); 2] = [("two_people", "docs/two-people.md"), ("faults", "docs/faults.md")];
 
 #[derive(Deserialize)]
 struct List {
@@ -11,8 +14,8 @@ struct List {
 }
 
 #[derive(Deserialize)]
-struct Mutant {
-    check: String,
+pub struct Mutant {
+    pub check: String,
     file: String,
     old: String,
     new: String,
@@ -23,48 +26,52 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn list() -> Vec<Mutant> {
-    let text = fs::read_to_string(root().join("tests/mutants/two_people.toml")).unwrap();
+/// The mutants of a list.
+pub fn list(name: &str) -> Vec<Mutant> {
+    let text = fs::read_to_string(root().join(format!("tests/mutants/{name}.toml"))).unwrap();
     toml::from_str::<List>(&text).unwrap().mutant
 }
 
-/// The source of a module of the tests.
-fn module(name: &str) -> String {
-    let path = root().join("tests/it").join(name);
+/// Whether there is a test of this name, such as `module::name`.
+pub fn is_test(test: &str) -> bool {
+    let Some((place, name)) = test.rsplit_once("::") else { return false };
+    let path = root().join("tests/it").join(place.replace("::", "/"));
     let file = path.with_extension("rs");
-    fs::read_to_string(if file.exists() { file } else { path.join("mod.rs") }).unwrap()
+    let file = if file.exists() { file } else { path.join("mod.rs") };
+    let source = fs::read_to_string(file).unwrap_or_default();
+    // On both stores, perhaps with a comment before its name; or on its own.
+    let forms = [format!("on_both!({name});"), format!("\n    {name}\n);"), format!("fn {name}()")];
+    forms.iter().any(|form| source.contains(form))
 }
 
 #[test]
 fn each_check_is_in_the_code_and_each_test_exists() {
-    for Mutant { check, file, old, new, tests } in list() {
+    for Mutant { check, file, old, new, tests } in LISTS.iter().flat_map(|(name, _)| list(name)) {
         let source = fs::read_to_string(root().join(&file)).unwrap();
         assert_eq!(source.matches(&old).count(), 1, "{check}: its code is not once in {file}");
         assert_ne!(old, new, "{check}");
         assert!(!tests.is_empty(), "{check}");
         for test in tests {
-            let (place, name) = test.split_once("::").unwrap();
-            let source = module(place);
-            let found =
-                source.contains(&format!("on_both!({name});")) || source.contains(&format!("fn {name}()"));
-            assert!(found, "{check}: there is no test {test}");
+            assert!(is_test(&test), "{check}: there is no test {test}");
         }
     }
 }
 
 #[test]
-fn the_table_in_the_documents_is_the_list() {
-    let docs = fs::read_to_string(root().join("docs/two-people.md")).unwrap();
-    let rows: BTreeSet<String> = docs
-        .lines()
-        .filter(|line| line.starts_with("| ") && line.contains("::"))
-        .map(str::to_owned)
-        .collect();
-    let tests = |mutant: &Mutant| {
-        let tests: Vec<_> = mutant.tests.iter().map(|test| format!("`{test}`")).collect();
-        tests.join("<br>")
-    };
-    let wanted: BTreeSet<String> =
-        list().iter().map(|m| format!("| {} | `{}` | {} |", m.check, m.file, tests(m))).collect();
-    assert_eq!(rows, wanted);
+fn the_tables_in_the_documents_are_the_lists() {
+    for (name, page) in LISTS {
+        let docs = fs::read_to_string(root().join(page)).unwrap();
+        let rows: BTreeSet<String> = docs
+            .lines()
+            .filter(|line| line.starts_with("| ") && line.contains("| `src/"))
+            .map(str::to_owned)
+            .collect();
+        let tests = |mutant: &Mutant| {
+            let tests: Vec<_> = mutant.tests.iter().map(|test| format!("`{test}`")).collect();
+            tests.join("<br>")
+        };
+        let row = |m: &Mutant| format!("| {} | `{}` | {} |", m.check, m.file, tests(m));
+        let wanted: BTreeSet<String> = list(name).iter().map(row).collect();
+        assert_eq!(rows, wanted, "{page}");
+    }
 }

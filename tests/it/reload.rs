@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sandyq::{
     cli::pki::{Authority, Issued},
     grpc::pb::{self, vault_service_client::VaultServiceClient},
@@ -24,7 +25,8 @@ use tonic_health::pb::{
 
 use crate::common::{
     backend::Backend,
-    child::Server,
+    child::{Server, channel_to},
+    frames,
     served::{Served, initialised, reason, replace_authorities},
 };
 
@@ -40,6 +42,17 @@ fn put(path: &Path, text: &str) {
 fn put_server(served: &Served, issued: &Issued) {
     put(&served.file("server.pem"), &issued.certificate);
     put(&served.file("server.key"), &issued.key);
+}
+
+/// The serial number of a certificate, DER.
+fn serial_of(der: &[u8]) -> Vec<u8> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+    certificate.raw_serial().to_vec()
+}
+
+/// The same, PEM.
+fn serial(pem: &[u8]) -> Vec<u8> {
+    serial_of(&CertificateDer::from_pem_slice(pem).unwrap())
 }
 
 /// A connection that believes these server authorities alone.
@@ -66,9 +79,12 @@ async fn a_certificate_is_replaced_under_load_and_a_bad_pair_is_not_taken() {
     let (first, second) = (Authority::new("first").unwrap(), Authority::new("second").unwrap());
     let served = Served::start_files(&Backend::Sqlite, |files| {
         first.server().unwrap().write(files, "server").unwrap();
-        std::fs::write(files.join("server-authority.pem"), first.pem()).unwrap();
+        // Callers trust both meanwhile.
+        let both = format!("{}{}", first.pem(), second.pem());
+        std::fs::write(files.join("server-authority.pem"), both).unwrap();
     })
     .await;
+    let old = serial(&std::fs::read(served.file("server.pem")).unwrap());
     let payments = identity(&served, "payments");
     let open = connect(&served, &[&first], &payments).await.unwrap();
     assert!(connect(&served, &[&second], &payments).await.is_none(), "nobody has the second certificate yet");
@@ -76,8 +92,21 @@ async fn a_certificate_is_replaced_under_load_and_a_bad_pair_is_not_taken() {
     let mut health = HealthClient::new(open.clone()).watch(asked).await.unwrap().into_inner();
     assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 
-    // Calls on an open connection and on new ones all the while.
+    // Calls on an open connection and on new ones all the while, none of which may fail.
     let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let on_new = tokio::spawn({
+        let (address, files) = (served.running.address, served.running.installation.dir().to_owned());
+        let stop = Arc::clone(&stop);
+        async move {
+            let mut shown = Vec::new();
+            while !stop.load(Ordering::SeqCst) {
+                let channel = channel_to(address, &files, "payments").await.expect("a new connection");
+                whoami(&channel).await.expect("a call on a new connection");
+                shown.push(serial_of(frames::connect(address, &files, "payments").await.shown()));
+            }
+            shown
+        }
+    });
     let on_open = tokio::spawn({
         let (open, stop, calls) = (open.clone(), Arc::clone(&stop), Arc::clone(&calls));
         async move {
@@ -90,6 +119,7 @@ async fn a_certificate_is_replaced_under_load_and_a_bad_pair_is_not_taken() {
 
     // A key of another certificate: what was served is served on, and this is told.
     let (next, other) = (second.server().unwrap(), second.server().unwrap());
+    let new = serial(next.certificate.as_bytes());
     put_server(&served, &Issued { certificate: next.certificate.clone(), key: other.key });
     assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(connect(&served, &[&first], &payments).await.is_some(), "the old pair serves on");
@@ -105,6 +135,14 @@ async fn a_certificate_is_replaced_under_load_and_a_bad_pair_is_not_taken() {
     stop.store(true, Ordering::SeqCst);
     on_open.await.unwrap();
     assert!(calls.load(Ordering::SeqCst) > 0, "there was load");
+    let shown = on_new.await.unwrap();
+    let switched = shown.iter().position(|serial| *serial == new).unwrap_or(shown.len());
+    assert!(
+        shown[..switched].iter().all(|serial| *serial == old),
+        "the old one, also while the files did not fit"
+    );
+    assert!(shown[switched..].iter().all(|serial| *serial == new), "and from the change on the new one");
+    assert!(switched > 0, "there was load on new connections");
 
     // A file that is gone, and one that others may read.
     std::fs::remove_file(served.file("server.key")).unwrap();

@@ -15,7 +15,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 use crate::common::{
     backend::{Backend, on_both},
     child::Server,
-    metrics::{ask, health, samples, says, scrape},
+    metrics::{Ready, ask, health, samples, says, scrape},
     people::tokenize_request,
     served::{Served, initialised},
 };
@@ -199,18 +199,14 @@ async fn a_full_disk_makes_it_not_ready_and_leaves_it_alive() {
     initialised(&files).await;
     let server = Server::start(&files);
     let address = server.health.unwrap();
-    let (mut client, mut watching) = (health(address).await, health(address).await);
-    let request = HealthCheckRequest { service: "sandyq.ready".into() };
-    let mut changes = watching.watch(request).await.unwrap().into_inner();
-    // What stays as it is may be said again.
-    let mut until = async |status| while changes.message().await.unwrap().unwrap().status() != status {};
-    until(ServingStatus::Serving).await;
+    let (mut client, mut ready) = (health(address).await, Ready::watch(address).await);
+    ready.until(ServingStatus::Serving).await;
 
     crate::disk_full::limit_file_size(&server, "1");
     let mut backend =
         pb::vault_service_client::VaultServiceClient::new(server.channel(&files, "backend").await);
     backend.tokenize(tokenize_request(1)).await.unwrap_err();
-    until(ServingStatus::NotServing).await;
+    ready.until(ServingStatus::NotServing).await;
     assert_eq!(says(&mut client, "sandyq.v1.VaultService").await, ServingStatus::NotServing);
     assert_eq!(says(&mut client, "sandyq.live").await, ServingStatus::Serving);
     assert_eq!(samples(&scrape(address).await)["sandyq_ready"], "0");
@@ -222,7 +218,7 @@ async fn a_full_disk_makes_it_not_ready_and_leaves_it_alive() {
     );
 
     crate::disk_full::limit_file_size(&server, "unlimited");
-    until(ServingStatus::Serving).await;
+    ready.until(ServingStatus::Serving).await;
     assert_eq!(samples(&scrape(address).await)["sandyq_ready"], "1");
     backend.tokenize(tokenize_request(1)).await.unwrap();
     server.kill();

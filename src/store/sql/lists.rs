@@ -1,6 +1,6 @@
 //! Reads beside the batch: trees, configurations, and lists.
 
-use super::{Engine, Purpose, SqlStore, database, decode::Columns, statement::Statement};
+use super::{Engine, Purpose, SqlStore, database, decode::Columns, schema, statement::Statement};
 use crate::{
     domain::{
         ids::{EntryId, OperationId, PlatformId, ProposalId, SubjectId},
@@ -512,6 +512,7 @@ impl<E: Engine> SqlStore<E> {
     }
 
     pub(super) async fn beat(&self, replica: &ReplicaRow) -> Result<Vec<ReplicaRow>, StoreError> {
+        schema::check(&self.engine).await?;
         let failed = || database("record that this process lives");
         let mut tx = self.engine.begin(Purpose::Write).await.map_err(failed())?;
         let beat = Statement::new(

@@ -87,6 +87,48 @@ where
         .map_err(|e| StoreError::Database { action: "migrate the schema", source: Box::new(e) })
 }
 
+/// A process that was not heard of for so long has ended.
+const SILENT_MICROS: i64 = 30 * 1_000_000;
+
+/// Refuses to bring the schema to a version that would be too new for processes that serve the database now: they would go on
+/// writing rows as they know them. Where a file's lock already keeps all others away, nobody has to ask.
+pub(in crate::store) async fn require_nobody_older<E: Engine>(
+    engine: &E,
+    scripts: &[Script],
+) -> Result<(), StoreError> {
+    let failed = || database("look who serves the database");
+    let look = Statement::any(engine.dialect().has_schema);
+    let rows = engine.fetch(look).await.map_err(failed())?;
+    if rows.first().map(|row| Columns::new(row, "schema_version").int("count")).transpose()? != Some(1) {
+        return Ok(());
+    }
+    let oldest = oldest_binary(scripts);
+    // Rendered once in the life of a process that migrates.
+    let sql = engine.dialect().render(
+        "/* schema::require_nobody_older */ SELECT r.name FROM replicas r CROSS JOIN schema_version v \
+         WHERE v.version < $1 AND r.schema < $2 AND r.heartbeat_at > {now} - $3 ORDER BY r.name",
+    );
+    let older = Statement::any(sql.leak()).int(SCHEMA_VERSION).int(oldest).int(SILENT_MICROS);
+    let rows = engine.fetch(older).await.map_err(failed())?;
+    let names = rows.iter().map(|row| Columns::new(row, "replicas").text("name").map(str::to_owned));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::Schema(format!(
+        "schema {SCHEMA_VERSION} is for binaries of schema {oldest} or newer, and older ones serve this database now: {}. Stop \
+         them, and migrate again when they have been silent for half a minute (docs/upgrade.md)",
+        names.join(", ")
+    )))
+}
+
+/// The oldest binary that may run when all scripts are applied, as the last of them says.
+fn oldest_binary(scripts: &[Script]) -> i64 {
+    let said = scripts.last().and_then(|(_, _, sql)| sql.split_once("oldest_binary = "));
+    let digits = said.map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(SCHEMA_VERSION)
+}
+
 /// Refuses a schema that is missing, too old for this binary, or that says this binary is too old.
 pub(in crate::store) async fn check<E: Engine>(engine: &E) -> Result<(), StoreError> {
     let failed = || database("read the schema's version");
@@ -112,4 +154,26 @@ pub(in crate::store) async fn check<E: Engine>(engine: &E) -> Result<(), StoreEr
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_script_says_who_may_run() {
+        let script = |sql| [(1, "init", "…"), (2, "next", sql)];
+        let said = "UPDATE schema_version SET version = 13, oldest_binary = 12;\nCREATE …";
+        assert_eq!(oldest_binary(&script(said)), 12);
+        assert_eq!(
+            oldest_binary(&script("CREATE TABLE …")),
+            SCHEMA_VERSION,
+            "one that says nothing is for nobody older"
+        );
+        for scripts in [SQLITE, POSTGRES] {
+            let (version, _, sql) = scripts.last().unwrap();
+            assert_eq!(*version, SCHEMA_VERSION);
+            assert!(sql.contains("oldest_binary = "), "each script says who may run on it");
+        }
+    }
 }

@@ -371,10 +371,7 @@ fn take(operation: &Operation, scene: &Scene<'_>, plan: &mut Plan) -> Result<Nex
     if operation.due_at > scene.now || leased || !open {
         return Ok(Next::Not);
     }
-    let destroys = matches!(
-        operation.kind,
-        OperationKind::DestroyKey | OperationKind::DestroyIndexKey | OperationKind::DestroyRootKey
-    );
+    let destroys = operation.kind.destroys();
     if destroys && scene.time_jumped() {
         tracing::error!(
             platform = scene.context.platform.get(),

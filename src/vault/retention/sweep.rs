@@ -105,6 +105,22 @@ impl Vault {
         waiting.answer().await
     }
 
+    /// Whether the days went on one by one: the last sweep of the platform, which comes daily, is no older than two. Where it is,
+    /// time may have jumped, or nobody was here for long; what destroys waits until an officer begins a sweep. An entry of a
+    /// service at the new time is no sign that it is right. The vault's own platform, which has no sweeps, goes by all others.
+    pub(in crate::vault) async fn days_went_on(&self, platform: PlatformId) -> Result<bool, VaultError> {
+        let all = self.platforms().into_iter().map(|(id, _)| id);
+        let (mut swept, mut late) = (0, 0);
+        for id in all.filter(|id| *id == platform || platform == PlatformId::VAULT) {
+            if let Some(last) = self.last_sweep(id).await?.filter(|last| !last.is_open()) {
+                let last = last.ended_at.map_or(last.created_at, |ended| ended.max(last.created_at));
+                swept += 1;
+                late += u32::from(last.plus_micros(2 * DAY_MICROS) < self.shared.clock.now());
+            }
+        }
+        Ok(late == 0 || late < swept)
+    }
+
     async fn last_sweep(&self, platform: PlatformId) -> Result<Option<Operation>, VaultError> {
         let which = WhichOperations::OfKind(OperationKind::SweepRetention);
         let rows = self.shared.store.operations(platform, which, 1).await.map_err(unavailable)?;

@@ -92,6 +92,16 @@ impl Backend {
         }
     }
 
+    /// Bytes that a query of a PostgreSQL database finds, in their order.
+    pub async fn bytes(&self, sql: &'static str) -> Vec<Option<Vec<u8>>> {
+        let Self::Postgres(url) = self else { panic!("of PostgreSQL alone") };
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let mut found = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        found.sort();
+        found
+    }
+
     /// Runs SQL on the database, behind the vault, and answers how many rows it touched. It is written for SQLite; what
     /// PostgreSQL spells differently (bytes) is translated.
     pub async fn sql(&self, dir: &Path, sql: &str) -> u64 {

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use sandyq::cli::local::LocalInstallation;
@@ -17,6 +18,8 @@ pub struct Server {
     address: SocketAddr,
     /// Where it answers health and metrics.
     pub health: Option<SocketAddr>,
+    /// What it said of panics since it serves.
+    panics: Arc<Mutex<Vec<String>>>,
 }
 
 /// `sandyq serve` over the installation in `dir`.
@@ -62,9 +65,14 @@ impl Server {
                 break address;
             }
         };
+        let panics = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&panics);
         // The pipe is read on, so that the child never waits to write a line.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, health }
+        std::thread::spawn(move || {
+            let panicked = lines.map_while(Result::ok).filter(|line| line.contains("panicked at"));
+            panicked.for_each(|line| told.lock().unwrap().push(line));
+        });
+        Self { child, address, health, panics }
     }
 
     /// The same at the most talkative level, with all that it says in a file.
@@ -81,7 +89,7 @@ impl Server {
             let serving = text.lines().filter(|line| line.contains("\"serving\"")).find_map(address_in);
             if let Some(address) = serving {
                 let health = text.lines().find_map(health_in);
-                return Self { child, address, health };
+                return Self { child, address, health, panics: Arc::default() };
             }
             assert!(child.try_wait().unwrap().is_none(), "serve ended before it served");
             tokio::task::yield_now().await;
@@ -94,13 +102,7 @@ impl Server {
 
     /// A connection, where the server takes the caller's certificate.
     pub async fn try_channel(&self, dir: &Path, caller: &str) -> Result<Channel, tonic::transport::Error> {
-        let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(read("server-authority.pem")))
-            .identity(Identity::from_pem(read(&format!("{caller}.pem")), read(&format!("{caller}.key"))))
-            .domain_name("localhost");
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await
+        channel_to(self.address, dir, caller).await
     }
 
     /// Writes connection files for commands that call this server.
@@ -110,6 +112,18 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it said of panics since it serves.
+    pub fn panics(&self) -> Vec<String> {
+        self.panics.lock().unwrap().clone()
+    }
+
+    /// The most memory that was resident so far, in bytes, as the kernel counts it.
+    pub fn most_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        1_024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
     }
 
     /// Sends SIGTERM, and waits until the process has ended; whether it ended well.
@@ -135,4 +149,19 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ended = self.child.kill();
     }
+}
+
+/// A connection to an address that leads to a server over the installation in `dir`.
+pub async fn channel_to(
+    address: SocketAddr,
+    dir: &Path,
+    caller: &str,
+) -> Result<Channel, tonic::transport::Error> {
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(read("server-authority.pem")))
+        .identity(Identity::from_pem(read(&format!("{caller}.pem")), read(&format!("{caller}.key"))))
+        .domain_name("localhost");
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+    endpoint.tls_config(tls).unwrap().connect().await
 }

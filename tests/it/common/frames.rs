@@ -80,6 +80,16 @@ pub fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 impl Raw {
+    /// The certificate that the server showed, DER.
+    pub fn shown(&self) -> &[u8] {
+        self.0.get_ref().1.peer_certificates().unwrap().first().unwrap()
+    }
+
+    /// The connection, for a library that speaks over it.
+    pub fn into_stream(self) -> TlsStream<TcpStream> {
+        self.0
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.0.write_all(bytes).await?;
         self.0.flush().await

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering},
 };
 
 use sandyq::{
@@ -49,11 +49,10 @@ pub const FAIL_AFTER: u8 = 3;
 pub const MOVED: u8 = 4;
 /// Says that it was called, waits, and then commits.
 pub const HOLD_BEFORE: u8 = 5;
-/// Passes, with a clock a minute ahead.
-pub const SKEWED: u8 = 6;
-
 /// Fails without committing, from some commit on.
-pub const FAIL_AFTER_SOME: u8 = 7;
+pub const FAIL_AFTER_SOME: u8 = 6;
+/// Says that it was called, waits, and then commits, from some commit on.
+pub const HOLD_AFTER_SOME: u8 = 7;
 
 pub struct Gate {
     pub inner: Arc<dyn Store>,
@@ -66,9 +65,26 @@ pub struct Gate {
     pub locks: AtomicU64,
     /// Commits that still pass.
     left: AtomicU64,
+    /// How far ahead the database's clock is of this machine's, in microseconds.
+    pub ahead: AtomicI64,
 }
 
 impl Gate {
+    /// An open one.
+    pub fn before(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            mode: AtomicU8::new(PASS),
+            committed: Semaphore::new(0),
+            go_on: Semaphore::new(0),
+            reads: Semaphore::new(0),
+            commits: AtomicU64::new(0),
+            locks: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            ahead: AtomicI64::new(0),
+        })
+    }
+
     pub fn set(&self, mode: u8) {
         self.mode.store(mode, Ordering::SeqCst);
     }
@@ -77,6 +93,18 @@ impl Gate {
     pub fn fail_after(&self, commits: u64) {
         self.left.store(commits, Ordering::SeqCst);
         self.set(FAIL_AFTER_SOME);
+    }
+
+    /// Lets so many commits pass, and holds the next before it is written.
+    pub fn hold_after(&self, commits: u64) {
+        self.left.store(commits, Ordering::SeqCst);
+        self.set(HOLD_AFTER_SOME);
+    }
+
+    /// Whether one more of the commits that still pass is left.
+    fn passes(&self) -> bool {
+        let left = |left: u64| left.checked_sub(1);
+        self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok()
     }
 
     /// Reads and commits so far, and entries in the log.
@@ -124,18 +152,17 @@ impl Gate {
                 self.go_on.acquire().await.unwrap().forget();
                 commit.await
             }
-            FAIL_BEFORE => Err(broken()),
             FAIL_AFTER => {
                 commit.await?;
                 self.set(PASS);
                 Err(broken())
             }
-            FAIL_AFTER_SOME => {
-                let left = |left: u64| left.checked_sub(1);
-                match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
-                    Ok(_) => commit.await,
-                    Err(_) => Err(broken()),
-                }
+            FAIL_AFTER_SOME if self.passes() => commit.await,
+            FAIL_BEFORE | FAIL_AFTER_SOME => Err(broken()),
+            HOLD_AFTER_SOME if !self.passes() => {
+                self.committed.add_permits(1);
+                self.go_on.acquire().await.unwrap().forget();
+                commit.await
             }
             MOVED => {
                 self.committed.add_permits(1);
@@ -399,9 +426,7 @@ impl Store for Gate {
 
     async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
         let mut snapshot = self.inner.read(platform, keys).await?;
-        if self.mode.load(Ordering::SeqCst) == SKEWED {
-            snapshot.now = snapshot.now.plus_micros(61_000_000);
-        }
+        snapshot.now = snapshot.now.plus_micros(self.ahead.load(Ordering::SeqCst));
         self.reads.add_permits(1);
         Ok(snapshot)
     }
@@ -494,20 +519,6 @@ impl Store for Gate {
 pub async fn gated(backend: &Backend) -> (tempfile::TempDir, OpenVault, Arc<Gate>) {
     let dir = tempfile::tempdir().unwrap();
     let mut gate = None;
-    let open = OpenVault::create(backend, dir.path(), |inner| {
-        let made = Arc::new(Gate {
-            inner,
-            mode: AtomicU8::new(PASS),
-            committed: Semaphore::new(0),
-            go_on: Semaphore::new(0),
-            reads: Semaphore::new(0),
-            commits: AtomicU64::new(0),
-            locks: AtomicU64::new(0),
-            left: AtomicU64::new(0),
-        });
-        gate = Some(Arc::clone(&made));
-        made
-    })
-    .await;
+    let open = OpenVault::create(backend, dir.path(), |inner| gate.insert(Gate::before(inner)).clone()).await;
     (dir, open, gate.unwrap())
 }

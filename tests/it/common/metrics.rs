@@ -6,9 +6,13 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
 use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
 };
 
 /// An answer over HTTP/1.1, head and body.
@@ -51,4 +55,19 @@ pub async fn health(address: SocketAddr) -> HealthClient<Channel> {
 pub async fn says(health: &mut HealthClient<Channel>, name: &str) -> ServingStatus {
     let request = HealthCheckRequest { service: name.into() };
     health.check(request).await.unwrap().into_inner().status()
+}
+
+/// Whether a process can serve, as it tells who watches.
+pub struct Ready(Streaming<HealthCheckResponse>);
+
+impl Ready {
+    pub async fn watch(address: SocketAddr) -> Self {
+        let request = HealthCheckRequest { service: "sandyq.ready".into() };
+        Self(health(address).await.watch(request).await.unwrap().into_inner())
+    }
+
+    /// Waits until it says so; what stays as it is may be said again.
+    pub async fn until(&mut self, status: ServingStatus) {
+        while self.0.message().await.unwrap().unwrap().status() != status {}
+    }
 }

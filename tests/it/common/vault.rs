@@ -114,8 +114,17 @@ impl OpenVault {
         mirror: Option<Mirror>,
         options: VaultOptions,
     ) -> Result<Self, LoadError> {
+        Self::over(backend.store(dir).await, kms, mirror, options).await
+    }
+
+    /// The same on a store that is open already.
+    pub async fn over(
+        store: Arc<dyn Store>,
+        kms: Arc<dyn Kms>,
+        mirror: Option<Mirror>,
+        options: VaultOptions,
+    ) -> Result<Self, LoadError> {
         let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
-        let store = backend.store(dir).await;
         let vault = Vault::open_with(store, kms, Arc::clone(&clock), rng, mirror, options).await?;
         Ok(Self { vault, clock })
     }

@@ -1,6 +1,6 @@
 //! Calls with a request id: as they were sent, and what came of them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::SocketAddr, path::Path};
 
 use sandyq::grpc::pb::{
     self, consent_service_client::ConsentServiceClient, subject_service_client::SubjectServiceClient,
@@ -10,7 +10,7 @@ use tonic::{Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use crate::common::{
-    child::Server,
+    child::{Server, channel_to},
     people::{iin, tokenize_request},
     served::{detokenize_request, request_id},
 };
@@ -116,12 +116,18 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub async fn connect(server: &Server, files: &std::path::Path) -> Self {
-        let backend = server.channel(files, "backend").await;
+    pub async fn connect(server: &Server, files: &Path) -> Self {
+        Self::connect_to(server.address(), files).await
+    }
+
+    /// The same to an address that leads to the server.
+    pub async fn connect_to(address: SocketAddr, files: &Path) -> Self {
+        let channel = async |caller| channel_to(address, files, caller).await.unwrap();
+        let backend = channel("backend").await;
         Self {
             backend: VaultServiceClient::new(backend.clone()),
-            payments: VaultServiceClient::new(server.channel(files, "payments").await),
-            support: VaultServiceClient::new(server.channel(files, "support").await),
+            payments: VaultServiceClient::new(channel("payments").await),
+            support: VaultServiceClient::new(channel("support").await),
             consents: ConsentServiceClient::new(backend.clone()),
             subjects: SubjectServiceClient::new(backend),
         }
