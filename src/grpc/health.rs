@@ -36,6 +36,7 @@ use tower::{Layer, Service};
 use super::{
     limits::{HEALTH_ANSWERS_WITHIN, HEALTH_CONNECTION_AGE, HEALTH_STREAMS, MAX_HEADER_BYTES},
     server::SERVICES,
+    tls::InUse,
 };
 use crate::{domain::staff_key::KeyRule, vault::Vault};
 
@@ -149,14 +150,18 @@ pub(super) async fn watch_kms(vault: Arc<Vault>, health: Health) {
     }
 }
 
-/// Says of the certificates whether those of the files are served, and of nothing else.
-pub(super) async fn watch_certificates(vault: Arc<Vault>, mut newest: watch::Receiver<bool>, health: Health) {
+/// Says of the certificates whether those of the files are served, and when they end, and of nothing else.
+pub(super) async fn watch_certificates(
+    vault: Arc<Vault>,
+    mut in_use: watch::Receiver<InUse>,
+    health: Health,
+) {
     // What was said before this began to listen counts too.
     loop {
-        let served = *newest.borrow_and_update();
-        vault.meters().set_certificates_fit(served);
-        health.set(CERTIFICATES, served).await;
-        if newest.changed().await.is_err() {
+        let InUse { newest, server_until, authority_until } = *in_use.borrow_and_update();
+        vault.meters().certificates().set(newest, [server_until, authority_until]);
+        health.set(CERTIFICATES, newest).await;
+        if in_use.changed().await.is_err() {
             return;
         }
     }

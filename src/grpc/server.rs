@@ -117,7 +117,7 @@ pub async fn serve(
     if let Some(every) = vault.residency_interval() {
         watching.spawn(watch_residency(Arc::clone(&vault), every, health.clone()));
     }
-    watching.spawn(watch_certificates(Arc::clone(&vault), tls.watch_newest(), health.clone()));
+    watching.spawn(watch_certificates(Arc::clone(&vault), tls.watch(), health.clone()));
     watching.spawn(watch_staff_keys(Arc::clone(&vault), health.clone()));
     watching.spawn(watch_kms(Arc::clone(&vault), health.clone()));
     watching.spawn(watch_readiness(vault.readiness(), health.clone()));

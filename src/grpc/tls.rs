@@ -98,6 +98,19 @@ struct Trust {
     verifier: Arc<TrustDomains>,
     /// Differs from that of every other state of trust of this process.
     generation: u64,
+    server_until: Timestamp,
+    authority_until: Timestamp,
+}
+
+/// The certificates that handshakes are made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InUse {
+    /// Whether they are those that the files hold now.
+    pub(super) newest: bool,
+    /// When the first of the server's own ends.
+    pub(super) server_until: Timestamp,
+    /// When the first root of an authority ends.
+    pub(super) authority_until: Timestamp,
 }
 
 /// The server's side of TLS, ready to accept. Certificate, key and authorities can be replaced while it serves.
@@ -105,8 +118,7 @@ struct Trust {
 pub struct ServerTls {
     current: Arc<ArcSwap<Trust>>,
     pub(super) blocked: Arc<BlockList>,
-    /// Whether what the files hold now is what is served.
-    current_is_newest: watch::Sender<bool>,
+    in_use: watch::Sender<InUse>,
 }
 
 /// The certificates that a connection showed, and the state of trust that they were last held against.
@@ -128,8 +140,8 @@ pub fn server_tls(
 ) -> Result<ServerTls, TlsError> {
     let blocked = Arc::new(blocked);
     let trust = trust(certificate_pem, key_pem, authorities, &blocked, 0)?;
-    let (current_is_newest, _) = watch::channel(true);
-    Ok(ServerTls { current: Arc::new(ArcSwap::from_pointee(trust)), blocked, current_is_newest })
+    let (in_use, _) = watch::channel(trust.in_use());
+    Ok(ServerTls { current: Arc::new(ArcSwap::from_pointee(trust)), blocked, in_use })
 }
 
 impl ServerTls {
@@ -148,23 +160,27 @@ impl ServerTls {
         let generation = self.current.load().generation + 1;
         let replaced = require_valid(certificate_pem, now)
             .and_then(|()| trust(certificate_pem, key_pem, authorities, &self.blocked, generation));
-        self.say_newest(replaced.is_ok());
+        self.say(replaced.as_ref().ok().map(Trust::in_use));
         self.current.store(Arc::new(replaced?));
         Ok(())
     }
 
     /// Says that what should be served now could not even be read.
     pub fn cannot_be_read(&self) {
-        self.say_newest(false);
+        self.say(None);
     }
 
-    fn say_newest(&self, is_newest: bool) {
-        self.current_is_newest.send_if_modified(|known| std::mem::replace(known, is_newest) != is_newest);
+    /// Tells what is in use from now on; none where it is no longer what the files hold.
+    fn say(&self, taken: Option<InUse>) {
+        self.in_use.send_if_modified(|known| {
+            let now = taken.unwrap_or(InUse { newest: false, ..*known });
+            std::mem::replace(known, now) != now
+        });
     }
 
-    /// Whether what the files hold now is what is served.
-    pub(super) fn watch_newest(&self) -> watch::Receiver<bool> {
-        self.current_is_newest.subscribe()
+    /// The certificates in use.
+    pub(super) fn watch(&self) -> watch::Receiver<InUse> {
+        self.in_use.subscribe()
     }
 
     /// Whether the certificates of an open connection would still get a handshake. They are looked at once after each
@@ -182,6 +198,20 @@ impl ServerTls {
         }
         trusted
     }
+}
+
+impl Trust {
+    const fn in_use(&self) -> InUse {
+        let Self { server_until, authority_until, .. } = self;
+        InUse { newest: true, server_until: *server_until, authority_until: *authority_until }
+    }
+}
+
+/// When the first of them ends.
+fn first_end(chain: &[CertificateDer<'_>]) -> Timestamp {
+    let parsed = chain.iter().filter_map(|certificate| X509Certificate::from_der(certificate).ok());
+    let ends = parsed.map(|(_, certificate)| certificate.validity().not_after.timestamp());
+    Timestamp::from_micros(ends.min().unwrap_or(0).saturating_mul(1_000_000))
 }
 
 /// Refuses a certificate that clients would refuse by its dates.
@@ -213,6 +243,11 @@ fn trust(
     let key = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|source| TlsError::Pem { what: "the server's key".to_owned(), source })?;
     let verifier = Arc::new(TrustDomains::new(authorities, Arc::clone(blocked), &provider)?);
+    let mut roots = Vec::new();
+    for authority in authorities {
+        roots.extend(certificates(&authority.pem, &authority.trust_domain)?);
+    }
+    let (server_until, authority_until) = (first_end(&chain), first_end(&roots));
     let refused = |what: &str, source: rustls::Error| TlsError::Refused {
         what: what.to_owned(),
         source: Box::new(source),
@@ -227,7 +262,7 @@ fn trust(
     // A resumed session would carry trust past a change of the authorities.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Trust { config: Arc::new(config), verifier, generation })
+    Ok(Trust { config: Arc::new(config), verifier, generation, server_until, authority_until })
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {

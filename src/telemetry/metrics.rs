@@ -62,9 +62,16 @@ fn health(text: &mut Text, vault: &Vault, meters: &Meters) {
     let ready = *vault.readiness().borrow();
     text.gauge("sandyq_ready", "1 while the process can serve.").sample(&[], u8::from(ready));
     text.gauge("sandyq_kms_up", "1 while the KMS answers.").sample(&[], u8::from(meters.kms_answers()));
-    let fit = u8::from(meters.certificates_fit());
+    let fit = u8::from(meters.certificates().fit());
     text.gauge("sandyq_certificates_fit", "1 while the certificates of the files are those that are served.")
         .sample(&[], fit);
+    let [server, authority] = meters.certificates().until();
+    let mut ends = text.gauge(
+        "sandyq_certificate_expires_timestamp_seconds",
+        "When the first certificate in use ends, of the server's own and of the authorities' roots.",
+    );
+    ends.sample(&[("of", "SERVER")], micros(server));
+    ends.sample(&[("of", "AUTHORITY")], micros(authority));
     let begun = u8::from(vault.key_rule() == KeyRule::Begun);
     text.gauge(
         "sandyq_staff_keys_begun",

@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    Served, Vault, access::Call, attempt::Attempt, error::VaultError, refusals::Refusal,
-    tokenize::unavailable,
+    Served, Vault, access::Call, attempt::Attempt, error::VaultError, in_use::CertificatesInUse,
+    refusals::Refusal, tokenize::unavailable,
 };
 use crate::{
     audit::entry::{Entry, Verdict},
@@ -195,7 +195,7 @@ pub struct Meters {
     compared_at: AtomicI64,
     damaged: AtomicU64,
     kms_answers: AtomicBool,
-    certificates_fit: AtomicBool,
+    certificates: CertificatesInUse,
     /// Places that the last look saw outside the declared sites, and places that it did not see.
     residency: [AtomicU64; 2],
     clock_off_micros: AtomicI64,
@@ -230,7 +230,7 @@ impl Meters {
             compared_at: AtomicI64::new(0),
             damaged: AtomicU64::new(0),
             kms_answers: AtomicBool::new(true),
-            certificates_fit: AtomicBool::new(true),
+            certificates: CertificatesInUse::new(),
             residency: [AtomicU64::new(0), AtomicU64::new(0)],
             clock_off_micros: AtomicI64::new(0),
             replicas: AtomicU64::new(1),
@@ -310,11 +310,6 @@ impl Meters {
         // What is no code of gRPC's is UNKNOWN.
         let status = if status < CODES.len() { status } else { 2 };
         add(&self.statuses.cells, self.statuses.place(row, status), 1);
-    }
-
-    /// Records whether the certificates of the files are served.
-    pub fn set_certificates_fit(&self, fit: bool) {
-        self.certificates_fit.store(fit, Ordering::Relaxed);
     }
 
     /// How many places the last look saw outside the declared sites, and how many it did not see.
@@ -440,10 +435,10 @@ impl Meters {
         self.damaged.load(Ordering::Relaxed)
     }
 
-    /// Whether the certificates of the files are served.
+    /// The certificates in use.
     #[must_use]
-    pub fn certificates_fit(&self) -> bool {
-        self.certificates_fit.load(Ordering::Relaxed)
+    pub const fn certificates(&self) -> &CertificatesInUse {
+        &self.certificates
     }
 
     /// How many places the last look saw outside the declared sites, and how many it did not see.

@@ -28,6 +28,7 @@ pub mod explain;
 mod facts;
 mod heads;
 mod held;
+pub mod in_use;
 pub mod install;
 pub mod keys;
 pub mod lane;

@@ -26,6 +26,7 @@ use tonic::transport::Identity;
 
 use crate::common::{
     backend::{Backend, on_both},
+    metrics::{samples, scrape},
     operations::{operation, work_through},
     served::Served,
     vault::{OpenVault, PLATFORM, as_admin, asker, person, settings},
@@ -192,6 +193,8 @@ async fn a_certificate_outside_its_dates_gets_no_handshake() {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.not_after = date_time_ymd(2095, 6, 1);
+    let ends = params.not_after.unix_timestamp();
     let root = params.self_signed(&key).unwrap().pem();
     let issuer = Issuer::new(params, key);
     let served = Served::start_files(&Backend::Sqlite, |files| {
@@ -207,5 +210,9 @@ async fn a_certificate_outside_its_dates_gets_no_handshake() {
     for (from, until) in [(2010, 2020), (2090, 2099)] {
         assert_eq!(whoami(dated(&issuer, from, until)).await, None, "{from} to {until}");
     }
+    // The first root that ends is told long before.
+    let told = samples(&scrape(served.running.health.unwrap()).await);
+    let told = &told["sandyq_certificate_expires_timestamp_seconds{of=\"AUTHORITY\"}"];
+    assert_eq!(told.parse::<f64>().unwrap().to_string(), ends.to_string());
     served.running.stop().await.unwrap();
 }
