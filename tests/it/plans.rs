@@ -1,52 +1,26 @@
-//! PostgreSQL's plan of the batch read, as its server tells it: from keys to rows, on tables that nobody has analysed.
-//! (SQLite's is held by a unit test of its store.)
+//! PostgreSQL's plans of the batch read and of what destroys a subject, as its server tells them: from keys to rows, on tables
+//! that nobody has analysed. (SQLite's plan of the read is held by a unit test of its store.)
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use sandyq::domain::token::AnyToken;
+use sandyq::{domain::token::AnyToken, vault::subjects::SubjectName};
 
-use crate::common::{backend::Backend, vault::OpenVault};
+use crate::common::{
+    backend::Backend,
+    vault::{OpenVault, asker},
+};
 
 /// Index conditions that name the platform alone walk through all its rows; only the head has no other key.
 const PLATFORM_ALONE: &str = "Index Cond: (platform_id = $1)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_batch_read_goes_from_keys_to_rows() {
-    let backend = Backend::postgres().await;
-    let Backend::Postgres(url) = &backend else { unreachable!("the backend is PostgreSQL") };
-    let dir = tempfile::tempdir().unwrap();
-    let name = url.split_once('?').and_then(|(path, _)| path.rsplit_once('/')).unwrap().1;
-    for setting in ["session_preload_libraries = 'auto_explain'", "auto_explain.log_min_duration = 0"] {
-        backend.sql(dir.path(), &format!("ALTER DATABASE {name} SET {setting}")).await;
-    }
-    // What earlier runs left in the log is not of this one.
-    let before = server_log().len();
-    let open = OpenVault::create(&backend, dir.path(), |store| store).await;
-    let stored = open.store_iin(1).await;
+    let told = Told::begin().await;
+    let stored = told.open.store_iin(1).await;
     let token = AnyToken::parse(&stored.tokens[0].token.reveal()).unwrap();
-    open.detokenize(&token).await.unwrap();
-    open.vault.close().await;
-
-    let log = server_log();
-    let log = String::from_utf8_lossy(&log[before..]);
-    let plans: Vec<&str> = log.split("Query Text: /* read::snapshot").skip(1).map(end_of_plan).collect();
-    assert!(plans.len() >= 3, "the server told {} plans", plans.len());
-    let mut seen = BTreeSet::new();
-    for plan in plans {
-        assert!(!plan.contains("Seq Scan"), "{plan}");
-        assert!(!plan.contains("Hash Join") && !plan.contains("Merge Join"), "{plan}");
-        let lines: Vec<&str> = plan.lines().collect();
-        for pair in lines.windows(2) {
-            let [scan, condition] = pair else { unreachable!("windows of two") };
-            let found = ["Index Scan using ", "Index Only Scan using ", "Bitmap Index Scan on "];
-            let Some((_, on)) = found.iter().find_map(|found| scan.split_once(found)) else { continue };
-            let index = on.split(' ').next().unwrap();
-            seen.insert(index.to_owned());
-            assert!(condition.contains("Index Cond"), "{scan}\n{condition}\n{plan}");
-            let is_head = index.starts_with("heads_");
-            assert!(is_head || !condition.trim().starts_with(PLATFORM_ALONE), "{scan}\n{condition}\n{plan}");
-        }
-    }
+    told.open.detokenize(&token).await.unwrap();
+    let (plans, seen) = told.end("/* read::snapshot").await;
+    assert!(plans >= 3, "the server told {plans} plans");
     for wanted in [
         "tokens_pkey",
         "tokens_by_id",
@@ -65,6 +39,84 @@ async fn the_batch_read_goes_from_keys_to_rows() {
     ] {
         assert!(seen.contains(wanted), "{wanted} is not taken: {seen:?}");
     }
+}
+
+/// Each of them once walked through all records of the platform: a subject of a million took seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_is_destroyed_from_its_keys() {
+    let told = Told::begin().await;
+    told.open.store_iin(1).await;
+    let name = SubjectName::Reference("user-1".to_owned());
+    let caller = told.open.caller("backend");
+    told.open.vault.erase_subject(&caller, asker("backend"), "", name, None).await.unwrap();
+    told.open.clock.advance(5 * 60 * 60 * 1_000_000);
+    assert_eq!(told.open.vault.work().await.unwrap().done, 1);
+    let (plans, seen) = told.end("/* write::destroy_").await;
+    assert!(plans >= 8, "the server told {plans} plans");
+    for wanted in [
+        "tokens_by_record",
+        "index_entries_by_record",
+        "records_current",
+        "records_superseded",
+        "documents_by_subject",
+        "document_parts_by_subject",
+        "uploads_by_subject",
+    ] {
+        assert!(seen.contains(wanted), "{wanted} is not taken: {seen:?}");
+    }
+}
+
+/// A vault whose server tells every plan.
+struct Told {
+    open: OpenVault,
+    _dir: tempfile::TempDir,
+    /// What earlier runs left in the log.
+    before: usize,
+}
+
+impl Told {
+    async fn begin() -> Self {
+        let backend = Backend::postgres().await;
+        let Backend::Postgres(url) = &backend else { unreachable!("the backend is PostgreSQL") };
+        let dir = tempfile::tempdir().unwrap();
+        let name = url.split_once('?').and_then(|(path, _)| path.rsplit_once('/')).unwrap().1;
+        for setting in ["session_preload_libraries = 'auto_explain'", "auto_explain.log_min_duration = 0"] {
+            backend.sql(dir.path(), &format!("ALTER DATABASE {name} SET {setting}")).await;
+        }
+        let before = server_log().len();
+        let open = OpenVault::create(&backend, dir.path(), |store| store).await;
+        Self { open, _dir: dir, before }
+    }
+
+    /// Checks every plan of the statements that begin so; answers how many there were, and the indexes that they take.
+    async fn end(self, statements: &str) -> (usize, BTreeSet<String>) {
+        self.open.vault.close().await;
+        let log = server_log();
+        let log = String::from_utf8_lossy(&log[self.before..]);
+        let wanted = format!("Query Text: {statements}");
+        let plans: Vec<&str> = log.split(&wanted).skip(1).map(end_of_plan).collect();
+        let seen = plans.iter().flat_map(|plan| indexes_of(plan)).collect();
+        (plans.len(), seen)
+    }
+}
+
+/// The indexes that a plan takes, each by what is looked for.
+fn indexes_of(plan: &str) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    assert!(!plan.contains("Seq Scan"), "{plan}");
+    assert!(!plan.contains("Hash Join") && !plan.contains("Merge Join"), "{plan}");
+    let lines: Vec<&str> = plan.lines().collect();
+    for pair in lines.windows(2) {
+        let [scan, condition] = pair else { unreachable!("windows of two") };
+        let found = ["Index Scan using ", "Index Only Scan using ", "Bitmap Index Scan on "];
+        let Some((_, on)) = found.iter().find_map(|found| scan.split_once(found)) else { continue };
+        let index = on.split(' ').next().unwrap();
+        seen.insert(index.to_owned());
+        assert!(condition.contains("Index Cond"), "{scan}\n{condition}\n{plan}");
+        let is_head = index.starts_with("heads_");
+        assert!(is_head || !condition.trim().starts_with(PLATFORM_ALONE), "{scan}\n{condition}\n{plan}");
+    }
+    seen
 }
 
 fn server_log() -> Vec<u8> {

@@ -112,7 +112,7 @@ impl<E: Engine> SqlStore<E> {
                 continue;
             }
             self.insert_rows(tx, platform, std::mem::take(&mut new)).await?;
-            for statement in statements(platform, write) {
+            for statement in statements(&self.record_texts, platform, write) {
                 self.run(tx, statement).await?;
             }
             if let Write::CreatePlatform(new) = write {

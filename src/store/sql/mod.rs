@@ -96,6 +96,7 @@ pub(super) struct SqlStore<E> {
     snapshot: SnapshotSql,
     insert_entries: &'static str,
     inserts: inserts::InsertSql,
+    record_texts: writes::RecordTexts,
     lists: list_writes::ListWrites,
     copied: tokio::sync::OnceCell<std::sync::Arc<[TableSql]>>,
 }
@@ -107,8 +108,17 @@ impl<E: Engine> SqlStore<E> {
         let snapshot = SnapshotSql::leak(engine.dialect());
         let insert_entries = engine.dialect().render(engine.dialect().insert_entries).leak();
         let inserts = inserts::InsertSql::new(engine.dialect());
+        let record_texts = writes::RecordTexts::new(engine.dialect());
         let lists = list_writes::ListWrites::new(engine.dialect());
-        Self { engine, snapshot, insert_entries, inserts, lists, copied: tokio::sync::OnceCell::new() }
+        Self {
+            engine,
+            snapshot,
+            insert_entries,
+            inserts,
+            record_texts,
+            lists,
+            copied: tokio::sync::OnceCell::new(),
+        }
     }
 
     pub(super) const fn engine(&self) -> &E {

@@ -209,7 +209,11 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
     hex: ["unhex(json_extract(wanted.value, '$[", "]'))"],
     int: ["json_extract(wanted.value, '$[", "]')"],
     text: ["json_extract(wanted.value, '$[", "]')"],
-    words: &[("{bytes}", "BLOB"), ("{now}", "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)")],
+    words: &[
+        ("{bytes}", "BLOB"),
+        ("{now}", "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)"),
+        ("{platform}", "platform_id = $1"),
+    ],
     column_arrays: false,
     find: [
         "CROSS JOIN {row} INDEXED BY {index} ON {alias}.platform_id = $1 AND {on}",
@@ -247,6 +251,8 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
     words: &[
         ("{bytes}", "bytea"),
         ("{now}", "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"),
+        // No index that begins with the platform is taken: without statistics each looks as good as one that fits.
+        ("{platform}", "platform_id + 0 = $1"),
     ],
     column_arrays: true,
     // A subquery with an OFFSET is not merged into what is around it, so it runs once for each key and no other join

@@ -12,7 +12,7 @@ use super::{
         take_upload, update_document,
     },
     horizon::put_horizon,
-    statement::{Statement, Touches},
+    statement::{Dialect, Statement, Touches},
 };
 use crate::{
     domain::{ids::PlatformId, names::PurposeName, operation::Operation, time::Timestamp},
@@ -26,12 +26,53 @@ use crate::{
     },
 };
 
+/// Statements that go from a subject's records to what hangs on them. A state has an index of its own by subject, so each is
+/// asked alone: otherwise the platform is walked through.
+pub(super) struct RecordTexts {
+    destroy_tokens: &'static str,
+    destroy_index: &'static str,
+    drop_index: &'static str,
+}
+
+impl RecordTexts {
+    /// The texts live as long as the process, as prepared statements want them.
+    pub(super) fn new(dialect: &Dialect) -> Self {
+        let delete = |what: &str, subjects: &str| -> &'static str {
+            let records = |state: &str| {
+                format!(
+                    "SELECT record_id FROM records WHERE platform_id = $1 AND {subjects} AND state = '{state}'"
+                )
+            };
+            let [current, older] = ["current", "superseded"].map(records);
+            dialect.render(&format!("{what} AND record_id IN ({current} UNION ALL {older})")).leak()
+        };
+        Self {
+            destroy_tokens: delete(
+                "/* write::destroy_tokens */ DELETE FROM tokens WHERE {platform}",
+                "subject_id = $2",
+            ),
+            destroy_index: delete(
+                "/* write::destroy_index */ DELETE FROM index_entries WHERE {platform}",
+                "subject_id = $2",
+            ),
+            drop_index: delete(
+                "/* write::drop_index */ DELETE FROM index_entries WHERE {platform} AND index_version <> $2",
+                "subject_id > $3 AND subject_id <= $4",
+            ),
+        }
+    }
+}
+
 /// The statements of a write, in order.
-pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'_>> {
+pub(super) fn statements<'a>(
+    texts: &RecordTexts,
+    platform: PlatformId,
+    write: &'a Write,
+) -> Vec<Statement<'a>> {
     let of = |statement: Statement<'static>| statement.int(platform.get());
     match write {
         Write::UpdateSubject(row, was) => vec![update_subject(row, was)],
-        Write::DestroySubject(row) => destroy_subject(row),
+        Write::DestroySubject(row) => destroy_subject(texts, row),
         Write::UpdateRecord(row, was) => vec![
             Statement::new(
                 "/* write::update_record */ UPDATE records SET state = $4, mac = $5 \
@@ -172,14 +213,10 @@ pub(super) fn statements(platform: PlatformId, write: &Write) -> Vec<Statement<'
             .bytes(&hash.0),
         ],
         Write::DropIndex(keep, after, up_to) => vec![
-            of(Statement::any(
-                "/* write::drop_index */ DELETE FROM index_entries WHERE platform_id = $1 AND index_version <> $2 \
-                 AND record_id IN (SELECT record_id FROM records WHERE platform_id = $1 AND subject_id > $3 \
-                 AND subject_id <= $4)",
-            ))
-            .int(*keep)
-            .bytes(after.as_bytes())
-            .bytes(up_to.as_bytes()),
+            of(Statement::any(texts.drop_index))
+                .int(*keep)
+                .bytes(after.as_bytes())
+                .bytes(up_to.as_bytes()),
         ],
         // Written by the commit itself: they need the dialect's way of writing lists.
         Write::CreatePlatform(_)
@@ -221,7 +258,7 @@ fn update_subject<'a>(row: &'a SubjectRow, was: &'a Mac) -> Statement<'a> {
 
 /// The key goes, and with it every sealed copy; rows that point at values go too. Consents and events stay: they are
 /// evidence, and what names the person in them is sealed under the key that is gone.
-fn destroy_subject(row: &SubjectRow) -> Vec<Statement<'_>> {
+fn destroy_subject<'a>(texts: &RecordTexts, row: &'a SubjectRow) -> Vec<Statement<'a>> {
     let of = |statement: Statement<'static>| {
         statement.int(row.platform.get()).own_bytes(row.id.as_bytes().to_vec())
     };
@@ -230,16 +267,15 @@ fn destroy_subject(row: &SubjectRow) -> Vec<Statement<'_>> {
         uploads,
         parts,
         documents,
+        of(Statement::any(texts.destroy_tokens)),
+        of(Statement::any(texts.destroy_index)),
         of(Statement::any(
-            "/* write::destroy_tokens */ DELETE FROM tokens WHERE platform_id = $1 AND record_id IN \
-             (SELECT record_id FROM records WHERE platform_id = $1 AND subject_id = $2)",
+            "/* write::destroy_records */ DELETE FROM records WHERE platform_id = $1 AND subject_id = $2 \
+             AND state = 'current'",
         )),
         of(Statement::any(
-            "/* write::destroy_index */ DELETE FROM index_entries WHERE platform_id = $1 AND record_id IN \
-             (SELECT record_id FROM records WHERE platform_id = $1 AND subject_id = $2)",
-        )),
-        of(Statement::any(
-            "/* write::destroy_records */ DELETE FROM records WHERE platform_id = $1 AND subject_id = $2",
+            "/* write::destroy_records */ DELETE FROM records WHERE platform_id = $1 AND subject_id = $2 \
+             AND state = 'superseded'",
         )),
         of(Statement::new(
             "/* write::destroy_key */ UPDATE subjects SET wrapped_key = NULL, sealed_reference = $4 \
