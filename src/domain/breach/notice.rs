@@ -22,6 +22,8 @@ pub struct BreachNotice<'a> {
     pub breach: &'a Breach,
     /// The fields that it reaches, with their types where a policy still declares them.
     pub fields: &'a [(FieldName, Option<FieldType>)],
+    /// The office that answers for personal data and where it is reached, where a policy names it.
+    pub contact: Option<&'a str>,
     /// Who is told.
     pub to: Addressee,
 }
@@ -98,7 +100,7 @@ impl BreachNotice<'_> {
             (words.recipients, assessed(recipients)),
             (words.consequences, words.consequences_of(&facts.consequences)),
             (words.measures, words.measures_of(&facts.measures)),
-            (words.contact, BLANK.to_owned()),
+            (words.contact, self.contact.unwrap_or(BLANK).to_owned()),
             (words.enclosed, annex),
         ];
         let (title, lead) = words.authority;
@@ -116,7 +118,7 @@ impl BreachNotice<'_> {
             (words.data, self.data(words, language)),
             (words.consequences, words.consequences_of(&facts.consequences)),
             (words.measures, words.measures_of(&facts.measures)),
-            (words.contact, BLANK.to_owned()),
+            (words.contact, self.contact.unwrap_or(BLANK).to_owned()),
         ];
         let (title, lead) = words.subjects;
         Written { title, lead, rows, foot: words.advice.to_vec() }

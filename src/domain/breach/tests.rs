@@ -143,7 +143,7 @@ fn r28_notices_say_what_the_rules_ask_for() {
     for language in Language::ALL.iter().copied() {
         for to in Addressee::ALL.iter().copied() {
             let of = |breach: &Breach, fields: &[_]| {
-                BreachNotice { operator: &operator, breach, fields, to }.written(language)
+                BreachNotice { operator: &operator, breach, fields, contact: None, to }.written(language)
             };
             let written = of(&assessed, &fields);
             assert!(written.rows.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()));
@@ -177,9 +177,11 @@ fn every_code_has_its_words_in_each_language() {
         let mut say = |facts: BreachFacts| {
             let breach = Breach { facts, scope: Some(scope(1)), ..breach() };
             let to = Addressee::Authority;
-            let notice = BreachNotice { operator: &operator, breach: &breach, fields: &[], to };
+            let notice =
+                BreachNotice { operator: &operator, breach: &breach, fields: &[], contact: Some("DPO"), to };
             let written = notice.written(language);
             assert!(written.rows.iter().all(|(_, value)| !value.is_empty()), "{written:?}");
+            assert!(written.rows.iter().any(|(_, value)| value == "DPO"), "{written:?}");
             assert!(seen.insert(written.text()), "two codes have the same words: {}", written.text());
         };
         let facts = || breach().facts;

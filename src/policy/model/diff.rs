@@ -53,6 +53,7 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     let mut changes = Changes::default();
     changes.subjects(old, new);
     changes.consents(old, new);
+    changes.responsible(old, new);
     changes.bans(old, new);
     changes.fields(old, new);
     changes.caps(old, new);
@@ -161,6 +162,18 @@ impl Changes {
             clause,
             Asks::Nobody,
         );
+    }
+
+    fn responsible(&mut self, old: &Policy, new: &Policy) {
+        if old.responsible != new.responsible {
+            let what = match &new.responsible {
+                Some(now) => format!("{}, {}", now.office, now.contact),
+                None => "nobody is named any more".to_owned(),
+            };
+            let clause =
+                new.responsible.as_ref().or(old.responsible.as_ref()).map(|some| some.clause.clone());
+            self.add(Effect::Changes, "responsible", what, &clause.unwrap_or_default(), Asks::Nobody);
+        }
     }
 
     fn bans(&mut self, old: &Policy, new: &Policy) {
@@ -372,6 +385,7 @@ impl OfPurpose<'_> {
                         Effect::Narrows
                     }
                     Mark::Advertising | Mark::Publication | Mark::Claims | Mark::Automated => Effect::Widens,
+                    Mark::HighRisk => Effect::Changes,
                 },
             };
             let what = format!(

@@ -11,7 +11,7 @@ use super::{
     cards::is_card_or_password,
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Category, CompletedBy, ConsentRules, Event,
-        Field, ImageLimits, InForce, Operator, PromisedTerm, Represented, SubjectRules,
+        Field, ImageLimits, InForce, Operator, PromisedTerm, Represented, Responsible, SubjectRules,
     },
     problem::{Findings, Problem},
     purpose::{self, ReadPurpose},
@@ -57,6 +57,7 @@ pub(super) struct ReadBan {
 
 /// Everything that rules look at.
 pub(super) struct Parts {
+    pub(super) responsible: Option<Responsible>,
     pub(super) subject: SubjectRules,
     pub(super) consent: ConsentRules,
     pub(super) completed_line: usize,
@@ -94,6 +95,7 @@ fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
     let operator = root.table("platform").and_then(operator);
     let version = root.table("version").and_then(version);
     let agreement = root.optional_table("agreement").and_then(agreement);
+    let responsible = root.optional_table("responsible").and_then(responsible);
     let subject = root.table("subject").map(subject);
     let consent = root.table("consent").map(consent);
     let bans = root.tables("ban", "ban").into_iter().filter_map(ban).collect();
@@ -109,8 +111,18 @@ fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
     }
     root.finish();
     let (consent, completed_line) = consent?;
-    let parts =
-        Parts { subject: subject?, consent, completed_line, bans, caps, events, rights, fields, purposes };
+    let parts = Parts {
+        responsible,
+        subject: subject?,
+        consent,
+        completed_line,
+        bans,
+        caps,
+        events,
+        rights,
+        fields,
+        purposes,
+    };
     rules::check(findings, &parts);
     assemble(operator?, version?, agreement, parts)
 }
@@ -130,6 +142,7 @@ fn assemble(
         version: version.number,
         acceptance: version.acceptance,
         agreement,
+        responsible: parts.responsible,
         subject: parts.subject,
         consent: parts.consent,
         in_force: version.in_force,
@@ -224,6 +237,14 @@ fn agreement(mut table: Table<'_, '_>) -> Option<Agreement> {
         withdrawal_address: withdrawal_address?.value,
         clause: clause?.value,
     })
+}
+
+fn responsible(mut table: Table<'_, '_>) -> Option<Responsible> {
+    let office = table.text("office");
+    let contact = table.text("contact");
+    let clause = table.text("clause");
+    table.finish();
+    Some(Responsible { office: office?.value, contact: contact?.value, clause: clause?.value })
 }
 
 fn subject(mut table: Table<'_, '_>) -> SubjectRules {

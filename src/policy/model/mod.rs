@@ -23,7 +23,7 @@ pub use self::{
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Basis, BasisKind, Category, CompletedBy,
         ConsentRules, DeclaredBasis, Event, Field, Given, ImageLimits, Incapacity, Manner, Mark, Operator,
-        PromisedTerm, Purpose, PurposeField, RecipientRule, Represented, SubjectRules, View,
+        PromisedTerm, Purpose, PurposeField, RecipientRule, Represented, Responsible, SubjectRules, View,
     },
     problem::{PolicyError, Problem},
     show::{Line, show},
@@ -52,6 +52,8 @@ pub struct Policy {
     pub acceptance: Acceptance,
     /// The agreement that the policy leans on.
     pub agreement: Option<Agreement>,
+    /// Who answers for personal data.
+    pub responsible: Option<Responsible>,
     /// Whose data it holds.
     pub subject: SubjectRules,
     /// What counts as a consent.

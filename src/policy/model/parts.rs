@@ -10,6 +10,7 @@ use crate::domain::{
     field::FieldType,
     names::{CallerName, EventName, FieldName, PlatformName},
     recipient::{CountryCode, RecipientKind},
+    reference::Reference,
     subject::{SubjectKind, ValueSource},
     time::Timestamp,
 };
@@ -153,6 +154,17 @@ pub struct Agreement {
     /// Where it lets a subject withdraw.
     pub withdrawal_address: String,
     /// Clause of the policy that refers to it.
+    pub clause: String,
+}
+
+/// Who answers for personal data at the operator (Law 94-V, Article 25(2); rule R48): an office, never a person by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Responsible {
+    /// The office.
+    pub office: String,
+    /// Where it is reached.
+    pub contact: String,
+    /// Clause.
     pub clause: String,
 }
 
@@ -384,6 +396,8 @@ coded!(
         Claims = "claims",
         /// It decides about the subject by machine, or profiles: the subject may object (rule R34).
         Automated = "automated",
+        /// What it does is risky for the subject, and was assessed before (rule R48).
+        HighRisk = "high_risk",
     }
 );
 
@@ -398,6 +412,8 @@ pub struct Purpose {
     pub retention: Retention,
     /// Why nobody reads by it: the source names the purpose and no data.
     pub inert: Option<String>,
+    /// Number of the assessment of its impact on people, in the operator's numbering.
+    pub dpia: Option<Reference>,
     pub(super) callers: BTreeSet<CallerName>,
     pub(super) fields: BTreeMap<FieldName, PurposeField>,
     pub(super) views: Vec<View>,

@@ -34,6 +34,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<ReadPurpose> {
     let name = table.parsed("name");
     let clause = table.text("clause");
     let inert = table.optional_text("inert");
+    let dpia = table.optional("dpia");
     let basis_table = table.table("basis");
     let basis_line = basis_table.as_ref().map_or(table.line(), Table::line);
     let basis = basis_table.map_or(UNREAD_BASIS, basis);
@@ -53,6 +54,7 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<ReadPurpose> {
             basis,
             retention: retention.retention.clone(),
             inert: inert.map(|why| why.value),
+            dpia: dpia.map(|dpia| dpia.value),
             callers: reading.callers,
             fields: reading.fields.iter().map(|(name, field)| (name.value.clone(), field.clone())).collect(),
             views: reading.views.iter().map(|view| view.value).collect(),

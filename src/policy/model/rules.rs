@@ -183,7 +183,8 @@ impl OfPurpose<'_> {
         if purpose.basis.kind == BasisKind::Consent {
             return;
         }
-        let needs_consent = |mark: &&At<Mark>| !matches!(mark.value, Mark::LegalReference | Mark::Claims);
+        let stands_on_law = [Mark::LegalReference, Mark::Claims, Mark::HighRisk];
+        let needs_consent = |mark: &&At<Mark>| !stands_on_law.contains(&mark.value);
         for mark in self.read.marks.iter().filter(needs_consent) {
             let rule = "needs the basis consent (Law 94-V, Articles 7(6), 8, 15)";
             self.problem(mark.line, format!("{} {rule}", mark.value.as_str()));
@@ -215,7 +216,14 @@ impl OfPurpose<'_> {
                 Mark::Claims if purpose.basis.kind == BasisKind::Consent => {
                     "years after the end stand on a law, never on the consent that ended (rule R9)"
                 }
+                Mark::HighRisk if purpose.dpia.is_none() => {
+                    "dpia = the number of the assessment of its impact is missing (rule R48)"
+                }
+                Mark::HighRisk if self.parts.responsible.is_none() => {
+                    "the policy says nowhere who answers for it: [responsible] (rule R48; Law 94-V, Article 25(2))"
+                }
                 Mark::Separate
+                | Mark::HighRisk
                 | Mark::Automated
                 | Mark::Claims
                 | Mark::Written

@@ -22,6 +22,8 @@ const IN_FORCE: Word = ["in force from", "действует с", "күшіне 
 const GOVERNS: Word = ["governs from", "применяется с", "қолданылуы"];
 const SITES: Word = ["Sites", "Сайты", "Сайттар"];
 const LANGUAGES: Word = ["Languages", "Языки", "Тілдер"];
+const RESPONSIBLE: Word = ["Responsible", "Ответственный", "Жауапты"];
+const DPIA: Word = ["impact assessed", "оценка воздействия", "әсері бағаланған"];
 const SUBJECTS: Word = ["Subjects", "Субъекты", "Субъектілер"];
 const MIN_AGE: Word = ["least age", "минимальный возраст", "ең төменгі жас"];
 const CONSENT: Word = ["Consent", "Согласие", "Келісім"];
@@ -110,6 +112,10 @@ impl Page {
     }
 
     fn rules(&mut self, policy: &Policy) {
+        if let Some(responsible) = &policy.responsible {
+            let says = format!("{}, {} ({})", responsible.office, responsible.contact, responsible.clause);
+            self.pair(0, RESPONSIBLE, &says);
+        }
         let subject = &policy.subject;
         let kinds = list(subject.kinds.iter().map(|kind| kind.as_str()));
         self.pair(0, SUBJECTS, &format!("{kinds} ({})", subject.clause));
@@ -142,6 +148,9 @@ impl Page {
         let marks = Mark::ALL.iter().filter(|mark| purpose.is(**mark)).map(|mark| mark.as_str());
         let basis = list([basis.as_str()].into_iter().chain(marks));
         self.pair(2, BASIS, &format!("{basis} ({})", purpose.basis.clause));
+        if let Some(dpia) = &purpose.dpia {
+            self.pair(2, DPIA, dpia.as_str());
+        }
         if let Some(why) = &purpose.inert {
             self.pair(2, INERT, why);
             return;

@@ -135,7 +135,8 @@ impl Vault {
         let platform = self.target(caller, &asker, call, platform).await?;
         let breach = self.look_at_breach(call, caller, asker, platform, id).await?;
         let (context, operator) = (self.context(platform)?, self.operator_of(platform)?);
-        let written = written(&context, &operator, &breach, to, language);
+        let now = self.shared.clock.now();
+        let written = written(&context, &operator, &breach, (to, language), now);
         let text = written.text();
         let sha256 = sha256(text.as_bytes());
         Ok(BreachDraft { view: self.breach_view(platform, breach)?, written, text, sha256 })
@@ -227,13 +228,13 @@ impl Vault {
     }
 }
 
-/// The notice of a breach as it is known now.
+/// The notice of a breach as it is known now, by the policy that governed then.
 fn written(
     context: &Context,
     operator: &Platform,
     breach: &Breach,
-    to: Addressee,
-    language: Language,
+    (to, language): (Addressee, Language),
+    at: Timestamp,
 ) -> Written {
     // A field that only an older version of the policy declares is of that version's type.
     let kind = |name: &FieldName| -> Option<FieldType> {
@@ -242,13 +243,16 @@ fn written(
     };
     let names = breach.scope.as_ref().map_or(&[][..], |scope| &scope.fields);
     let fields: Vec<_> = names.iter().map(|name| (name.clone(), kind(name))).collect();
-    BreachNotice { operator, breach, fields: &fields, to }.written(language)
+    let responsible = context.policy(at).and_then(|policy| policy.responsible.as_ref());
+    let contact = responsible.map(|responsible| format!("{}, {}", responsible.office, responsible.contact));
+    let contact = contact.as_deref();
+    BreachNotice { operator, breach, fields: &fields, contact, to }.written(language)
 }
 
 /// What somebody was told, made again, where it still is what its hash says.
 fn told_text(context: &Context, operator: &Platform, breach: &Breach, to: Addressee) -> Option<String> {
     let told = breach.told(to)?;
-    let text = written(context, operator, breach, to, told.language).text();
+    let text = written(context, operator, breach, (to, told.language), told.at).text();
     (sha256(text.as_bytes()) == told.notice_sha256).then_some(text)
 }
 

@@ -174,7 +174,8 @@ impl Advance {
                 (was.assessed(scope), detail)
             }
             Step::Report(told) => {
-                let text = written(scene.context, &self.operator, was, told.whom, told.language).text();
+                let to = (told.whom, told.language);
+                let text = written(scene.context, &self.operator, was, to, told.at).text();
                 let hash = sha256(text.as_bytes());
                 let record = Told {
                     at: told.at,

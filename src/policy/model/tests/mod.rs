@@ -389,3 +389,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn r48_what_is_risky_is_assessed_and_answered_for() {
+    let responsible =
+        "[responsible]\noffice = \"DPO\"\ncontact = \"dpo@lerna.kz\"\nclause = \"14\"\n\n[subject]";
+    let (answered, _) = changed("[subject]", responsible);
+    let risky = |text: &str, dpia: &str| {
+        let marks = format!("callers = [\"payments\"]\nhigh_risk = true\n{dpia}");
+        text.replacen("callers = [\"payments\"]", &marks, 1)
+    };
+    let assessed = "dpia = \"DPIA-2026/3\"";
+    for (text, rule) in [
+        (risky(&answered, ""), "dpia = the number"),
+        (risky(LERNA, assessed), "who answers for it"),
+        (risky(&answered, "dpia = \"see the folder\""), "must match"),
+    ] {
+        let problems = Policy::check(&text).err().unwrap_or_default();
+        assert!(problems.iter().any(|problem| problem.rule.contains(rule)), "{rule}: {problems:?}");
+    }
+    let policy = Policy::parse(&risky(&answered, assessed)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(policy.responsible.as_ref().unwrap().contact, "dpo@lerna.kz");
+    let payments = policy.purpose(&"payments".parse().unwrap()).unwrap();
+    assert_eq!(payments.dpia.as_ref().unwrap().as_str(), "DPIA-2026/3");
+    let plain = Policy::parse(LERNA).unwrap();
+    assert!(plain.responsible.is_none() && !diff(&plain, &policy).is_empty());
+    let shown = show(&policy, Language::Ru);
+    let says = |text: &str| shown.iter().any(|line| line.text.contains(text));
+    assert!(says("Ответственный: DPO, dpo@lerna.kz (14)") && says("DPIA-2026/3"));
+}
