@@ -11,8 +11,8 @@ use crate::{
 /// What this page looks like besides what every page does.
 const OWN_STYLE: &str = "\
 main{max-width:820px}.lead{font-size:15px;margin:8px 0 20px}table{table-layout:fixed}th{width:34%;font-weight:500}\
-td{overflow-wrap:anywhere}.blank{border-bottom:1px solid var(--soft);display:inline-block;min-width:280px;height:1.2em}\
-.foot{color:var(--ink);margin:14px 0 0}.hash{margin:28px 0 0;font-size:12px;overflow-wrap:anywhere}\
+td{overflow-wrap:anywhere}.blank{border-bottom:1px solid var(--soft);display:inline-block;width:min(280px,100%);height:1.2em}\
+.foot{color:var(--ink);margin:14px 0 0}\
 @media print{body{padding:0;background:#fff}tr{break-inside:avoid}}";
 
 /// What is left to be filled in by hand.
@@ -36,17 +36,18 @@ pub(super) fn render(notice: &pb::GetBreachNoticeResponse, language: &str, conta
     format!(
         "<!doctype html>\n<html lang=\"{language}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>{title}</title><style>{STYLE}{OWN_STYLE}</style></head><body><main>\
-         <h1>{title}</h1><p class=\"lead\">{}</p><table><tbody>{rows}</tbody></table>{foot}\
-         <p class=\"hash\">SHA-256 <code>{}</code></p></main></body></html>\n",
+         <h1>{title}</h1><p class=\"lead\">{}</p><table><tbody>{rows}</tbody></table>{foot}</main></body></html>\n",
         escape(&notice.lead),
-        data_encoding::HEXLOWER.encode(&notice.sha256),
     )
 }
 
 fn cells(row: &pb::BreachNoticeRow, contact: &str) -> String {
     let value = match filled(&row.value, contact) {
         BLANK => "<span class=\"blank\"></span>".to_owned(),
-        value => escape(value),
+        value => match value.rsplit_once(": ").filter(|(_, hash)| hash.len() == 64) {
+            Some((what, hash)) => format!("{}: <code>{}</code>", escape(what), escape(hash)),
+            None => escape(value),
+        },
     };
     format!("<tr><th>{}</th><td>{value}</td></tr>", escape(&row.name))
 }

@@ -26,6 +26,11 @@ fn measures(facts: &pb::BreachFacts) -> Vec<String> {
     facts.measures().map(|one| code(one.as_str_name(), "BREACH_MEASURE_")).collect()
 }
 
+/// A time that may not be known yet.
+fn known(time: Option<prost_types::Timestamp>) -> String {
+    if time.is_some() { show_time(time) } else { "not known yet".to_owned() }
+}
+
 /// Ways in, as people read them.
 fn reach(facts: &pb::BreachFacts) -> String {
     let mut ways = facts.caller_ids.clone();
@@ -102,7 +107,7 @@ pub(super) fn print(breach: &pb::Breach, out: &mut Out) -> Result<(), Failure> {
         format!("happened     {}, {certainty}", code(facts.kind().as_str_name(), "BREACH_KIND_")),
         format!("cause        {}", code(facts.cause().as_str_name(), "BREACH_CAUSE_")),
         format!("found        {}", show_time(breach.find_time)),
-        format!("from, to     {} – {}", show_time(facts.begin_time), show_time(facts.end_time)),
+        format!("from, to     {} – {}", known(facts.begin_time), known(facts.end_time)),
         format!(
             "authority by {} ({} working day, {})",
             last_day(breach.due_time),
