@@ -63,13 +63,10 @@ impl RightKind {
         }
     }
 
-    /// Whether the vault itself does what is asked, so that nobody is told that it is done before it is.
+    /// Whether the vault does what is asked, or finds it done, so that nobody is told that it is done before it is.
     #[must_use]
     pub const fn is_done_by_vault(self) -> bool {
-        matches!(
-            self,
-            Self::Erasure | Self::Restriction | Self::Anonymisation | Self::Objection | Self::Withdrawal
-        )
+        !matches!(self, Self::Access | Self::Portability)
     }
 
     /// Whether a request of this kind may be refused for this reason. What a person may always know, no obligation and no

@@ -117,7 +117,11 @@ impl RightsService {
         self.vault.advance_case(&call.caller, call.asker, &m.platform, id, step).await
     }
 
-    async fn fulfil(&self, call: Call, m: pb::FulfilCaseRequest) -> Result<CaseView, VaultError> {
+    async fn fulfil(
+        &self,
+        call: Call,
+        m: pb::FulfilCaseRequest,
+    ) -> Result<pb::FulfilCaseResponse, VaultError> {
         let id = case_id(&m.case_id)?;
         if m.consent_ids.len() > MAX_CONSENTS_OF_SUBJECT {
             return Err(VaultError::invalid("consent_ids", "at most 500"));
@@ -127,7 +131,11 @@ impl RightsService {
         let each = m.consent_ids.iter().enumerate();
         let consents = each.filter_map(|(i, id)| check.parse(&format!("consent_ids[{i}]"), id)).collect();
         let act = check.finish(Some(CaseAct { review_at, consents }))?;
-        self.vault.fulfil_case(&call.caller, call.asker, &m.platform, id, act).await
+        let done = self.vault.fulfil_case(&call.caller, call.asker, &m.platform, id, act).await?;
+        Ok(pb::FulfilCaseResponse {
+            case: Some(case_pb(&done.view)),
+            former_releases: disclosures_pb(&self.vault, call.caller.platform, &m.platform, &done.former),
+        })
     }
 
     async fn export(
@@ -408,8 +416,7 @@ impl rights_service_server::RightsService for RightsService {
         request: Request<pb::FulfilCaseRequest>,
     ) -> Result<Response<pb::FulfilCaseResponse>, Status> {
         let call = self.change(&request, &request.get_ref().request_id)?;
-        let response = |view| pb::FulfilCaseResponse { case: Some(case_pb(&view)) };
-        answer(self.fulfil(call, request.into_inner()), response).await
+        answer(self.fulfil(call, request.into_inner()), |done| done).await
     }
 
     async fn export_case(

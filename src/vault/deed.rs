@@ -94,6 +94,15 @@ impl<T> Deeded<T> {
         Self::changed(answer, ItemOutcome::default())
     }
 
+    /// The same with another answer.
+    pub(super) fn with<U>(self, answer: U) -> Deeded<U> {
+        match self {
+            Self::Done(done) => Deeded::changed(answer, done.outcome),
+            Self::Refused(told) => Deeded::Refused(told),
+            Self::Later => Deeded::Later,
+        }
+    }
+
     /// A refusal whose entry is in the plan.
     pub(super) const fn refused(told: Denial) -> Self {
         Self::Refused(told)

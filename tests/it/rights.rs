@@ -12,13 +12,17 @@ use sandyq::{
         ids::CaseId,
         reference::Reference,
         rights::{CaseRequester, CaseState, IdentityMethod, RefusalReason, RightKind, RightsChannel},
+        secret::Plaintext,
+        subject::ValueSource,
+        token::AnyToken,
     },
     grpc::pb::{self, rights_service_client::RightsServiceClient},
     policy::decide::Denial,
     vault::{
         error::VaultError,
         reconcile::Problem,
-        rights::{CaseAct, CaseEnd, CaseStep, CaseView, Listed, NewCase},
+        revise::Correction,
+        rights::{CaseAct, CaseEnd, CaseStep, CaseView, Fulfilled, Listed, NewCase},
         subjects::SubjectName,
     },
 };
@@ -28,7 +32,7 @@ use crate::{
     common::{
         backend::{Backend, on_both},
         house::by_reference,
-        people::{grant, tokenize_request},
+        people::{grant, iin, tokenize_request},
         served::{Served, reason, request_id},
         vault::{OpenVault, as_admin, asker},
     },
@@ -334,7 +338,10 @@ async fn what_a_request_asks_is_done(backend: Backend) {
         open.step(id, CaseStep::Work).await.unwrap();
         id
     };
-    let fulfil = async |id, act| open.vault.fulfil_case(&open.admin(), as_admin(), "lerna", id, act).await;
+    let fulfil = async |id, act| {
+        let done = open.vault.fulfil_case(&open.admin(), as_admin(), "lerna", id, act).await;
+        done.map(|done| done.view)
+    };
     let read = async |at: usize| open.detokenize(&stored[at].tokens[0].token).await.err();
     let denied = |denial: Denial| Some(VaultError::Denied(denial));
 
@@ -378,6 +385,41 @@ async fn what_a_request_asks_is_done(backend: Backend) {
     let objection = in_work(RightKind::Objection, 6).await;
     fulfil(objection, CaseAct::default()).await.unwrap();
     assert_eq!(read(4).await, None, "payments are no decision by machine");
+    assert_eq!(found(&reconcile(&open, "lerna").await), [], "log and rows agree");
+}
+
+on_both!(r35_nobody_is_told_of_a_correction_that_was_not_made);
+/// A correction is made by the platform's service, with its evidence, after the request; then the register finds it.
+async fn r35_nobody_is_told_of_a_correction_that_was_not_made(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = create(&backend, dir.path()).await;
+    let stored = open.store_iin(2).await;
+    let correct = async |value: &str| {
+        let correction = Correction {
+            token: AnyToken::parse(&stored.tokens[0].token.reveal()).unwrap(),
+            value: Plaintext::new(value.into()),
+            source: ValueSource::Subject,
+            evidence: Reference::parse("DOC-17").unwrap(),
+        };
+        open.vault.update_record(&open.caller("backend"), asker("backend"), correction).await.unwrap();
+    };
+    correct(&iin(3)).await;
+    open.clock.advance(DAY);
+    let id = open.open_case_of(RightKind::Correction, 2).await.unwrap().case.id;
+    open.step(id, checked(None)).await.unwrap();
+    open.step(id, CaseStep::Work).await.unwrap();
+    let fulfil =
+        async || open.vault.fulfil_case(&open.admin(), as_admin(), "lerna", id, CaseAct::default()).await;
+    let refused = |outcome: Result<Fulfilled, VaultError>| outcome.err();
+    let not_done = Some(VaultError::Denied(Denial::CaseNotDone));
+    assert_eq!(refused(fulfil().await), not_done, "what was corrected before is no answer to it");
+    correct(&iin(3)).await;
+    assert_eq!(refused(fulfil().await), not_done, "the value that is held already corrects nothing");
+    assert_eq!(open.end(id, &[]).await, Err(Denial::CaseNotDone.into()));
+    correct(&iin(4)).await;
+    let done = fulfil().await.unwrap();
+    assert!(done.view.case.done_at.is_some() && done.former.is_empty(), "{done:?}");
+    assert_eq!(open.end(id, &[]).await.unwrap().case.state, CaseState::Answered);
     assert_eq!(found(&reconcile(&open, "lerna").await), [], "log and rows agree");
 }
 

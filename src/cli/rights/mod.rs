@@ -117,7 +117,8 @@ pub(super) enum Command {
     },
     /// Begin the work on it.
     Begin(Which),
-    /// Do what it asks: erase, block, anonymise, mark the objection, withdraw consents. Without `--yes` nothing is changed.
+    /// Do what it asks: erase, block, anonymise, mark the objection, withdraw consents, or find the correction made. Without
+    /// `--yes` nothing is changed.
     Fulfil {
         #[command(flatten)]
         which: Which,
@@ -236,7 +237,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             };
             let client = which.at.client.connect().await?;
             let answer = rights(client).fulfil_case(request).await.map_err(refused)?;
-            print(&answer.into_inner().case.unwrap_or_default(), out)
+            fulfilled(answer.into_inner(), out)
         }
         Command::Export { which, purpose, format, language, output } => {
             export::run(which, purpose, &format, &language, &output, out).await
@@ -408,6 +409,27 @@ fn json(case: &pb::Case) -> Value {
 }
 
 fn print(case: &pb::Case, out: &mut Out) -> Result<(), Failure> {
+    Ok(out.data(&json(case), &lines(case))?)
+}
+
+/// Prints a case that is done, and who has a former value.
+fn fulfilled(done: pb::FulfilCaseResponse, out: &mut Out) -> Result<(), Failure> {
+    let case = done.case.unwrap_or_default();
+    let (mut data, mut lines, mut former) = (json(&case), lines(&case), Vec::new());
+    for release in &done.former_releases {
+        let (recipient, field, at) = (&release.recipient, &release.field, show_time(release.disclose_time));
+        lines.push(format!("to be told   {recipient}: {field}, which it got on {at}"));
+        former.push(
+            json!({ "recipient": recipient, "field": field, "at": at, "entry": release.audit_entry_id }),
+        );
+    }
+    if let Some(object) = data.as_object_mut() {
+        object.insert("former_releases".to_owned(), former.into());
+    }
+    Ok(out.data(&data, &lines)?)
+}
+
+fn lines(case: &pb::Case) -> Vec<String> {
     let late = if case.overdue { ", OVERDUE" } else { "" };
     let subject = if case.subject_id.is_empty() { "nobody known" } else { &case.subject_id };
     let mut lines = vec![
@@ -438,7 +460,7 @@ fn print(case: &pb::Case, out: &mut Out) -> Result<(), Failure> {
         let reasons = ending.reasons().map(|r| code(r.as_str_name(), "REFUSAL_REASON_"));
         lines.extend(reasons.map(|reason| format!("because      {reason} {}", ending.ground)));
     }
-    Ok(out.data(&json(case), &lines)?)
+    lines
 }
 
 /// Prints a case that ended, and the notice to its person.

@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use super::{believed, steps::refused};
+use super::{
+    believed,
+    corrections::{Corrected, Fulfilled, corrected_since},
+    steps::refused,
+};
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
@@ -28,7 +32,7 @@ use crate::{
     vault::{
         Vault,
         access::Call,
-        act::{Asker, Claim},
+        act::{Asker, Claim, Scene},
         consent::consent_entry,
         context::Context,
         deed::{Deed, Deeded, Hand},
@@ -37,7 +41,6 @@ use crate::{
         operations::DESTROY,
         replay::ItemOutcome,
         retention::{ANONYMISED, DESTROYED_RECORD, ended_subject},
-        rights::CaseView,
         spending,
         subjects::{Block, SubjectName},
         tokenize::unavailable,
@@ -54,10 +57,11 @@ pub struct CaseAct {
 }
 
 impl Vault {
-    /// Does what a request asks, and records that in the register.
+    /// Does what a request asks, and records that in the register. A correction is made by the platform's service
+    /// ([`Vault::update_record`]); here it is found made since the request came.
     ///
     /// # Errors
-    /// [`VaultError`].
+    /// [`VaultError`]; [`Denial::CaseNotDone`] where nothing was corrected.
     pub async fn fulfil_case(
         &self,
         caller: &Caller,
@@ -65,9 +69,10 @@ impl Vault {
         platform: &str,
         id: CaseId,
         act: CaseAct,
-    ) -> Result<CaseView, VaultError> {
+    ) -> Result<Fulfilled, VaultError> {
         let platform = self.target(caller, &asker, Call::FulfilCase, platform).await?;
         let found = self.find_case(Call::FulfilCase, caller, platform, id).await?;
+        let subject = found.as_ref().and_then(|row| row.case.subject);
         let deed = Fulfil {
             found,
             act,
@@ -75,8 +80,12 @@ impl Vault {
             asked_at: self.shared.clock.now(),
             cooling: self.shared.options.erasure_cooling,
         };
-        self.run(platform, caller, asker, deed).await?;
-        self.case_as_stored(platform, id).await
+        let corrected = self.run(platform, caller, asker, deed).await?;
+        let former = match subject {
+            Some(subject) => self.releases_before(platform, subject, &corrected).await?,
+            None => Vec::new(),
+        };
+        Ok(Fulfilled { view: self.case_as_stored(platform, id).await?, former })
     }
 }
 
@@ -90,7 +99,8 @@ struct Fulfil {
 }
 
 impl Deed for Fulfil {
-    type Answer = ();
+    /// What was corrected.
+    type Answer = Corrected;
 
     fn call(&self) -> Call {
         Call::FulfilCase
@@ -106,21 +116,25 @@ impl Deed for Fulfil {
 
     fn reads(&self, context: &Context, _before: Option<&ItemOutcome>, keys: &mut ReadKeys) {
         keys.subjects.extend(self.found.as_ref().and_then(|row| row.case.subject));
+        keys.documents_of_found = true;
         spending::reads(context, self.caller, BudgetKind::Erasure, self.asked_at, keys);
     }
 
-    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<()>, VaultError> {
+    fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<Corrected>, VaultError> {
         let was = believed(hand.scene, self.found.as_ref())?;
         let next = was.case.done(hand.scene.now).map_err(refused)?;
         let subject = was.case.subject.ok_or(Denial::SubjectNotFound)?;
+        let corrected = corrections(hand.scene, was)?;
         let done = match was.case.kind {
             RightKind::Erasure => self.erase(hand, was, subject)?,
             RightKind::Restriction => self.restrict(hand, was, subject)?,
             RightKind::Anonymisation => anonymise(hand, subject)?,
             RightKind::Objection => object(hand, subject)?,
             RightKind::Withdrawal => self.withdraw(hand, subject)?,
-            RightKind::Access | RightKind::Portability | RightKind::Correction => {
-                let rule = "a request of this kind is fulfilled by an answer, or by UpdateRecord";
+            RightKind::Correction if corrected.is_empty() => return Err(Denial::CaseNotDone.into()),
+            RightKind::Correction => true,
+            RightKind::Access | RightKind::Portability => {
+                let rule = "a request of this kind is fulfilled by an answer";
                 return Err(VaultError::invalid("case_id", rule));
             }
         };
@@ -128,12 +142,21 @@ impl Deed for Fulfil {
             return Ok(Deeded::Later);
         }
         hand.plan.tightens = true;
-        super::steps::step(hand, was, next, None)
+        Ok(super::steps::step(hand, was, next, None)?.with(corrected))
     }
 
-    fn again(&self, hand: &Hand<'_, '_>, _before: &ItemOutcome) -> Result<(), VaultError> {
-        believed(hand.scene, self.found.as_ref())?;
-        Ok(())
+    fn again(&self, hand: &Hand<'_, '_>, _before: &ItemOutcome) -> Result<Corrected, VaultError> {
+        Ok(corrections(hand.scene, believed(hand.scene, self.found.as_ref())?)?)
+    }
+}
+
+/// What was corrected since a request for that came; of other requests nothing is looked at.
+fn corrections(scene: &Scene<'_>, row: &CaseRow) -> Result<Corrected, Denial> {
+    match row.case.subject {
+        Some(subject) if row.case.kind == RightKind::Correction => {
+            corrected_since(scene, subject, row.case.received_at)
+        }
+        Some(_) | None => Ok(Corrected::new()),
     }
 }
 

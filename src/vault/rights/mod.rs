@@ -5,6 +5,7 @@
 //! the MAC of the row, so that a deadline edited behind the vault, or a case that is gone, is found.
 
 mod acts;
+mod corrections;
 mod export;
 mod steps;
 
@@ -40,6 +41,7 @@ use crate::{
     store::{ReadKeys, Write, cases::WhichCases, rows::rights::CaseRow},
 };
 pub use acts::CaseAct;
+pub use corrections::Fulfilled;
 pub use export::{CaseExport, ExportedField, ExportedPurpose, MAX_USES};
 pub use steps::{CaseEnd, CaseStep};
 
