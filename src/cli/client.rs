@@ -117,5 +117,10 @@ pub(super) fn proposals(channel: Channel) -> ProposalServiceClient<Channel> {
 
 /// An id for one logical call.
 pub(super) fn request_id() -> Result<String, Failure> {
-    Ok(RequestId::new(Clock::default().now(), &SystemRng::new())?.to_string())
+    request_id_by(&Clock::default())
+}
+
+/// The same for a server that goes by this clock.
+pub(super) fn request_id_by(clock: &Clock) -> Result<String, Failure> {
+    Ok(RequestId::new(clock.now(), &SystemRng::new())?.to_string())
 }

@@ -19,7 +19,7 @@ use crate::{
 
 pub(super) async fn run(args: &serve::ConfigArgs, out: &mut Out) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
-    let done = init(&config).await?;
+    let done = init(&config, Arc::default()).await?;
     let mut lines = Vec::new();
     if done.created {
         lines.push(format!("Created installation {}.", config.installation.name));
@@ -76,9 +76,9 @@ pub(super) struct Done {
     pub(super) verifier_key: String,
 }
 
-/// Makes what is not there yet: root key, database, installation, the first officers.
-pub(super) async fn init(config: &Config) -> Result<Done, Failure> {
-    let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
+/// Makes what is not there yet, at the time of this clock: root key, database, installation, the first officers.
+pub(super) async fn init(config: &Config, clock: Arc<Clock>) -> Result<Done, Failure> {
+    let rng = Arc::new(SystemRng::new());
     let territory = territory(config, &clock).await?;
     let fresh = match config.database()? {
         Database::Sqlite(path) => !path.exists(),

@@ -4,12 +4,13 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 use super::{
-    client::{connect, platforms, policies, request_id},
+    client::{connect, platforms, policies, request_id_by},
     init::init,
     output::{Failure, refused},
     pki::Authority,
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     config::{Config, Connection},
     crypto::digest::sha256,
+    domain::time::Clock,
     grpc::pb,
     policy::model::Policy,
     vault::install::VAULT,
@@ -267,6 +269,8 @@ pub fn synthetic_consent(purpose: &str, fields: &[&str]) -> pb::ConsentGrant {
 pub struct Running {
     /// Its files.
     pub installation: LocalInstallation,
+    /// What it goes by.
+    pub clock: Arc<Clock>,
     /// Where it listens.
     pub address: SocketAddr,
     /// Where it answers health and metrics.
@@ -283,10 +287,18 @@ impl LocalInstallation {
     /// # Errors
     /// [`Failure`].
     pub async fn start(self, reflection: bool) -> Result<Running, Failure> {
+        self.start_by(Arc::default(), reflection).await
+    }
+
+    /// The same by a clock that whoever holds it may move: years are gone through in seconds. `sandyq serve` has no such.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn start_by(self, clock: Arc<Clock>, reflection: bool) -> Result<Running, Failure> {
         let config = self.config()?;
-        let verifier_key = init(&config).await?.verifier_key;
+        let verifier_key = init(&config, Arc::clone(&clock)).await?.verifier_key;
         let tls = tls(&config)?;
-        let vault = open(&config).await?;
+        let vault = open(&config, Arc::clone(&clock)).await?;
         // Who comes back may serve staff that needs hardware keys by now, which this knows none of.
         let provisioned = vault.platform_named(Policy::parse(POLICY)?.operator.name.as_str()).is_some();
         let listeners = Listeners::bind(&config).await?;
@@ -301,11 +313,11 @@ impl LocalInstallation {
             };
             serve_until(&config, listeners, tls, vault, reflection, shutdown).await
         });
-        let running = Running { installation: self, address, health, verifier_key, stop, server };
+        let running = Running { installation: self, clock, address, health, verifier_key, stop, server };
         if provisioned {
             return Ok(running);
         }
-        match running.installation.provision().await {
+        match running.installation.provision(&running.clock).await {
             Ok(()) => Ok(running),
             Err(failure) => {
                 running.stop().await?;
@@ -314,21 +326,21 @@ impl LocalInstallation {
         }
     }
 
-    /// Makes the platform with its policy and callers, as the officer.
-    pub(super) async fn provision(&self) -> Result<(), Failure> {
+    /// Makes the platform with its policy and callers, as the officer, on a server that goes by this clock.
+    pub(super) async fn provision(&self, clock: &Clock) -> Result<(), Failure> {
         let channel = connect(&self.connection(OFFICER)?).await?;
         let policy = Policy::parse(POLICY)?.operator;
         let platforms = &mut platforms(channel.clone());
         let name = policy.name.to_string();
         let request = pb::CreatePlatformRequest {
-            request_id: request_id()?,
+            request_id: request_id_by(clock)?,
             name: name.clone(),
             legal_name: policy.legal_name,
             bin: policy.bin,
         };
         platforms.create_platform(request).await.map_err(refused)?;
         let request = pb::ApplyPolicyRequest {
-            request_id: request_id()?,
+            request_id: request_id_by(clock)?,
             text: POLICY.to_owned(),
             validate_only: false,
         };
@@ -337,7 +349,7 @@ impl LocalInstallation {
         let auditor = (VAULT, STAFF_DOMAIN, AUDITOR, pb::Role::Auditor);
         for (platform, domain, name, role) in services.into_iter().chain([auditor]) {
             let request = pb::EnrolCallerRequest {
-                request_id: request_id()?,
+                request_id: request_id_by(clock)?,
                 platform: platform.to_owned(),
                 name: name.to_owned(),
                 spiffe_id: spiffe_id(domain, name),

@@ -76,7 +76,7 @@ pub(super) async fn run(args: &Args, _out: &mut Out) -> Result<(), Failure> {
         tracing::warn!(risk = risk.as_str(), "ACCEPTED RISK: {}", risk.says());
     }
     let tls = tls(&config)?;
-    let vault = open(&config).await?;
+    let vault = open(&config, Arc::default()).await?;
     let listeners = Listeners::bind(&config).await?;
     let shutdown = terminated()?;
     if let Some(health) = &listeners.health {
@@ -122,9 +122,9 @@ pub(super) async fn open_store(
     })
 }
 
-/// Opens the vault of a configuration.
-pub(super) async fn open(config: &Config) -> Result<Arc<Vault>, Failure> {
-    let (clock, rng) = (Arc::new(Clock::default()), Arc::new(SystemRng::new()));
+/// Opens the vault of a configuration, which goes by this clock.
+pub(super) async fn open(config: &Config, clock: Arc<Clock>) -> Result<Arc<Vault>, Failure> {
+    let rng = Arc::new(SystemRng::new());
     let territory = territory(config, &clock).await?;
     let store = open_store(config, &territory, false).await?;
     let kms = open_kms(config, &territory, &clock)?;

@@ -75,6 +75,7 @@ mod root_keys;
 mod rules;
 mod runbook;
 mod same_cost;
+mod scenarios;
 mod shutdown;
 mod staff;
 mod staff_command;

@@ -15,7 +15,7 @@ use crate::common::{
 };
 
 /// A pair of keys, made by the recipient's own library.
-fn pair(dir: &Path, name: &str) -> Vec<u8> {
+pub fn pair(dir: &Path, name: &str) -> Vec<u8> {
     let make = "import sys; from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey as K; k = K.generate(); \
                 open(sys.argv[1], 'w').write(k.private_bytes_raw().hex()); print(k.public_key().public_bytes_raw().hex())";
     let output = Command::new(python()).args(["-c", make]).arg(dir.join(name)).output().unwrap();
@@ -41,25 +41,32 @@ fn bank(name: &str, public_key: Vec<u8>) -> pb::RegisterRecipientRequest {
 
 /// How a recipient opens what it was brought.
 #[derive(Clone)]
-struct Opening<'a> {
-    dir: &'a Path,
-    key: &'a str,
-    recipient: &'a str,
-    secret: &'a str,
-    reference: &'a str,
-    now: Option<&'a str>,
-    seen: &'a str,
+pub struct Opening<'a> {
+    /// Where the files lie whose names follow.
+    pub dir: &'a Path,
+    /// The vault's audit key.
+    pub key: &'a str,
+    pub log: &'a str,
+    pub purpose: &'a str,
+    pub recipient: &'a str,
+    /// File of the recipient's private key.
+    pub secret: &'a str,
+    pub reference: &'a str,
+    /// The recipient's time, where it is not the machine's.
+    pub now: Option<&'a str>,
+    /// File in which the recipient notes what it has taken.
+    pub seen: &'a str,
 }
 
 impl Opening<'_> {
-    fn open(&self, release: &pb::SealedRelease) -> Result<serde_json::Value, String> {
+    pub fn open(&self, release: &pb::SealedRelease) -> Result<serde_json::Value, String> {
         let [enc, ciphertext] = [&release.enc, &release.ciphertext].map(|bytes| BASE64.encode(bytes));
         let release = json!({ "enc": enc, "ciphertext": ciphertext, "statement": release.statement });
         let file = self.dir.join("release.json");
         fs::write(&file, release.to_string()).unwrap();
         let mut command = Command::new(python());
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/open_release.py")).arg(file);
-        command.args(["--log", "vault.example.kz/lerna", "--purpose", "payments", "--key", self.key]);
+        command.args(["--log", self.log, "--purpose", self.purpose, "--key", self.key]);
         command.args(["--recipient", self.recipient, "--reference", self.reference]);
         command.arg("--secret").arg(self.dir.join(self.secret)).arg("--seen").arg(self.dir.join(self.seen));
         command.args(self.now.iter().flat_map(|now| ["--now", now]));
@@ -102,6 +109,8 @@ async fn a_release_opens_by_another_implementation_for_its_recipient_alone(backe
     let opening = Opening {
         dir,
         key: &key,
+        log: "vault.example.kz/lerna",
+        purpose: "payments",
         recipient: "bank",
         secret: "bank",
         reference: "PAY-1",

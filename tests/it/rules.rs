@@ -1,12 +1,15 @@
 //! `docs/rules.md`: every rule has its row, and every item and test that a row names is there.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
+
+use crate::scenarios::file::{Scenario, all};
 
 struct Row {
     rule: u32,
     clauses: String,
     code: String,
     test: String,
+    scenarios: String,
     state: String,
 }
 
@@ -14,13 +17,14 @@ fn rows() -> Vec<Row> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules.md")).unwrap();
     let row = |line: &str| {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
-        let [rule, what, clauses, code, test, state] = &cells[..] else { panic!("{line}") };
+        let [rule, what, clauses, code, test, scenarios, state] = &cells[..] else { panic!("{line}") };
         assert!(!what.is_empty(), "{line}");
         Row {
             rule: rule.trim_start_matches('R').parse().unwrap(),
             clauses: clauses.clone(),
             code: code.clone(),
             test: test.clone(),
+            scenarios: scenarios.clone(),
             state: state.clone(),
         }
     };
@@ -55,12 +59,28 @@ fn is_test(named: &str) -> bool {
         || at.is_some_and(|at| before(&lines[at.saturating_sub(3)..at]))
 }
 
+/// Which scenarios say of themselves that they show a rule.
+fn shown_by_scenarios() -> BTreeMap<u32, Vec<String>> {
+    let mut shown: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for path in all() {
+        let scenario = Scenario::load(&path).unwrap();
+        for rule in &scenario.head.rules {
+            let number: u32 = rule.strip_prefix('R').and_then(|n| n.parse().ok()).unwrap();
+            assert!((1..=54).contains(&number), "{}: {rule}", scenario.name);
+            shown.entry(number).or_default().push(scenario.name.clone());
+        }
+    }
+    shown
+}
+
 #[test]
 fn every_rule_has_its_row_and_every_name_in_it_exists() {
     let rows = rows();
     assert_eq!(rows.iter().map(|row| row.rule).collect::<Vec<_>>(), (1..=54).collect::<Vec<_>>());
-    for Row { rule, clauses, code, test, state } in rows {
+    let shown = shown_by_scenarios();
+    for Row { rule, clauses, code, test, scenarios, state } in rows {
         assert!(!clauses.is_empty(), "R{rule}");
+        assert_eq!(scenarios, shown.get(&rule).map_or(String::new(), |names| names.join(", ")), "R{rule}");
         let word = state.split(':').next().unwrap();
         assert!(["built", "partly", "record", "absent"].contains(&word), "R{rule}: {state}");
         assert_eq!(state.contains(':'), matches!(word, "partly" | "record"), "R{rule} says what is absent");

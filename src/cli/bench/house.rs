@@ -6,6 +6,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tokio::{
@@ -22,6 +23,7 @@ use crate::{
         output::{exit, refused},
     },
     config::{Config, DatabaseConfig, LimitsConfig, Risk},
+    domain::time::Clock,
     grpc::pb,
     store::ceiling::Ceiling,
 };
@@ -61,12 +63,12 @@ impl House {
         let config = configure(installation.config()?, place)?;
         fs::write(installation.config_path(), toml::to_string(&config)?)?;
         let config = installation.config()?;
-        init(&config).await.map_err(|failure| {
+        init(&config, Arc::default()).await.map_err(|failure| {
             Failure::new(exit::FAILED, format!("{} (a bench wants an empty database)", failure.message()))
         })?;
         let served = Served::start(&installation.config_path()).await?;
         installation.write_connections(served.address)?;
-        installation.provision().await?;
+        installation.provision(&Clock::default()).await?;
         if images {
             apply(policy_with_images(), &installation).await?;
         }

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sandyq::{
@@ -51,6 +52,11 @@ impl Served {
 
     /// The same with files that the test changes first.
     pub async fn start_files(backend: &Backend, change: impl FnOnce(&Path)) -> Self {
+        Self::start_by(Arc::default(), backend, change).await
+    }
+
+    /// The same by a clock that the test moves.
+    pub async fn start_by(clock: Arc<Clock>, backend: &Backend, change: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let files = dir.path().join("vault");
         let installation = LocalInstallation::create(&files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -58,15 +64,17 @@ impl Served {
         let config = backend.configure(&config);
         std::fs::write(installation.config_path(), config).unwrap();
         change(&files);
-        Self { running: installation.start(true).await.unwrap(), dir, backend: backend.clone() }
+        let running = installation.start_by(clock, true).await.unwrap();
+        Self { running, dir, backend: backend.clone() }
     }
 
     /// Serves the same files again, as after a restart.
     pub async fn restart(self) -> Self {
         let Self { running, dir, backend } = self;
         let installation = LocalInstallation::open(running.installation.dir());
+        let clock = Arc::clone(&running.clock);
         running.stop().await.unwrap();
-        Self { running: installation.start(true).await.unwrap(), dir, backend }
+        Self { running: installation.start_by(clock, true).await.unwrap(), dir, backend }
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -114,13 +122,14 @@ impl Served {
     /// Makes a platform with its policy, as the officer.
     pub async fn make_platform(&self, name: &str, legal_name: &str, bin: &str, policy: String) {
         let request = pb::CreatePlatformRequest {
-            request_id: request_id(),
+            request_id: self.request_id(),
             name: name.into(),
             legal_name: legal_name.into(),
             bin: bin.into(),
         };
         self.platforms("admin").await.create_platform(request).await.unwrap();
-        let request = pb::ApplyPolicyRequest { request_id: request_id(), text: policy, validate_only: false };
+        let request =
+            pb::ApplyPolicyRequest { request_id: self.request_id(), text: policy, validate_only: false };
         let applied = self.policies("admin").await.apply_policy(request).await.unwrap().into_inner();
         let outcome = applied.outcome.unwrap();
         assert!(matches!(outcome, pb::apply_policy_response::Outcome::Applied(_)), "{outcome:?}");
@@ -167,6 +176,11 @@ impl Served {
             .await
             .map(|answer| answer.into_inner().value)
             .map_err(|status| reason(&status))
+    }
+
+    /// A fresh request id, by the clock of this installation.
+    pub fn request_id(&self) -> String {
+        request_id_by(&self.running.clock)
     }
 
     /// Runs SQL on the database, behind the vault.
@@ -233,7 +247,11 @@ pub fn detokenize_request(token: &str, purpose: &str) -> pb::DetokenizeRequest {
 
 /// A fresh request id.
 pub fn request_id() -> String {
-    RequestId::new(Clock::default().now(), &SystemRng::new()).unwrap().to_string()
+    request_id_by(&Clock::default())
+}
+
+fn request_id_by(clock: &Clock) -> String {
+    RequestId::new(clock.now(), &SystemRng::new()).unwrap().to_string()
 }
 
 /// The stable reason of a status.

@@ -2,7 +2,7 @@
 //! cell answers what the policy's text says, each denial has its true reason in the log, and the caller learns of it
 //! only what it may.
 
-mod oracle;
+pub mod oracle;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -83,7 +83,7 @@ async fn every_cell_answers_what_the_policy_says(backend: Backend) {
 }
 
 /// Makes the platform where it is not there, applies its policy, and enrols every caller that it names and a stranger.
-async fn enrol(served: &Served, authority: &Authority, policy: &PolicyText) -> HashMap<String, Channel> {
+pub async fn enrol(served: &Served, authority: &Authority, policy: &PolicyText) -> HashMap<String, Channel> {
     let mut staff = served.platforms("admin").await;
     let platform = policy.name();
     let list =
@@ -100,7 +100,7 @@ async fn enrol(served: &Served, authority: &Authority, policy: &PolicyText) -> H
         let spiffe_id = format!("spiffe://lerna.example.kz/{path}");
         if !known.contains(name) {
             let request = pb::EnrolCallerRequest {
-                request_id: request_id(),
+                request_id: served.request_id(),
                 platform: platform.into(),
                 name: name.into(),
                 spiffe_id: spiffe_id.clone(),
