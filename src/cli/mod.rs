@@ -30,6 +30,7 @@ mod policy;
 mod policy_read;
 mod proposal;
 mod receipt;
+mod registers;
 mod reload;
 mod residency;
 mod restore;

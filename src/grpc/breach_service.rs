@@ -12,7 +12,7 @@ use super::{
     limits::{answer, within_limit},
     log_convert::number,
     pb::{self, breach_service_server},
-    rights_service::{channel_pb, distinct, optional_hash, place, place_token, reference, told},
+    registers::{channel_pb, distinct, optional_hash, place, place_token, reference, told},
     status::status,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! `sandyq.v1.RightsService`.
 
-use std::{fmt::Display, str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
@@ -10,17 +10,14 @@ use super::{
     convert::{Checker, consent, page_size, source, time, view as view_pb},
     limits::answer,
     pb::{self, advance_case_request::Step, rights_service_server},
+    registers::{channel, channel_pb, distinct, optional_hash, place, place_token, reference, told},
     status::status,
     subject_service::{disclosures_pb, name, state_pb as subject_state_pb},
 };
 use crate::{
     domain::{
-        consent::Language,
         ids::CaseId,
-        reference::Reference,
-        rights::{
-            Case, CaseRequester, CaseState, Ending, IdentityMethod, RefusalReason, RightKind, RightsChannel,
-        },
+        rights::{Case, CaseRequester, CaseState, Ending, IdentityMethod, RefusalReason, RightKind},
         time::Timestamp,
     },
     vault::{
@@ -38,11 +35,6 @@ same!(
     kind,
     kind_pb,
     RightKind { Access, Correction, Restriction, Portability, Erasure, Anonymisation, Objection, Withdrawal }
-);
-same!(
-    pub(super) channel,
-    channel_pb,
-    RightsChannel { Site, Email, Post, Person, Telephone, StateService, OtherService }
 );
 same!(requester, requester_pb, CaseRequester { Subject, Representative });
 same!(
@@ -230,69 +222,10 @@ fn reasons(check: &mut Checker, numbers: &[i32]) -> Vec<RefusalReason> {
     distinct(check, "reasons", numbers, RefusalReason::ALL.len(), reason)
 }
 
-/// Codes of which none stands twice, so that there are no more than there are of them in all.
-pub(super) fn distinct<T: PartialEq>(
-    check: &mut Checker,
-    field: &str,
-    numbers: &[i32],
-    all: usize,
-    code: impl Fn(i32) -> Option<T>,
-) -> Vec<T> {
-    let mut found = Vec::new();
-    for (i, number) in numbers.iter().take(all + 1).enumerate() {
-        match check.code(&format!("{field}[{i}]"), code(*number)) {
-            Some(code) if found.contains(&code) => {
-                check.refuse(&format!("{field}[{i}]"), "stands twice");
-            }
-            Some(code) => found.push(code),
-            None => {}
-        }
-    }
-    found
-}
-
-/// How somebody was told, and in which language.
-pub(super) fn told(check: &mut Checker, by: i32, language: &str) -> Option<(RightsChannel, Language)> {
-    let by = check.code("channel", channel(by));
-    let language = check.parse("language", language);
-    by.zip(language)
-}
-
 fn case_id(text: &str) -> Result<CaseId, VaultError> {
     let mut check = Checker::new("");
     let id = check.parse("case_id", text);
     check.finish(id)
-}
-
-/// Where a page of a list by date and id begins.
-pub(super) fn place<T: FromStr>(token: &str) -> Result<Option<(Timestamp, T)>, VaultError> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    let parse = || {
-        let (due, id) = token.split_once('.')?;
-        Some((Timestamp::from_micros(due.parse().ok()?), id.parse().ok()?))
-    };
-    parse().map(Some).ok_or(VaultError::invalid("page_token", "not a page of this list"))
-}
-
-/// The token of such a place.
-pub(super) fn place_token<T: Display>(next: Option<(Timestamp, T)>) -> String {
-    next.map(|(due, id)| format!("{}.{id}", due.as_micros())).unwrap_or_default()
-}
-
-/// A hash that may be missing.
-pub(super) fn optional_hash(check: &mut Checker, field: &str, bytes: &[u8]) -> Option<[u8; 32]> {
-    let hash = bytes.try_into().ok();
-    if hash.is_none() && !bytes.is_empty() {
-        check.refuse(field, "must have 32 bytes, or none");
-    }
-    hash
-}
-
-/// A reference as it is answered: empty where there is none.
-pub(super) fn reference(reference: Option<&Reference>) -> String {
-    reference.map(ToString::to_string).unwrap_or_default()
 }
 
 fn case_pb(view: &CaseView) -> pb::Case {

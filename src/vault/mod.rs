@@ -465,6 +465,11 @@ impl Vault {
         Err(Denial::PlatformNotFound.into())
     }
 
+    /// Whether the caller may make this call, as staff stands now; what decides is the deed.
+    fn may_ask(&self, call: Call, caller: &Caller, platform: PlatformId) -> bool {
+        call.allows(caller, platform, &self.shared.staff.load_full()).is_ok()
+    }
+
     /// Ends the lanes after what waits in them, mirrors the rest, then ends the database's connections.
     pub async fn close(&self) {
         if let Err(error) = self.log_refusals().await {

@@ -6,7 +6,7 @@ use crate::{
     cli::{
         client::platforms,
         output::{Failure, exit, refused},
-        rights::number,
+        registers::number,
         values::when,
     },
     grpc::pb,

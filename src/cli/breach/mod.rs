@@ -13,10 +13,14 @@ use self::facts::Facts;
 use super::{
     client::{breaches, request_id},
     output::{Failure, Out, exit, meter, refused},
-    rights::{At, CHANNELS, LANGUAGES, channel_of, number, sha256},
+    registers::{At, CHANNELS, LANGUAGES, channel_of, number},
     values::when,
 };
-use crate::{crypto::document::ContentHash, domain::ids::SubjectId, grpc::pb};
+use crate::{
+    crypto::{digest::sha256, document::ContentHash},
+    domain::ids::SubjectId,
+    grpc::pb,
+};
 
 const ADDRESSEES: [&str; 2] = ["authority", "subjects"];
 const OUTCOMES: [&str; 2] = ["settled", "not-confirmed"];

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         output::{Failure, Out, instant, show_time},
-        rights::{code, last_day},
+        registers::{code, last_day},
     },
     grpc::pb,
 };

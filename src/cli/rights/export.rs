@@ -5,12 +5,14 @@ use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{Which, code, page, sha256};
+use super::{Which, page};
 use crate::{
     cli::{
         client::rights,
         output::{Failure, Out, instant, refused},
+        registers::code,
     },
+    crypto::digest::sha256,
     grpc::pb,
 };
 

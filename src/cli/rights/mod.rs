@@ -9,12 +9,13 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    client::{self, request_id, rights},
-    output::{Failure, Out, exit, instant, refused, show_time},
+    client::{request_id, rights},
+    output::{Failure, Out, instant, refused, show_time},
+    registers::{At, CHANNELS, LANGUAGES, channel_of, code, last_day, number},
     subject::name_of,
     values::when,
 };
-use crate::grpc::pb;
+use crate::{crypto::digest::sha256, grpc::pb};
 
 const KINDS: [&str; 8] = [
     "access",
@@ -26,8 +27,6 @@ const KINDS: [&str; 8] = [
     "objection",
     "withdrawal",
 ];
-pub(super) const CHANNELS: [&str; 7] =
-    ["site", "email", "post", "person", "telephone", "state-service", "other-service"];
 const METHODS: [&str; 5] =
     ["login", "one-time-code", "electronic-signature", "document-seen", "state-service"];
 const REASONS: [&str; 6] = [
@@ -39,17 +38,6 @@ const REASONS: [&str; 6] = [
     "no-automated-decision",
 ];
 const FORMATS: [&str; 3] = ["json", "html", "portable"];
-pub(super) const LANGUAGES: [&str; 3] = ["kk", "ru", "en"];
-
-/// Where the request is registered.
-#[derive(clap::Args, Debug, Clone)]
-pub(super) struct At {
-    #[command(flatten)]
-    pub(super) client: client::Args,
-    /// Platform, for staff; a platform's own callers leave it out.
-    #[arg(long, default_value = "")]
-    pub(super) platform: String,
-}
 
 /// Which request.
 #[derive(clap::Args, Debug, Clone)]
@@ -327,47 +315,12 @@ async fn list(at: At, overdue: bool, all: bool, out: &mut Out) -> Result<(), Fai
     Ok(out.data(&json!({ "cases": rows }), &lines)?)
 }
 
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    crate::crypto::digest::sha256(bytes)
-}
-
-/// The number of a code as the contract names it: `state-service` of `RIGHTS_CHANNEL_` is `RIGHTS_CHANNEL_STATE_SERVICE`.
-pub(super) fn number<T>(prefix: &str, code: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
-    let name = format!("{prefix}{}", code.to_uppercase().replace('-', "_"));
-    of(&name).ok_or_else(|| Failure::new(exit::USAGE, format!("{code} is not known")))
-}
-
-pub(super) fn channel_of(code: &str) -> Result<i32, Failure> {
-    number("RIGHTS_CHANNEL_", code, pb::RightsChannel::from_str_name).map(i32::from)
-}
-
-/// A code of the contract as the command shows it.
-pub(super) fn code(name: &str, prefix: &str) -> String {
-    name.trim_start_matches(prefix).to_lowercase()
-}
-
 fn kind(case: &pb::Case) -> String {
     code(case.kind().as_str_name(), "RIGHT_KIND_")
 }
 
 fn state(case: &pb::Case) -> String {
     code(case.state().as_str_name(), "CASE_STATE_")
-}
-
-/// A last day as people read it: the day before the midnight at which something is overdue.
-pub(super) fn last_day(due: Option<prost_types::Timestamp>) -> String {
-    let before = due.map(|due| prost_types::Timestamp { seconds: due.seconds - 1, nanos: 0 });
-    before.map(day).unwrap_or_default()
-}
-
-/// A day in Kazakhstan.
-fn day(time: prost_types::Timestamp) -> String {
-    crate::domain::birth::today_in_kazakhstan(at(time)).to_string()
-}
-
-/// The second of an answer's time.
-fn at(time: prost_types::Timestamp) -> crate::domain::time::Timestamp {
-    crate::domain::time::Timestamp::from_micros(time.seconds.saturating_mul(1_000_000))
 }
 
 fn line(case: &pb::Case) -> String {

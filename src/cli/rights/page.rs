@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{at, export::source};
+use super::export::source;
 use crate::{
-    cli::html::{STYLE, escape},
+    cli::{
+        html::{STYLE, escape},
+        registers::{at, code},
+    },
     domain::{consent::Language, field::FieldType, rights},
     grpc::pb,
 };
@@ -107,7 +110,7 @@ impl Words {
 fn head(export: &pb::ExportCaseResponse, words: &Words) -> String {
     let case = export.case.clone().unwrap_or_default();
     let number = if case.reference.is_empty() { case.case_id } else { case.reference };
-    let state = super::code(export.state().as_str_name(), "SUBJECT_STATE_");
+    let state = code(export.state().as_str_name(), "SUBJECT_STATE_");
     let rows = [
         (words.operator, format!("{}, {}", escape(&export.operator), escape(&export.operator_bin))),
         (words.request, format!("{}, {}", escape(&number), words.date(case.receive_time))),

@@ -63,8 +63,11 @@ impl Vault {
     ) -> Result<Operation, VaultError> {
         let platform = self.target(caller, &asker, Call::SweepRetention, platform).await?;
         // Nothing is counted for a caller who may not ask; the deed refuses with an entry.
-        let may_ask = Call::SweepRetention.allows(caller, platform, &self.shared.staff.load_full()).is_ok();
-        let total = if may_ask { self.count_subjects(platform).await? } else { 0 };
+        let total = if self.may_ask(Call::SweepRetention, caller, platform) {
+            self.count_subjects(platform).await?
+        } else {
+            0
+        };
         let known = self.last_sweep(platform).await?;
         self.run(platform, caller, asker, Begin { known, total, rate }).await
     }

@@ -176,11 +176,6 @@ impl Vault {
         self.shared.store.case(platform, id).await.map_err(unavailable)
     }
 
-    /// Whether the caller may make this call, as staff stands now; what decides is the deed.
-    pub(in crate::vault) fn may_ask(&self, call: Call, caller: &Caller, platform: PlatformId) -> bool {
-        call.allows(caller, platform, &self.shared.staff.load_full()).is_ok()
-    }
-
     /// The case after a step: what a caller is answered is what is stored.
     pub(super) async fn case_as_stored(
         &self,
