@@ -4,14 +4,11 @@ use super::{
     Engine, Purpose, SqlStore,
     config_writes::insert_key,
     database,
-    inserts::{NewRows, entry_columns},
+    inserts::{Piece, entry_columns, pieces},
     statement::{Statement, Touches},
     writes::{insert_tile, statements},
 };
-use crate::{
-    domain::ids::PlatformId,
-    store::{Commit, CommitOutcome, NewPlatform, StoreError, Write},
-};
+use crate::store::{Commit, CommitOutcome, NewPlatform, StoreError, Write};
 
 /// A statement failed: either a row did not meet what its write stated, or the database failed.
 enum Failed {
@@ -106,12 +103,16 @@ impl<E: Engine> SqlStore<E> {
         for tile in &commit.tiles {
             self.run(tx, insert_tile(platform, tile)).await?;
         }
-        let mut new = NewRows::default();
-        for write in &commit.writes {
-            if new.take(write) {
-                continue;
-            }
-            self.insert_rows(tx, platform, std::mem::take(&mut new)).await?;
+        for piece in pieces(&commit.writes) {
+            let write = match piece {
+                Piece::New(rows) => {
+                    for statement in rows.statements(&self.inserts, platform) {
+                        self.run(tx, statement).await?;
+                    }
+                    continue;
+                }
+                Piece::Change(write) => write,
+            };
             for statement in statements(&self.record_texts, platform, write) {
                 self.run(tx, statement).await?;
             }
@@ -123,18 +124,6 @@ impl<E: Engine> SqlStore<E> {
                     self.run(tx, statement).await?;
                 }
             }
-        }
-        self.insert_rows(tx, platform, new).await
-    }
-
-    async fn insert_rows(
-        &self,
-        tx: &mut E::Tx,
-        platform: PlatformId,
-        new: NewRows<'_>,
-    ) -> Result<(), Failed> {
-        for statement in new.statements(&self.inserts, platform) {
-            self.run(tx, statement).await?;
         }
         Ok(())
     }

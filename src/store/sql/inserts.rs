@@ -180,10 +180,34 @@ pub(super) struct NewRows<'a> {
     requests: Vec<&'a RequestRow>,
 }
 
+/// A part of a commit's writes.
+pub(super) enum Piece<'a> {
+    /// New rows that stand together.
+    New(NewRows<'a>),
+    /// Any other write, by itself.
+    Change(&'a Write),
+}
+
+/// The writes of a commit in their order. No new row passes another write: what ends a claim lets a new one in, and a subject's new
+/// key is written on condition that everything of the subject is there already.
+pub(super) fn pieces(writes: &[Write]) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    for write in writes {
+        if let Some(Piece::New(rows)) = pieces.last_mut()
+            && rows.take(write)
+        {
+            continue;
+        }
+        let mut rows = NewRows::default();
+        pieces.push(if rows.take(write) { Piece::New(rows) } else { Piece::Change(write) });
+    }
+    pieces
+}
+
 impl<'a> NewRows<'a> {
     /// Takes a write that adds such a row; answers whether it was one.
     #[expect(clippy::wildcard_enum_match_arm, reason = "every other write has its statements in `writes`")]
-    pub(super) fn take(&mut self, write: &'a Write) -> bool {
+    fn take(&mut self, write: &'a Write) -> bool {
         match write {
             Write::InsertSubject(row) => self.subjects.push(row),
             Write::InsertRecord(row) => self.records.push(row),
@@ -235,7 +259,42 @@ pub(super) fn entry_columns(entries: &[EntryRow]) -> Vec<Column<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sql::statement::{POSTGRES, SQLITE};
+    use crate::{
+        domain::ids::RecordId,
+        store::sql::statement::{POSTGRES, SQLITE},
+    };
+
+    #[test]
+    fn no_new_row_passes_another_write() {
+        let record = RecordId::from_bytes([1; 16]);
+        let new = |hash| {
+            let field = "iin".parse().unwrap();
+            Write::InsertIndex(IndexRow {
+                field,
+                index_version: 1,
+                hash: [hash; 32],
+                record,
+                claims_unique: true,
+            })
+        };
+        let writes = [
+            new(1),
+            Write::EndClaims(record),
+            new(2),
+            new(3),
+            Write::Claim(record),
+            Write::DeleteIndex(record),
+            new(4),
+        ];
+        let told: Vec<_> = pieces(&writes)
+            .iter()
+            .map(|piece| match piece {
+                Piece::New(rows) => rows.index.iter().map(|row| row.hash[0]).collect(),
+                Piece::Change(_) => Vec::new(),
+            })
+            .collect();
+        assert_eq!(told, [vec![1], vec![], vec![2, 3], vec![], vec![], vec![4]]);
+    }
 
     #[test]
     fn a_column_has_the_type_of_what_its_rows_have() {
