@@ -2,21 +2,78 @@
 
 use std::sync::Arc;
 
-use super::rows::{
-    Mac, SubjectRow, TokenRow,
-    documents::{DocumentRow, UploadRow},
+use super::{
+    StoreError,
+    rows::{
+        Mac, SubjectRow, TokenRow,
+        documents::{DocumentRow, UploadRow},
+    },
 };
 use crate::domain::{
     consent::RecordAddress,
-    ids::{ConsentId, ObjectId, RecordId, SubjectId, TokenRowId, UploadId},
+    ids::{ConsentId, ObjectId, OperationId, PlatformId, RecordId, SubjectId, TokenRowId, UploadId},
     secret::Sealed,
 };
+
+/// What long work on keys reads and writes.
+#[async_trait::async_trait]
+pub trait KeyWorkStore: Send + Sync {
+    /// Up to `limit` subject keys as wrapped, of subjects after an id, in the order of ids.
+    async fn wrapped_keys(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError>;
+
+    /// How many subject keys each header of a wrap has: the header names the version that wraps.
+    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError>;
+
+    /// All that is sealed under the keys of up to `limit` subjects after an id, in the order of ids.
+    async fn sealed(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<SealedOf>, StoreError>;
+
+    /// How much is sealed under the keys of all subjects.
+    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError>;
+
+    /// What is hashed of up to `limit` subjects with a key after an id, in the order of ids.
+    async fn hashed(
+        &self,
+        platform: PlatformId,
+        versions: IndexMove,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<Hashed>, StoreError>;
+
+    /// How much is hashed under each version of the index key: values, references of subjects that have their key, tokens.
+    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError>;
+
+    /// Puts subject keys under another wrap where the worker has its operation still; all or none. A row that is not as it was read
+    /// keeps what it has. Answers how many got it.
+    ///
+    /// It stands beside the commits of the platform's log, so that nobody waits for it who reads: a wrap says nothing that the log
+    /// must tell at the same moment, and an operation's next commit tells how far it is.
+    async fn rewrap(&self, worker: Worker, rows: &[Rewrapped]) -> Result<u64, StoreError>;
+}
+
+/// A process that has an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worker {
+    /// Platform of the operation.
+    pub platform: PlatformId,
+    /// The operation.
+    pub operation: OperationId,
+    /// The fence that it took the operation at.
+    pub fence: u32,
+}
 
 /// Many rows that one statement writes.
 #[derive(Debug)]
 pub enum Many {
-    /// Subject keys under another wrap. A row that changed meanwhile keeps what it has.
-    Rewrap(Vec<Rewrapped>),
     /// Places of values in the index of another key version. A value that changed meanwhile is not put there.
     FillIndex(IndexMove, Vec<Place>),
     /// Subjects whose reference is hashed under another key version.

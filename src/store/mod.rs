@@ -30,7 +30,6 @@ use crate::domain::{
     names::{FieldName, SpiffeId},
     operation::{BudgetWindow, OperationKind},
     platform::Platform,
-    secret::Sealed,
     time::Timestamp,
     token::TokenHash,
 };
@@ -40,7 +39,8 @@ use copy::{Copying, Row, Table};
 pub use error::{Damage, StoreError};
 pub use granting::GrantingTable;
 pub use many::{
-    Hashed, HashedValue, IndexMove, Many, Place, Resealed, Rewrapped, SealedCounts, SealedOf, Swap,
+    Hashed, HashedValue, IndexMove, KeyWorkStore, Many, Place, Resealed, Rewrapped, SealedCounts, SealedOf,
+    Swap, Worker,
 };
 use parts::PartStore;
 use rows::{
@@ -409,7 +409,7 @@ pub trait LockedHead: Send {
 
 /// The database.
 #[async_trait::async_trait]
-pub trait Store: PartStore + CaseStore + BreachStore {
+pub trait Store: PartStore + CaseStore + BreachStore + KeyWorkStore {
     /// Records the installation and its platform 0. Refused where there is one.
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError>;
 
@@ -534,40 +534,6 @@ pub trait Store: PartStore + CaseStore + BreachStore {
         after: [u8; 16],
         limit: u32,
     ) -> Result<Vec<RowMark>, StoreError>;
-
-    /// Up to `limit` subject keys as wrapped, of subjects after an id, in the order of ids.
-    async fn wrapped_keys(
-        &self,
-        platform: PlatformId,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError>;
-
-    /// How many subject keys each header of a wrap has: the header names the version that wraps.
-    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError>;
-
-    /// All that is sealed under the keys of up to `limit` subjects after an id, in the order of ids.
-    async fn sealed(
-        &self,
-        platform: PlatformId,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<SealedOf>, StoreError>;
-
-    /// How much is sealed under the keys of all subjects.
-    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError>;
-
-    /// What is hashed of up to `limit` subjects with a key after an id, in the order of ids.
-    async fn hashed(
-        &self,
-        platform: PlatformId,
-        versions: IndexMove,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<Hashed>, StoreError>;
-
-    /// How much is hashed under each version of the index key: values, references of subjects that have their key, tokens.
-    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError>;
 
     /// Processes that live, as they were last heard of.
     async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError>;

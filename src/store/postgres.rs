@@ -327,6 +327,14 @@ impl Engine for PostgresEngine {
         self.watch(found)
     }
 
+    async fn execute(&self, statement: Statement<'_>) -> sqlx::Result<u64> {
+        let mut session = Session::of(&self.pool).await?;
+        let query = bound!(Postgres, statement, bind_rows);
+        let done = within(session.limit(), query.execute(&mut *session)).await;
+        session.give_back_after(&done);
+        Ok(self.watch(done)?.rows_affected())
+    }
+
     async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
         match purpose {
             Purpose::Read => self.watch(Session::begun(&self.pool, ONE_STATE).await),

@@ -152,8 +152,8 @@ impl InsertSql {
 fn insert_sql<R>(dialect: &Dialect, table: &str, fields: &[Field<R>]) -> &'static str {
     let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
     let kinds: Vec<_> = fields.iter().map(|(_, get)| columns::<R>(get, &[])).collect();
-    let [values, from] = dialect.rows(2, &kinds);
-    let names = names.join(", ");
+    let (values, from) = dialect.rows(2, &kinds);
+    let (names, values) = (names.join(", "), values.join(", "));
     format!(
         "/* insert::{table} */ INSERT INTO {table} (platform_id, {names}) SELECT $1, {values} FROM {from}"
     )

@@ -28,9 +28,9 @@ use snapshot::SnapshotSql;
 use statement::{Dialect, Statement};
 
 use super::{
-    CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
-    NewPlatform, ReadKeys, RowMark, SealedCounts, SealedOf, Snapshot, Store, StoreError, StoredConfig,
-    StoredTree, WhichOperations,
+    CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, KeyWorkStore,
+    LockedHead, NewPlatform, ReadKeys, Rewrapped, RowMark, SealedCounts, SealedOf, Snapshot, Store,
+    StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
     breaches::{BreachStore, OpenBreaches, WhichBreaches},
     cases::{CaseStore, OpenCases, WhichCases},
     copy::{Copying, Row, Table},
@@ -79,6 +79,8 @@ pub(super) trait Engine: Send + Sync + 'static {
     async fn swap_head_alone(&self, statement: Statement<'_>) -> sqlx::Result<bool>;
 
     async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<Self::Row>>;
+    /// A statement that is a commit by itself. Answers how many rows were touched.
+    async fn execute(&self, statement: Statement<'_>) -> sqlx::Result<u64>;
     async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx>;
     async fn fetch_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<Vec<Self::Row>>;
     /// Answers how many rows were touched.
@@ -245,6 +247,54 @@ impl<E: Engine> CaseStore for SqlStore<E> {
 }
 
 #[async_trait::async_trait]
+impl<E: Engine> KeyWorkStore for SqlStore<E> {
+    async fn wrapped_keys(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
+        self.read_wrapped_keys(platform, after, limit).await
+    }
+
+    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
+        self.count_wraps_by_header(platform).await
+    }
+
+    async fn sealed(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<SealedOf>, StoreError> {
+        self.read_sealed(platform, after, limit).await
+    }
+
+    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError> {
+        self.count_all_sealed(platform).await
+    }
+
+    async fn hashed(
+        &self,
+        platform: PlatformId,
+        versions: IndexMove,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<Hashed>, StoreError> {
+        self.read_hashed(platform, versions, after, limit).await
+    }
+
+    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError> {
+        self.count_hashed_by_version(platform).await
+    }
+
+    async fn rewrap(&self, worker: Worker, rows: &[Rewrapped]) -> Result<u64, StoreError> {
+        let statement = self.lists.rewrap(worker, rows);
+        self.engine.execute(statement).await.map_err(database("wrap keys anew"))
+    }
+}
+
+#[async_trait::async_trait]
 impl<E: Engine> Store for SqlStore<E> {
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError> {
         self.insert_installation(name, &vault).await.map_err(database("create the installation"))
@@ -400,46 +450,6 @@ impl<E: Engine> Store for SqlStore<E> {
         limit: u32,
     ) -> Result<Vec<RowMark>, StoreError> {
         self.read_row_marks(platform, table, after, limit).await
-    }
-
-    async fn wrapped_keys(
-        &self,
-        platform: PlatformId,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
-        self.read_wrapped_keys(platform, after, limit).await
-    }
-
-    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
-        self.count_wraps_by_header(platform).await
-    }
-
-    async fn sealed(
-        &self,
-        platform: PlatformId,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<SealedOf>, StoreError> {
-        self.read_sealed(platform, after, limit).await
-    }
-
-    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError> {
-        self.count_all_sealed(platform).await
-    }
-
-    async fn hashed(
-        &self,
-        platform: PlatformId,
-        versions: IndexMove,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<Hashed>, StoreError> {
-        self.read_hashed(platform, versions, after, limit).await
-    }
-
-    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError> {
-        self.count_hashed_by_version(platform).await
     }
 
     async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Engine, Purpose, SqlStore, database,
-    list_writes::{exactly, list},
+    list_writes::{byte_columns, exactly, over_rows},
     lists::each,
     statement::{Dialect, Statement, Touches},
 };
@@ -19,30 +19,30 @@ use crate::{
     },
 };
 
-/// `$2` a list of subject, key before, key now, reference before, reference now.
-const KEYS: &str = "/* commit::reseal */ UPDATE subjects SET wrapped_key = {hex:2}, sealed_reference = {hex:4} \
-     FROM {2} WHERE platform_id = $1 AND subject_id = {hex:0} AND wrapped_key = {hex:1} AND sealed_reference = {hex:3}";
+/// Rows of subject, key before, key now, reference before, reference now.
+const KEYS: &str = "/* commit::reseal */ UPDATE subjects SET wrapped_key = {2}, sealed_reference = {4} \
+     FROM {rows} WHERE platform_id = $1 AND subject_id = {0} AND wrapped_key = {1} AND sealed_reference = {3}";
 
-/// `$2` a list of id, sealed before, sealed now.
-const VALUES: &str = "/* commit::reseal */ UPDATE records SET sealed_value = {hex:2} FROM {2} \
-     WHERE platform_id = $1 AND record_id = {hex:0} AND sealed_value = {hex:1}";
-const TOKENS: &str = "/* commit::reseal */ UPDATE tokens SET sealed_token = {hex:2} FROM {2} \
-     WHERE platform_id = $1 AND token_id = {hex:0} AND sealed_token = {hex:1}";
-const CONSENTS: &str = "/* commit::reseal */ UPDATE consents SET sealed_evidence = {hex:2} FROM {2} \
-     WHERE platform_id = $1 AND consent_id = {hex:0} AND sealed_evidence = {hex:1}";
-const MANIFESTS: &str = "/* commit::reseal */ UPDATE documents SET sealed_manifest = {hex:2} FROM {2} \
-     WHERE platform_id = $1 AND upload_id = {hex:0} AND sealed_manifest = {hex:1}";
-/// `$2` a list of documents' row ids.
-const DOOM: &str = "/* commit::reseal */ UPDATE document_parts SET doomed = 1 FROM {2} \
-     WHERE platform_id = $1 AND upload_id = {hex:0} AND doomed = 0";
-/// `$2` a list of objects.
-const USE: &str = "/* commit::reseal */ UPDATE document_parts SET doomed = 0 FROM {2} \
-     WHERE platform_id = $1 AND object_id = {hex:0} AND doomed = 2";
+/// Rows of id, sealed before, sealed now.
+const VALUES: &str = "/* commit::reseal */ UPDATE records SET sealed_value = {2} FROM {rows} \
+     WHERE platform_id = $1 AND record_id = {0} AND sealed_value = {1}";
+const TOKENS: &str = "/* commit::reseal */ UPDATE tokens SET sealed_token = {2} FROM {rows} \
+     WHERE platform_id = $1 AND token_id = {0} AND sealed_token = {1}";
+const CONSENTS: &str = "/* commit::reseal */ UPDATE consents SET sealed_evidence = {2} FROM {rows} \
+     WHERE platform_id = $1 AND consent_id = {0} AND sealed_evidence = {1}";
+const MANIFESTS: &str = "/* commit::reseal */ UPDATE documents SET sealed_manifest = {2} FROM {rows} \
+     WHERE platform_id = $1 AND upload_id = {0} AND sealed_manifest = {1}";
+/// Rows of documents' row ids.
+const DOOM: &str = "/* commit::reseal */ UPDATE document_parts SET doomed = 1 FROM {rows} \
+     WHERE platform_id = $1 AND upload_id = {0} AND doomed = 0";
+/// Rows of objects.
+const USE: &str = "/* commit::reseal */ UPDATE document_parts SET doomed = 0 FROM {rows} \
+     WHERE platform_id = $1 AND object_id = {0} AND doomed = 2";
 
-/// Touches one row where so much as `$3` is sealed under the keys of the subjects `$2`, and none otherwise.
+/// Touches one row where so much as `$2` is sealed under the keys of the subjects in the rows, and none otherwise.
 fn whole(dialect: &Dialect) -> String {
     let find = |row, index, on: &str| dialect.find(row, index, on);
-    let now = "s.subject_id = {hex:0}";
+    let now = "s.subject_id = {0}";
     let current = find("records s", "records_current", &format!("{now} AND s.state = 'current'"));
     let older = find("records s", "records_superseded", &format!("{now} AND s.state = 'superseded'"));
     let tokens = find("tokens t", "tokens_by_record", "t.record_id = s.record_id");
@@ -50,8 +50,8 @@ fn whole(dialect: &Dialect) -> String {
     let documents = find("documents s", "documents_by_subject", now);
     let uploads = find("uploads s", "uploads_by_subject", now);
     let counts = [current.clone(), older, format!("{current} {tokens}"), consents, documents, uploads];
-    let counts = counts.map(|joins| format!("(SELECT count(*) FROM {{2}} {joins})")).join(" + ");
-    format!("/* commit::reseal */ UPDATE heads SET size = size WHERE platform_id = $1 AND $3 = {counts}")
+    let counts = counts.map(|joins| format!("(SELECT count(*) FROM {{rows}} {joins})")).join(" + ");
+    format!("/* commit::reseal */ UPDATE heads SET size = size WHERE platform_id = $1 AND $2 = {counts}")
 }
 
 /// The statements in one dialect.
@@ -67,21 +67,22 @@ pub(super) struct SealedWrites {
 }
 
 impl SealedWrites {
-    pub(super) fn new(render: impl Fn(&str) -> &'static str, dialect: &Dialect) -> Self {
+    pub(super) fn new(dialect: &Dialect) -> Self {
+        let swap = |template| over_rows::<3>(dialect, 2, template);
         Self {
-            keys: render(KEYS),
-            values: render(VALUES),
-            tokens: render(TOKENS),
-            consents: render(CONSENTS),
-            manifests: render(MANIFESTS),
-            doom: render(DOOM),
-            used: render(USE),
-            whole: render(&whole(dialect)),
+            keys: over_rows::<5>(dialect, 2, KEYS),
+            values: swap(VALUES),
+            tokens: swap(TOKENS),
+            consents: swap(CONSENTS),
+            manifests: swap(MANIFESTS),
+            doom: over_rows::<1>(dialect, 2, DOOM),
+            used: over_rows::<1>(dialect, 2, USE),
+            whole: over_rows::<1>(dialect, 3, &whole(dialect)),
         }
     }
 
     /// Everything of these subjects is exchanged, and nothing of them is left that was not.
-    pub(super) fn statements(&self, platform: PlatformId, rows: &[Resealed]) -> Vec<Statement<'static>> {
+    pub(super) fn statements<'a>(&self, platform: PlatformId, rows: &'a [Resealed]) -> Vec<Statement<'a>> {
         let id = platform.get();
         let keys = rows.iter().map(|of| {
             let (key, reference) = (&of.key, &of.reference);
@@ -93,11 +94,11 @@ impl SealedWrites {
                 reference.after.as_bytes(),
             ]
         });
-        let mut statements = vec![exactly(self.keys, rows.len()).int(id).own_text(list(keys))];
-        let mut swaps = |sql, swaps: Vec<[&[u8]; 3]>| {
+        let mut statements = vec![exactly(self.keys, rows.len()).int(id).rows(byte_columns(keys))];
+        let mut swaps = |sql, swaps: Vec<[&'a [u8]; 3]>| {
             if !swaps.is_empty() {
                 let count = swaps.len();
-                statements.push(exactly(sql, count).int(id).own_text(list(swaps.into_iter())));
+                statements.push(exactly(sql, count).int(id).rows(byte_columns(swaps.into_iter())));
             }
         };
         swaps(self.values, each_swap(rows, |of| &of.values, |id| id.as_bytes()));
@@ -107,19 +108,20 @@ impl SealedWrites {
         let documents: Vec<_> = rows.iter().flat_map(|of| &of.documents).collect();
         if !documents.is_empty() {
             let ids = documents.iter().map(|swap| [swap.id.as_bytes().as_slice()]);
-            statements.push(Statement::any(self.doom).int(id).own_text(list(ids)));
+            statements.push(Statement::any(self.doom).int(id).rows(byte_columns(ids)));
         }
         let objects: Vec<_> = rows.iter().flat_map(|of| &of.objects).collect();
         if !objects.is_empty() {
             let count = objects.len();
             let ids = objects.into_iter().map(|object| [object.as_bytes().as_slice()]);
-            statements.push(exactly(self.used, count).int(id).own_text(list(ids)));
+            statements.push(exactly(self.used, count).int(id).rows(byte_columns(ids)));
         }
         let counts =
             rows.iter().map(|of| of.values.len() + of.tokens.len() + of.consents.len() + of.documents.len());
         let subjects = rows.iter().map(|of| [of.key.id.as_bytes().as_slice()]);
-        let whole = Statement::touching(self.whole, Touches::One).int(id).own_text(list(subjects));
-        statements.push(whole.size(u64::try_from(counts.sum::<usize>()).unwrap_or(u64::MAX)));
+        let count = u64::try_from(counts.sum::<usize>()).unwrap_or(u64::MAX);
+        let whole = Statement::touching(self.whole, Touches::One).int(id).size(count);
+        statements.push(whole.rows(byte_columns(subjects)));
         statements
     }
 }

@@ -122,20 +122,6 @@ pub(in crate::store) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A list for `json_each`: each item is a string of hexadecimal digits.
-pub(in crate::store) fn json_blobs(blobs: &[&[u8]]) -> String {
-    let bytes: usize = blobs.iter().map(|blob| 2 * blob.len() + 3).sum();
-    let mut list = String::with_capacity(bytes + 2);
-    list.push('[');
-    for (i, blob) in blobs.iter().enumerate() {
-        list.push_str(if i == 0 { "\"" } else { ",\"" });
-        data_encoding::HEXLOWER.encode_append(blob, &mut list);
-        list.push('"');
-    }
-    list.push(']');
-    list
-}
-
 /// Rows for `json_each`: a list of lists, bytes in hexadecimal digits.
 pub(in crate::store) fn json_rows(columns: &[Column<'_>]) -> String {
     let rows = columns.first().map_or(0, |column| match column {
@@ -213,6 +199,8 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
         ("{bytes}", "BLOB"),
         ("{now}", "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)"),
         ("{platform}", "platform_id = $1"),
+        // The only writer waits for no other.
+        ("{share}", ""),
     ],
     column_arrays: false,
     find: [
@@ -253,6 +241,7 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
         ("{now}", "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"),
         // No index that begins with the platform is taken: without statistics each looks as good as one that fits.
         ("{platform}", "platform_id + 0 = $1"),
+        ("{share}", " FOR SHARE"),
     ],
     column_arrays: true,
     // A subquery with an OFFSET is not merged into what is around it, so it runs once for each key and no other join
@@ -303,14 +292,14 @@ impl Dialect {
 
     /// What selects the rows of a [`Param::Rows`] that begins with this parameter: the values of a row, and what they are
     /// selected from.
-    pub(in crate::store) fn rows(&self, first: usize, columns: &[Column<'_>]) -> [String; 2] {
-        let each = |of: &dyn Fn(usize, &Column<'_>) -> String| {
-            columns.iter().enumerate().map(|(i, column)| of(i, column)).collect::<Vec<_>>().join(", ")
+    pub(in crate::store) fn rows(&self, first: usize, columns: &[Column<'_>]) -> (Vec<String>, String) {
+        let each = |of: &dyn Fn(usize, &Column<'_>) -> String| -> Vec<String> {
+            columns.iter().enumerate().map(|(i, column)| of(i, column)).collect()
         };
         if self.column_arrays {
-            let arrays = each(&|i, column| format!("${}::{}[]", first + i, column.array_type()));
-            let names = each(&|i, _| format!("c{i}"));
-            return [each(&|i, _| format!("wanted.c{i}")), format!("unnest({arrays}) AS wanted ({names})")];
+            let arrays = each(&|i, column| format!("${}::{}[]", first + i, column.array_type())).join(", ");
+            let names = each(&|i, _| format!("c{i}")).join(", ");
+            return (each(&|i, _| format!("wanted.c{i}")), format!("unnest({arrays}) AS wanted ({names})"));
         }
         let part = |i, column: &Column<'_>| {
             let [before, after] = match column {
@@ -321,7 +310,7 @@ impl Dialect {
             format!("{before}{i}{after}")
         };
         let [before, after] = self.list;
-        [each(&part), format!("{before}{first}{after}")]
+        (each(&part), format!("{before}{first}{after}"))
     }
 
     /// A statement written once, in this dialect.
@@ -376,11 +365,5 @@ mod tests {
             serde_json::json!([["01ff", -7, "a"], [null, i64::MAX, "\"\\\u{1}"], ["", null, null]]);
         assert_eq!(parsed, expected);
         assert_eq!(json_rows(&[]), "[]");
-    }
-
-    #[test]
-    fn lists_of_blobs_are_json() {
-        assert_eq!(json_blobs(&[]), "[]");
-        assert_eq!(json_blobs(&[&[1, 255], &[]]), r#"["01ff",""]"#);
     }
 }

@@ -175,6 +175,12 @@ impl Engine for SqliteEngine {
         bound!(Sqlite, statement, bind_rows).fetch_all(&self.readers).await
     }
 
+    async fn execute(&self, statement: Statement<'_>) -> sqlx::Result<u64> {
+        let mut tx = self.begin(Purpose::Write).await?;
+        let touched = self.execute_in(&mut tx, statement).await?;
+        tx.commit().await.map(|()| touched)
+    }
+
     async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
         match purpose {
             Purpose::Read | Purpose::Copy => self.readers.begin().await,

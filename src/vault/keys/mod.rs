@@ -32,7 +32,7 @@ pub(in crate::vault) use ends::given_up;
 pub use horizon::{HorizonView, NewHorizon};
 pub(in crate::vault) use index::MOVED;
 pub use rotate::RotationPlan;
-pub(in crate::vault) use rotation::{fit, rest};
+pub(in crate::vault) use rotation::{IN_THE_LANE, rest};
 pub(in crate::vault) use schedule::Schedule;
 pub use states::WhichKey;
 pub(in crate::vault) use working::Working;

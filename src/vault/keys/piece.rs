@@ -6,7 +6,7 @@ use crate::{
         ids::{ObjectId, SubjectId},
         operation::Operation,
     },
-    store::{Many, ReadKeys, Rewrapped, Write},
+    store::{ReadKeys, Write},
     vault::{
         act::{Plan, Scene},
         error::VaultError,
@@ -25,8 +25,8 @@ pub(super) struct Slice {
 
 /// What it writes.
 pub(super) enum Piece {
-    /// Subject keys, wrapped anew.
-    Wraps(Vec<Rewrapped>),
+    /// So many subject keys, wrapped anew already, or looked at.
+    Wraps(u64),
     /// Values, references and tokens, hashed anew.
     Index(Filling),
     /// Places in indexes of other versions, dropped.
@@ -60,17 +60,7 @@ impl Piece {
         plan: &mut Plan,
     ) -> Result<Planned, VaultError> {
         match self {
-            Self::Wraps(rows) => {
-                let again = |row: &Rewrapped| Rewrapped {
-                    subject: row.subject,
-                    before: row.before.clone(),
-                    after: row.after.clone(),
-                };
-                if !rows.is_empty() {
-                    plan.writes.push(Write::Many(Many::Rewrap(rows.iter().map(again).collect())));
-                }
-                Ok(Planned::Ready { changed: u64::try_from(rows.len()).unwrap_or(u64::MAX), damaged: false })
-            }
+            Self::Wraps(changed) => Ok(Planned::Ready { changed: *changed, damaged: false }),
             Self::Index(filling) => filling.plan(scene, plan),
             Self::Reseal(resealing) => {
                 let changed = u64::try_from(resealing.0.len()).unwrap_or(u64::MAX);

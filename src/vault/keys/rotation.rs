@@ -3,6 +3,7 @@
 //! cursor, so that any process goes on where another stopped.
 
 use std::{
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,10 +38,19 @@ use crate::{
     },
 };
 
-/// How long a commit of a rotation should take: everybody else waits meanwhile.
-const SLICE: Duration = Duration::from_millis(20);
-/// Fewest and most rows of one.
-const ROWS: std::ops::RangeInclusive<u32> = 16..=1_000;
+/// How much is done at a time.
+#[derive(Debug, Clone)]
+pub(in crate::vault) struct Pace {
+    /// How long it should take.
+    slice: Duration,
+    /// Fewest and most rows.
+    rows: RangeInclusive<u32>,
+}
+
+/// Of a commit that writes all of it: everybody else waits meanwhile.
+pub(in crate::vault) const IN_THE_LANE: Pace = Pace { slice: Duration::from_millis(20), rows: 16..=1_000 };
+/// Where it is written before the commit, which tells of it alone.
+const BESIDE_IT: Pace = Pace { slice: Duration::from_millis(200), rows: 16..=4_000 };
 /// Times in a row that somebody else is faster with one of the subjects.
 const MOST_AGAIN: u32 = 200;
 /// A process that was not heard of for so long is not waited for: what it decides next, it decides with the new keys.
@@ -74,7 +84,8 @@ impl Vault {
             // What a worker before this one left.
             self.drop_all_ready(platform).await?;
         }
-        let (mut rows, mut again) = (*ROWS.start(), 0);
+        let pace = if taken.kind == OperationKind::RotatePlatformKey { BESIDE_IT } else { IN_THE_LANE };
+        let (mut rows, mut again) = (*pace.rows.start(), 0);
         loop {
             let began = Instant::now();
             let (went, done) = match (taken.phase, taken.kind) {
@@ -103,7 +114,7 @@ impl Vault {
             }
             again = 0;
             if done > 0 {
-                rows = fit(rows, began.elapsed());
+                rows = pace.fit(rows, began.elapsed());
             }
             if let Some(pause) = rest(taken.rate, done, began.elapsed()) {
                 tokio::time::sleep(pause).await;
@@ -222,14 +233,16 @@ impl Vault {
     }
 }
 
-/// Rows of the next commit, from those of the last and the time that it took.
-pub(in crate::vault) fn fit(rows: u32, took: Duration) -> u32 {
-    let next = match took {
-        took if took > SLICE => rows / 2,
-        took if took < SLICE / 2 => rows * 2,
-        _ => rows,
-    };
-    next.clamp(*ROWS.start(), *ROWS.end())
+impl Pace {
+    /// Rows of the next slice, from those of the last and the time that it took.
+    pub(in crate::vault) fn fit(&self, rows: u32, took: Duration) -> u32 {
+        let next = match took {
+            took if took > self.slice => rows / 2,
+            took if took < self.slice / 2 => rows * 2,
+            _ => rows,
+        };
+        next.clamp(*self.rows.start(), *self.rows.end())
+    }
 }
 
 /// How long to wait after so many rows, so that a second sees no more than the rate.
@@ -569,11 +582,11 @@ mod tests {
 
     #[test]
     fn commits_grow_and_shrink_with_their_time() {
-        assert_eq!(fit(16, Duration::from_millis(1)), 32);
-        assert_eq!(fit(64, Duration::from_millis(15)), 64);
-        assert_eq!(fit(64, Duration::from_millis(25)), 32);
-        assert_eq!(fit(1_000, Duration::ZERO), 1_000);
-        assert_eq!(fit(16, Duration::from_secs(1)), 16);
+        assert_eq!(IN_THE_LANE.fit(16, Duration::from_millis(1)), 32);
+        assert_eq!(IN_THE_LANE.fit(64, Duration::from_millis(15)), 64);
+        assert_eq!(IN_THE_LANE.fit(64, Duration::from_millis(25)), 32);
+        assert_eq!(IN_THE_LANE.fit(1_000, Duration::ZERO), 1_000);
+        assert_eq!(IN_THE_LANE.fit(16, Duration::from_secs(1)), 16);
     }
 
     #[test]

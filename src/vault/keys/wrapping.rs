@@ -3,10 +3,17 @@
 use super::piece::{Piece, Slice};
 use crate::{
     crypto::keyring::{Keyring, WrapError},
-    domain::{ids::SubjectId, operation::Operation},
-    store::Rewrapped,
+    domain::{
+        ids::{PlatformId, SubjectId},
+        operation::Operation,
+        secret::Sealed,
+    },
+    store::{Rewrapped, Worker},
     vault::{Vault, error::VaultError, tokenize::unavailable},
 };
+
+/// Keys of one statement: what is written at once delays the commits of others, though none waits for it.
+const CHUNK: usize = 1_000;
 
 impl Vault {
     pub(super) async fn wrapping_slice(
@@ -19,7 +26,26 @@ impl Vault {
         let platform = taken.platform;
         let read = self.shared.store.wrapped_keys(platform, after, rows).await.map_err(unavailable)?;
         let (last, count) = (read.last().map(|(id, _)| *id), read.len());
-        let (mut wraps, mut damaged) = (Vec::new(), false);
+        let (mut changed, mut damaged) = (0, false);
+        let mut read = read.into_iter();
+        while !read.as_slice().is_empty() {
+            let (wraps, all_open) = self.wrap_anew(keys, platform, read.by_ref().take(CHUNK))?;
+            damaged |= !all_open;
+            if !wraps.is_empty() {
+                changed += self.rewrap(taken, &wraps).await?;
+            }
+        }
+        Ok(Slice { piece: Piece::Wraps(changed), rows: count, last, damaged })
+    }
+
+    /// Those that are not under the active version yet, and whether all of them open.
+    fn wrap_anew(
+        &self,
+        keys: &Keyring,
+        platform: PlatformId,
+        read: impl Iterator<Item = (SubjectId, Sealed)>,
+    ) -> Result<(Vec<Rewrapped>, bool), VaultError> {
+        let (mut wraps, mut all_open) = (Vec::new(), true);
         for (subject, before) in read {
             match keys.rewrap(subject, &before, self.shared.rng.as_ref()) {
                 Ok(None) => {}
@@ -27,10 +53,17 @@ impl Vault {
                 Err(WrapError::Seal(_)) => return Err(VaultError::Unavailable),
                 Err(WrapError::Key(error)) => {
                     tracing::error!(platform = platform.get(), %subject, %error, "a subject key does not open");
-                    damaged = true;
+                    all_open = false;
                 }
             }
         }
-        Ok(Slice { piece: Piece::Wraps(wraps), rows: count, last, damaged })
+        Ok((wraps, all_open))
+    }
+
+    /// Beside the lane, so that no reader waits for it: a key opens under either wrap. The step that follows tells how far it is, and
+    /// whoever takes the work up before that finds these keys done.
+    async fn rewrap(&self, taken: &Operation, wraps: &[Rewrapped]) -> Result<u64, VaultError> {
+        let worker = Worker { platform: taken.platform, operation: taken.id, fence: taken.fence };
+        self.shared.store.rewrap(worker, wraps).await.map_err(unavailable)
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         deed::{Deed, Deeded, Hand},
         documents::DELETED,
         error::VaultError,
-        keys::{fit, rest},
+        keys::{IN_THE_LANE, rest},
         operations::{DESTROY, LEASE, begun_before},
         replay::ItemOutcome,
         tokenize::unavailable,
@@ -152,7 +152,7 @@ impl Vault {
                 Some(next) if next.is_open() => taken = next,
                 _ => return Ok(()),
             }
-            rows = fit(rows, began.elapsed()).clamp(FEWEST, MOST);
+            rows = IN_THE_LANE.fit(rows, began.elapsed()).clamp(FEWEST, MOST);
             if let Some(pause) = rest(taken.rate, done, began.elapsed()) {
                 tokio::time::sleep(pause).await;
             }

@@ -13,9 +13,9 @@ use sandyq::{
         time::Timestamp,
     },
     store::{
-        CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, LockedHead,
-        NewPlatform, ReadKeys, RowMark, SealedCounts, SealedOf, Snapshot, Store, StoreError, StoredConfig,
-        StoredTree, WhichOperations,
+        CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, KeyWorkStore,
+        LockedHead, NewPlatform, ReadKeys, Rewrapped, RowMark, SealedCounts, SealedOf, Snapshot, Store,
+        StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
         breaches::{BreachStore, OpenBreaches, WhichBreaches},
         cases::{CaseStore, OpenCases, WhichCases},
         copy::{Copying, Row, Table},
@@ -292,6 +292,61 @@ impl CaseStore for Gate {
 }
 
 #[async_trait::async_trait]
+impl KeyWorkStore for Gate {
+    async fn wrapped_keys(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
+        self.inner.wrapped_keys(platform, after, limit).await
+    }
+
+    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
+        self.inner.count_wraps(platform).await
+    }
+
+    async fn sealed(
+        &self,
+        platform: PlatformId,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<SealedOf>, StoreError> {
+        self.inner.sealed(platform, after, limit).await
+    }
+
+    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError> {
+        self.inner.count_sealed(platform).await
+    }
+
+    async fn hashed(
+        &self,
+        platform: PlatformId,
+        versions: IndexMove,
+        after: SubjectId,
+        limit: u32,
+    ) -> Result<Vec<Hashed>, StoreError> {
+        self.inner.hashed(platform, versions, after, limit).await
+    }
+
+    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError> {
+        self.inner.count_hashed(platform).await
+    }
+
+    async fn rewrap(&self, worker: Worker, rows: &[Rewrapped]) -> Result<u64, StoreError> {
+        let mut wrapped = 0;
+        let commit = async {
+            wrapped = self.inner.rewrap(worker, rows).await?;
+            Ok(CommitOutcome::Committed)
+        };
+        match self.pass(commit).await? {
+            CommitOutcome::Committed => Ok(wrapped),
+            CommitOutcome::HeadMoved | CommitOutcome::Conflict => Err(broken()),
+        }
+    }
+}
+
+#[async_trait::async_trait]
 impl Store for Gate {
     async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
         self.pass(self.inner.commit(commit)).await
@@ -354,46 +409,6 @@ impl Store for Gate {
         limit: u32,
     ) -> Result<Vec<RowMark>, StoreError> {
         self.inner.row_marks(platform, table, after, limit).await
-    }
-
-    async fn wrapped_keys(
-        &self,
-        platform: PlatformId,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
-        self.inner.wrapped_keys(platform, after, limit).await
-    }
-
-    async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
-        self.inner.count_wraps(platform).await
-    }
-
-    async fn sealed(
-        &self,
-        platform: PlatformId,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<SealedOf>, StoreError> {
-        self.inner.sealed(platform, after, limit).await
-    }
-
-    async fn count_sealed(&self, platform: PlatformId) -> Result<SealedCounts, StoreError> {
-        self.inner.count_sealed(platform).await
-    }
-
-    async fn hashed(
-        &self,
-        platform: PlatformId,
-        versions: IndexMove,
-        after: SubjectId,
-        limit: u32,
-    ) -> Result<Vec<Hashed>, StoreError> {
-        self.inner.hashed(platform, versions, after, limit).await
-    }
-
-    async fn count_hashed(&self, platform: PlatformId) -> Result<Vec<(u32, u64)>, StoreError> {
-        self.inner.count_hashed(platform).await
     }
 
     async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
