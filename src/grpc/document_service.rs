@@ -26,7 +26,7 @@ use crate::{
     vault::{
         Vault,
         documents::{
-            Begun, Chunk, Collected, DocumentHead, DocumentView, DownloadAsk, HeldSide, NewUpload,
+            Begun, Chunk, Collected, DocumentHead, DocumentView, DownloadAsk, HeldSide, NewUpload, Slot,
             StoredSide, Uploading,
         },
         error::VaultError,
@@ -87,9 +87,8 @@ impl DocumentService {
                 let taken = uploading.take(rest).await.map_err(refused)?;
                 rest = rest.get(taken..).unwrap_or_default();
                 if uploading.part_is_complete() {
-                    store(&mut uploading).await?;
-                    slot.release();
-                    slot = self.vault.stream_room().await.map_err(refused)?;
+                    store(&mut uploading, slot).await?;
+                    slot = uploading.room().await.map_err(refused)?;
                     incoming.by = Instant::now() + PART_LIMIT;
                 }
             }
@@ -119,8 +118,8 @@ impl DocumentService {
     }
 }
 
-async fn store(uploading: &mut Uploading) -> Result<(), Status> {
-    within_limit(async { uploading.store_part().await.map_err(|e| status(&e)) }).await
+async fn store(uploading: &mut Uploading, slot: Slot) -> Result<(), Status> {
+    within_limit(async { uploading.store_part(slot).await.map_err(|e| status(&e)) }).await
 }
 
 /// The messages of a stream, each by the time that its part must be there.

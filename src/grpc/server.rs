@@ -21,7 +21,7 @@ use super::{
     limits::{
         KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_CONNECTION_AGE, MAX_CONNECTION_AGE_GRACE,
         MAX_FAULTY_STREAMS, MAX_HEADER_BYTES, MAX_REQUEST_BYTES, MAX_RESET_STREAMS, MAX_RESPONSE_BYTES,
-        MAX_STREAMS_PER_CONNECTION,
+        MAX_STREAMS_PER_CONNECTION, STREAM_WINDOW,
     },
     operation_service::OperationService,
     pb::{
@@ -136,6 +136,8 @@ pub async fn serve(
         .max_connection_age(MAX_CONNECTION_AGE)
         .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_max_pending_accept_reset_streams(Some(MAX_RESET_STREAMS))
         .http2_max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS))

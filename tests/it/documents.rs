@@ -271,3 +271,21 @@ async fn a_touched_part_is_found_before_a_wrong_byte_leaves(backend: Backend) {
     assert!(payments.get(ask(&document, Front)).await.1 == image, "put back, it is read again");
     served.running.stop().await.unwrap();
 }
+
+on_both!(more_streams_than_there_is_memory_for_share_a_connection);
+async fn more_streams_than_there_is_memory_for_share_a_connection(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    served.with_images(40).await;
+    let image = content(3, 3 * PART);
+    // Sixteen parts have room at a time. The bytes of all other streams wait at the server, and must not keep away those of the
+    // sixteen.
+    let client = served.documents("backend").await;
+    let mut uploads = tokio::task::JoinSet::new();
+    for number in 1..=40 {
+        let (mut client, image) = (Documents(client.0.clone()), image.clone());
+        let start = start(number, Front, &image);
+        uploads.spawn(async move { client.put(start, &image).await.map(drop) });
+    }
+    let ended = uploads.join_all().await;
+    assert_eq!(ended, vec![Ok(()); 40]);
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use minicbor::bytes::ByteArray;
+use tokio::task::JoinHandle;
 
 use super::{
     Documents, VERSION, about,
@@ -10,12 +11,13 @@ use super::{
     current,
     manifest::{Listed, Manifest},
     may_upload, object_of,
+    room::Slot,
 };
 use crate::{
     audit::entry::Entry,
     blobs::parts::PartName,
     crypto::{
-        document::{ContentHash, MAX_SEALED_PART, OpenPart, PartPlace},
+        document::{ContentHash, MAX_SEALED_PART, OpenPart, PartPlace, SealedPart},
         envelope::SubjectKey,
     },
     domain::{
@@ -111,6 +113,8 @@ pub struct Uploading {
     media_type: Option<MediaType>,
     parts: Vec<Listed>,
     part: OpenPart,
+    /// The part before, while it is being stored.
+    storing: Option<JoinHandle<Result<(), VaultError>>>,
 }
 
 impl Vault {
@@ -149,6 +153,7 @@ impl Vault {
             media_type: None,
             parts: Vec::new(),
             part: OpenPart::default(),
+            storing: None,
         };
         uploading.read_again().await?;
         Ok(Begun::Open(Box::new(uploading)))
@@ -176,12 +181,21 @@ impl Uploading {
         !self.part.is_empty() && self.part.len() == part_length(self.row.size, self.position())
     }
 
-    /// Seals and stores the part at hand: it is durable when this returns.
+    /// Room for the next part, as [`Vault::stream_room`].
     ///
     /// # Errors
-    /// [`Denial::MediaTypeNotAllowed`] of the first part, [`Denial::UploadMoved`] where another stream carries the upload on
-    /// or it is gone.
-    pub async fn store_part(&mut self) -> Result<(), VaultError> {
+    /// [`VaultError::Overloaded`].
+    pub async fn room(&self) -> Result<Slot, VaultError> {
+        self.place.room.take().await
+    }
+
+    /// Seals the part at hand, and stores it while the client sends the next: it is durable when [`Uploading::stored`] has
+    /// returned. One part at a time is being stored, and has its share of the memory until it is.
+    ///
+    /// # Errors
+    /// [`Denial::MediaTypeNotAllowed`] of the first part; and those of [`Uploading::stored`], of the part before.
+    pub async fn store_part(&mut self, slot: Slot) -> Result<(), VaultError> {
+        self.stored().await?;
         let part = std::mem::take(&mut self.part);
         if self.position() == 0 {
             self.media_type = MediaType::sniff(part.expose());
@@ -192,21 +206,25 @@ impl Uploading {
         self.hash.update(part.expose());
         let (position, rng) = (self.position(), self.vault.shared.rng.as_ref());
         let sealed = self.key.seal_part(&self.row.address, self.place_of(position), part, rng);
-        let sealed = sealed.map_err(unavailable)?;
-        let (platform, object) =
-            (self.row.address.record.platform, ObjectId::random(rng).map_err(unavailable)?);
-        let name = PartName { platform, upload: self.row.id, object };
-        let (salt, bytes) = (sealed.salt, sealed.bytes);
-        self.place.parts.put(&name, bytes).await.map_err(unreadable)?;
-        let counted = self.vault.shared.store.count_part(&self.row, position, object).await;
-        if !counted.map_err(unavailable)? {
-            // Nothing names the object; where it cannot be deleted now, the collector finds it.
-            let _gone = self.place.parts.delete(&name).await;
-            return Err(Denial::UploadMoved.into());
-        }
+        let SealedPart { salt, bytes } = sealed.map_err(unavailable)?;
+        let object = ObjectId::random(rng).map_err(unavailable)?;
+        let work =
+            store(Arc::clone(&self.vault), Arc::clone(&self.place), self.row.clone(), object, bytes, slot);
+        self.storing = Some(tokio::spawn(work));
         self.row.parts = position.saturating_add(1);
         self.parts.push(Listed::new(object, salt));
         Ok(())
+    }
+
+    /// Waits until every part that was taken whole is durable.
+    ///
+    /// # Errors
+    /// [`Denial::UploadMoved`] where another stream carries the upload on or it is gone.
+    pub async fn stored(&mut self) -> Result<(), VaultError> {
+        match self.storing.take() {
+            Some(storing) => storing.await.map_err(|_| VaultError::Unavailable)?,
+            None => Ok(()),
+        }
     }
 
     /// Writes the row, when every part is durable and the content has the declared hash.
@@ -214,7 +232,8 @@ impl Uploading {
     /// # Errors
     /// [`Denial::UploadIncomplete`] where bytes are missing: the upload can be carried on. [`Denial::ContentDiffers`] where
     /// the hash is another: then nothing of it stays.
-    pub async fn finish(self) -> Result<StoredSide, VaultError> {
+    pub async fn finish(mut self) -> Result<StoredSide, VaultError> {
+        self.stored().await?;
         let Some(media_type) = self.media_type.filter(|_| self.position() == parts_of(self.row.size)) else {
             return Err(Denial::UploadIncomplete.into());
         };
@@ -264,7 +283,9 @@ impl Uploading {
     }
 
     /// Drops the upload with its parts. It is done also where the client has gone.
-    async fn abandon(&self, reason: Denial) -> VaultError {
+    async fn abandon(&mut self, reason: Denial) -> VaultError {
+        // What is on its way is then counted, and goes with the rest.
+        let _stored = self.stored().await;
         let (vault, caller, asker) = (Arc::clone(&self.vault), Arc::clone(&self.caller), self.asker.clone());
         let deed = Abandon { row: self.row.clone(), reason };
         let platform = caller.platform;
@@ -279,6 +300,27 @@ impl Uploading {
             Err(_) => VaultError::Unavailable,
         }
     }
+}
+
+/// Stores a sealed part, and counts it.
+async fn store(
+    vault: Arc<Vault>,
+    place: Arc<Documents>,
+    row: UploadRow,
+    object: ObjectId,
+    bytes: Vec<u8>,
+    slot: Slot,
+) -> Result<(), VaultError> {
+    let name = PartName { platform: row.address.record.platform, upload: row.id, object };
+    place.parts.put(&name, bytes).await.map_err(unreadable)?;
+    slot.release();
+    let counted = vault.shared.store.count_part(&row, row.parts, object).await;
+    if counted.map_err(unavailable)? {
+        return Ok(());
+    }
+    // Nothing names the object; where it cannot be deleted now, the collector finds it.
+    let _gone = place.parts.delete(&name).await;
+    Err(Denial::UploadMoved.into())
 }
 
 /// The end of an upload.

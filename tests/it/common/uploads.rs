@@ -194,10 +194,11 @@ pub async fn send(uploading: &mut Uploading, mut bytes: &[u8]) -> Result<(), Vau
         let taken = uploading.take(bytes).await?;
         bytes = &bytes[taken..];
         if uploading.part_is_complete() {
-            uploading.store_part().await?;
+            let room = uploading.room().await?;
+            uploading.store_part(room).await?;
         }
     }
-    Ok(())
+    uploading.stored().await
 }
 
 /// Objects in the document store.
