@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::output::Failure;
+use super::{output::Failure, token_tls};
 use crate::{
-    config::Connection,
+    config::{Connection, Credentials},
     crypto::random::SystemRng,
     domain::{ids::RequestId, time::Clock},
     grpc::pb::{
@@ -39,10 +39,15 @@ impl Args {
 
 /// Connects over mutual TLS.
 pub(super) async fn connect(connection: &Connection) -> Result<Channel, Failure> {
-    let [authority, certificate, key] = connection.pem()?;
+    let (certificate, key) = match connection.credentials()? {
+        Credentials::Files { certificate, key } => (certificate, key),
+        Credentials::Token { certificate, key } => {
+            return token_tls::connect(connection, certificate, key).await;
+        }
+    };
     let mut tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(authority))
-        .identity(Identity::from_pem(certificate, key));
+        .ca_certificate(Certificate::from_pem(connection.authority()?))
+        .identity(Identity::from_pem(certificate, key.as_bytes()));
     if let Some(name) = &connection.server_name {
         tls = tls.domain_name(name);
     }

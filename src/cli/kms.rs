@@ -89,7 +89,8 @@ pub(super) fn open_kms(
     })
 }
 
-fn source(place: SecretPlace) -> SecretSource {
+/// A secret that is read each time that it is needed.
+pub(super) fn source(place: SecretPlace) -> SecretSource {
     Box::new(move || Ok(place.read()?))
 }
 

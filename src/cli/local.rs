@@ -155,8 +155,10 @@ fn connection(server: SocketAddr, name: &str) -> Connection {
         target: format!("https://{server}"),
         server_name: Some("localhost".to_owned()),
         server_authority: "server-authority.pem".into(),
-        certificate: format!("{name}.pem").into(),
-        key: format!("{name}.key").into(),
+        certificate: Some(format!("{name}.pem").into()),
+        key: Some(format!("{name}.key").into()),
+        pkcs11: None,
+        file: PathBuf::new(),
     }
 }
 

@@ -41,6 +41,7 @@ mod staff;
 mod subject;
 mod territory;
 mod token;
+mod token_tls;
 mod values;
 
 use std::{io::Write as _, process::ExitCode};

@@ -7,8 +7,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 
 /// A throw-away certificate authority.
@@ -60,24 +60,45 @@ impl Authority {
     /// # Errors
     /// [`rcgen::Error`].
     pub fn client(&self, uris: &[&str]) -> Result<Issued, rcgen::Error> {
-        let mut params = CertificateParams::new(Vec::new())?;
-        for uri in uris {
-            params.subject_alt_names.push(SanType::URI((*uri).try_into()?));
-        }
-        self.issue(params, ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(caller(uris)?, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// A certificate for a caller whose key lives elsewhere, as in a token.
+    ///
+    /// # Errors
+    /// [`rcgen::Error`].
+    pub fn client_of(&self, key: &impl PublicKeyData, uri: &str) -> Result<Certificate, rcgen::Error> {
+        self.sign(caller(&[uri])?, ExtendedKeyUsagePurpose::ClientAuth, key)
     }
 
     fn issue(
         &self,
-        mut params: CertificateParams,
+        params: CertificateParams,
         usage: ExtendedKeyUsagePurpose,
     ) -> Result<Issued, rcgen::Error> {
         let key = KeyPair::generate()?;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
-        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        let certificate = self.sign(params, usage, &key)?.pem();
         Ok(Issued { certificate, key: key.serialize_pem() })
     }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        usage: ExtendedKeyUsagePurpose,
+        key: &impl PublicKeyData,
+    ) -> Result<Certificate, rcgen::Error> {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.signed_by(key, &self.issuer)
+    }
+}
+
+fn caller(uris: &[&str]) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    for uri in uris {
+        params.subject_alt_names.push(SanType::URI((*uri).try_into()?));
+    }
+    Ok(params)
 }
 
 impl Issued {

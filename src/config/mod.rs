@@ -3,6 +3,7 @@
 //! Unknown keys are refused, paths are relative to the file that names them, and files with secrets must not be
 //! readable by others.
 
+mod connection;
 mod documents;
 mod mirror;
 mod options;
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+pub use connection::{Connection, Credentials, TokenKeyConfig, TokenKeyName, TokenKeyPlace};
 pub use documents::DocumentsConfig;
 pub use mirror::MirrorConfig;
 pub use options::{ErasureConfig, KeysConfig, RightsConfig};
@@ -384,46 +386,6 @@ impl Config {
 
     fn rule(&self, rule: &str) -> ConfigError {
         ConfigError::Rule { path: self.path.display().to_string(), rule: rule.to_owned() }
-    }
-}
-
-/// How a client reaches the vault, and as whom.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Connection {
-    /// `https://host:port`
-    pub target: String,
-    /// Name in the server's certificate, where it is not the target's host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server_name: Option<String>,
-    /// Roots of the server's certificate, PEM.
-    pub server_authority: PathBuf,
-    /// The client's certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM.
-    pub key: PathBuf,
-}
-
-impl Connection {
-    /// Reads a connection file.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let mut connection: Self = parse_file(path)?;
-        for file in [&mut connection.server_authority, &mut connection.certificate, &mut connection.key] {
-            *file = beside(path, file);
-        }
-        Ok(connection)
-    }
-
-    /// Server roots, certificate and key.
-    ///
-    /// # Errors
-    /// [`ConfigError`], also where others may read the key.
-    pub fn pem(&self) -> Result<[String; 3], ConfigError> {
-        refuse_readable_by_others(&self.key)?;
-        Ok([read_text(&self.server_authority)?, read_text(&self.certificate)?, read_text(&self.key)?])
     }
 }
 

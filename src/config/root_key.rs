@@ -1,6 +1,10 @@
 //! `[root_key]`: where the root key lives, one of three kinds.
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+use std::{
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -125,6 +129,19 @@ pub enum SecretPlace {
 }
 
 impl SecretPlace {
+    /// Where a token's PIN stands; none unless exactly one place is named.
+    pub(super) fn pin(
+        file: Option<&Path>,
+        variable: Option<&str>,
+        resolve: impl FnOnce(&Path) -> PathBuf,
+    ) -> Option<Self> {
+        match (file, variable) {
+            (Some(file), None) => Some(Self::File(resolve(file))),
+            (None, Some(name)) => Some(Self::Variable(name.to_owned())),
+            _ => None,
+        }
+    }
+
     /// The secret, without the line's end.
     ///
     /// # Errors
@@ -217,11 +234,10 @@ impl Config {
                 module: self.resolve(&config.module),
                 token: config.token.clone(),
                 label: config.label.clone(),
-                pin: match (&config.pin_file, &config.pin_env) {
-                    (Some(file), None) => SecretPlace::File(self.resolve(file)),
-                    (None, Some(name)) => SecretPlace::Variable(name.clone()),
-                    _ => return Err(self.rule("[root_key] names either `pin_file` or `pin_env`")),
-                },
+                pin: SecretPlace::pin(config.pin_file.as_deref(), config.pin_env.as_deref(), |file| {
+                    self.resolve(file)
+                })
+                .ok_or_else(|| self.rule("[root_key] names either `pin_file` or `pin_env`"))?,
             },
             RootKeyConfig::Transit(config) => self.transit(config)?,
         })

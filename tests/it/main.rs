@@ -83,6 +83,7 @@ mod staff_keys;
 mod subjects;
 mod tampering;
 mod telemetry;
+mod token_keys;
 mod tokens;
 mod two_people;
 mod upgrades;

@@ -6,6 +6,7 @@
 //! ceremony, the lowest version is active, and one that is added changes nothing.
 
 mod module;
+pub mod signing;
 
 use std::{
     collections::BTreeMap,
