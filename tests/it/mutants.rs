@@ -1,4 +1,4 @@
-//! Checks and the tests that fail without them: the tables of docs/two-people.md and docs/faults.md. Here they are held to the code and
+//! Checks and the tests that fail without them: tables of the pages below. Here they are held to the code and
 //! to the tests; `scripts/mutants` takes each check out and sees the tests fail.
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde::Deserialize;
 
 /// Lists with the pages that show them.
-const LISTS: [(&str, &str); 2] = [("two_people", "docs/two-people.md"), ("faults", "docs/faults.md")];
+const LISTS: [(&str, &str); 3] =
+    [("two_people", "docs/two-people.md"), ("rekey", "docs/cryptography.md"), ("faults", "docs/faults.md")];
 
 #[derive(Deserialize)]
 struct List {

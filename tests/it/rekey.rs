@@ -522,21 +522,22 @@ async fn everybody_goes_on_while_everything_is_sealed_anew(backend: Backend) {
     world.all_read().await;
 }
 
+/// Somebody's value, edited behind the vault.
+async fn spoil(world: &World, backend: &Backend, number: u32) {
+    let subject = data_encoding::HEXLOWER.encode(world.people[&number].subject.as_bytes());
+    let (literal, spoilt) = match backend {
+        Backend::Sqlite => (format!("x'{subject}'"), "x'0000'"),
+        Backend::Postgres(_) => (format!("'\\x{subject}'"), "'\\x0000'"),
+    };
+    let sql = format!("UPDATE records SET sealed_value = {spoilt} WHERE subject_id = {literal}");
+    assert_eq!(backend.sql(world.dir.path(), &sql).await, 1);
+}
+
 // One thing that does not open must not be thrown away with its key.
 on_both!(what_does_not_open_keeps_its_key);
 async fn what_does_not_open_keeps_its_key(backend: Backend) {
     let world = World::new(&backend, 5).await;
-    let subject = data_encoding::HEXLOWER.encode(world.people[&5].subject.as_bytes());
-    let literal = match backend {
-        Backend::Sqlite => format!("x'{subject}'"),
-        Backend::Postgres(_) => format!("'\\x{subject}'"),
-    };
-    let spoil = match backend {
-        Backend::Sqlite => "x'0000'",
-        Backend::Postgres(_) => "'\\x0000'",
-    };
-    let sql = format!("UPDATE records SET sealed_value = {spoil} WHERE subject_id = {literal}");
-    assert_eq!(backend.sql(world.dir.path(), &sql).await, 1);
+    spoil(&world, &backend, 5).await;
     let begun = begin_rekey(&world.open).await.unwrap();
     work_through(&world.open).await;
     assert_eq!(operation(&world.open, begun.id).await.state, OperationState::Failed);
@@ -545,6 +546,26 @@ async fn what_does_not_open_keeps_its_key(backend: Backend) {
     let number = 3;
     let value = world.open.detokenize(&world.people[&number].tokens[0].token).await.unwrap().value;
     assert_eq!(value.expose(), iin(number));
+}
+
+on_both!(what_was_spoilt_since_keeps_the_old_version);
+async fn what_was_spoilt_since_keeps_the_old_version(backend: Backend) {
+    let world = World::new(&backend, 5).await;
+    let begun = begin_rekey(&world.open).await.unwrap();
+    let due = world.open.vault.work().await.unwrap().long;
+    let mut commits = 1;
+    // Until everything is sealed anew, and nothing of it opened once more.
+    while operation(&world.open, begun.id).await.phase != Phase::Verify {
+        commits += 1;
+        world.gate.fail_after(commits);
+        drop(world.open.vault.work_long(&operation(&world.open, due[0].id).await).await);
+        world.gate.set(PASS);
+        world.open.clock.advance(2 * MINUTE);
+    }
+    spoil(&world, &backend, 5).await;
+    work_through(&world.open).await;
+    assert_eq!(operation(&world.open, begun.id).await.state, OperationState::Failed);
+    assert_eq!(world.usage().await, [(1, KeyState::Retiring, 0), (2, KeyState::Active, 5)]);
 }
 
 on_both!(one_officer_alone_never_rekeys);
