@@ -1,7 +1,11 @@
 //! Erasure reaches backups. Whoever has the backup files, the live database and the live KMS, and code that knows of no erasure
 //! list, reads an erased value before the destruction date of the keys, and cannot after it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sandyq::{
     audit::head::HeadVerifier,
@@ -30,6 +34,7 @@ use crate::{
     backups::{back_up, place, with_place},
     common::{
         backend::{Backend, on_both},
+        gate::{Gate, PASS},
         house::{House, proposed},
         operations::work_once,
         people::iin,
@@ -176,6 +181,16 @@ async fn an_erased_value_is_out_of_reach_after_the_destruction_date_and_not_befo
 
 /// The same with a horizon of ten days, replaced every four, and a plan for it that holds so many days.
 async fn with_horizon(backend: &Backend, dir: &Path, valid_days: u32) -> (OpenVault, Arc<dyn Kms>) {
+    with_horizon_behind(backend, dir, valid_days, |store| store).await
+}
+
+/// The same behind another store.
+async fn with_horizon_behind(
+    backend: &Backend,
+    dir: &Path,
+    valid_days: u32,
+    front: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+) -> (OpenVault, Arc<dyn Kms>) {
     let made = OpenVault::create(backend, dir, |store| store).await;
     made.enrol_auditor().await;
     made.vault.close().await;
@@ -186,7 +201,8 @@ async fn with_horizon(backend: &Backend, dir: &Path, valid_days: u32) -> (OpenVa
         rotate_every: Some(Duration::from_hours(96)),
         ..VaultOptions::default()
     };
-    let open = OpenVault::open_with(backend, dir, Arc::clone(&kms), None, options).await.unwrap();
+    let store = front(backend.store(dir).await);
+    let open = OpenVault::over(store, Arc::clone(&kms), None, options).await.unwrap();
     let open = with_place(open, dir);
     let other = HorizonTerms { horizon_days: 11, rotate_days: 4 };
     let refused = approve(&open, other, valid_days).await;
@@ -258,6 +274,57 @@ async fn the_horizon_passes_with_nobody_touching_a_key_and_nothing_erased_opens(
     assert!(matches!(refused, LoadError::Kms(_)), "{refused}");
     late.fill(dir.path(), &key, after, kms.as_ref()).await.unwrap();
     assert_eq!(late.read(&kms, &stays).await.unwrap(), iin(2));
+    for platform in ["lerna", "vault"] {
+        assert_eq!(found(&reconcile(&open, platform).await), [], "{platform}");
+    }
+    open.vault.close().await;
+}
+
+/// Whoever works dies before its first commit, then before its second, and so on, until somebody ends all that is due; how often.
+async fn dying(open: &OpenVault, gate: &Gate, stays: &Tokenized) -> u64 {
+    let mut commits = 0;
+    loop {
+        let before = gate.refused.load(Ordering::SeqCst);
+        gate.fail_after(commits);
+        drop(work_once(open).await);
+        gate.set(PASS);
+        assert_eq!(open.detokenize(&stays.tokens[0].token).await.unwrap().value.expose(), iin(2));
+        // As if its minute were over, and the hour after which this process announces again what it could not.
+        open.clock.advance(HOUR + HOUR / 30);
+        if gate.refused.load(Ordering::SeqCst) == before {
+            return commits;
+        }
+        commits += 1;
+    }
+}
+
+on_both!(whatever_stops_it_the_horizon_passes);
+/// Rotations by the calendar, announcements and destructions, of each kind of key.
+async fn whatever_stops_it_the_horizon_passes(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gate = None;
+    let front = |inner| -> Arc<dyn Store> { gate.insert(Gate::before(inner)).clone() };
+    let (open, kms) = with_horizon_behind(&backend, dir.path(), 30, front).await;
+    let gate = gate.unwrap();
+    let stays = open.store_iin(2).await;
+    let mut deaths = 0;
+    for _ in 0..22 {
+        open.clock.advance(12 * HOUR);
+        let page = sandyq::vault::page::PageAsk { size: 100, after: None };
+        open.vault.list_keys(&open.admin(), as_admin(), "vault", page).await.unwrap();
+        deaths += dying(&open, &gate, &stays).await;
+    }
+    println!("{deaths} deaths");
+    assert!(deaths >= 15, "rotations, announcements and destructions of five keys: {deaths}");
+    for platform in ["lerna", "vault"] {
+        let found = versions(&open, platform).await;
+        assert!(first(&found).iter().all(|(_, state)| *state == KeyState::Destroyed), "{found:?}");
+        for kind in ["platform", "index"] {
+            let active = |(of, _, state): &&(String, u32, KeyState)| of == kind && *state == KeyState::Active;
+            assert_eq!(found.iter().filter(active).count(), 1, "{platform} {kind}: {found:?}");
+        }
+    }
+    assert!(!kms.versions().await.unwrap().present.contains(&1));
     for platform in ["lerna", "vault"] {
         assert_eq!(found(&reconcile(&open, platform).await), [], "{platform}");
     }

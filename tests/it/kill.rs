@@ -2,6 +2,7 @@
 //! mirror still verify, and a call that got no answer is repeated with the same request id and done once. The child is
 //! killed when a number of answers, drawn from a printed seed, has arrived.
 
+mod beside;
 mod calls;
 mod log;
 mod lost;

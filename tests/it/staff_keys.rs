@@ -3,14 +3,17 @@
 
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use sandyq::grpc::{
-    authn::peer_of,
-    pb::{
-        self, operation_service_client::OperationServiceClient,
-        proposal_service_client::ProposalServiceClient,
+use sandyq::{
+    cli::local::LocalInstallation,
+    grpc::{
+        authn::peer_of,
+        pb::{
+            self, operation_service_client::OperationServiceClient,
+            proposal_service_client::ProposalServiceClient,
+        },
     },
 };
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
 use crate::common::{
@@ -28,13 +31,13 @@ fn refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> String {
 }
 
 /// The hash of the key in a caller's certificate file.
-fn key_of(served: &Served, name: &str) -> Vec<u8> {
+pub fn key_of(served: &Served, name: &str) -> Vec<u8> {
     let pem = std::fs::read(served.file(&format!("{name}.pem"))).unwrap();
     peer_of(&CertificateDer::from_pem_slice(&pem).unwrap()).unwrap().mark.key.to_vec()
 }
 
 /// That the key of a certificate is a person's.
-fn enrolment(served: &Served, certificate: &str, person: &str) -> pb::EnrolStaffKeyRequest {
+pub fn enrolment(served: &Served, certificate: &str, person: &str) -> pb::EnrolStaffKeyRequest {
     pb::EnrolStaffKeyRequest {
         request_id: request_id(),
         person_id: person.into(),
@@ -52,7 +55,7 @@ async fn propose(house: &House, who: &str, certificate: &str, person: &str) -> p
     proposed!(client, enrol_staff_key(request) in enrol_staff_key_response)
 }
 
-async fn me(served: &Served, who: &str) -> Result<(pb::StaffKeyRule, bool, String), String> {
+pub async fn me(served: &Served, who: &str) -> Result<(pb::StaffKeyRule, bool, String), String> {
     let answer = served.vault(who).await.who_am_i(pb::WhoAmIRequest {}).await;
     let answer = answer.map_err(|status| reason(&status))?.into_inner();
     Ok((answer.staff_key_rule(), answer.has_staff_key, answer.person_id))
@@ -64,12 +67,12 @@ async fn lists(served: &Served, who: &str) -> Result<(), String> {
     answer.map(drop).map_err(|status| reason(&status))
 }
 
-async fn keys(served: &Served) -> Vec<pb::StaffKey> {
+pub async fn keys(served: &Served) -> Vec<pb::StaffKey> {
     let request = pb::ListStaffKeysRequest::default();
     served.platforms("admin").await.list_staff_keys(request).await.unwrap().into_inner().staff_keys
 }
 
-async fn withdraw(served: &Served, who: &str, key: Vec<u8>) -> Result<pb::StaffKey, String> {
+pub async fn withdraw(served: &Served, who: &str, key: Vec<u8>) -> Result<pb::StaffKey, String> {
     let request = pb::WithdrawStaffKeyRequest { request_id: request_id(), key_sha256: key };
     let answer = served.platforms(who).await.withdraw_staff_key(request).await;
     answer.map(|answer| answer.into_inner().staff_key.unwrap()).map_err(|status| reason(&status))
@@ -215,6 +218,51 @@ async fn a_key_of_another_person_is_none_of_ones_own(backend: Backend) {
     house.stop().await;
 }
 
+/// Begins an erasure, which waits for hours; answers its operation.
+async fn erasure(house: &House) -> String {
+    let mut subjects = house.subjects("local").await;
+    let erased = subjects.erase_subject(erase(1)).await.unwrap().into_inner().outcome.unwrap();
+    let pb::erase_subject_response::Outcome::Applied(erasure) = erased else { panic!("{erased:?}") };
+    erasure.operation_id
+}
+
+async fn watch(channel: Channel, operation: &str) -> Streaming<pb::WatchOperationResponse> {
+    let watch = pb::WatchOperationRequest { operation_id: operation.to_owned() };
+    let mut watched = OperationServiceClient::new(channel).watch_operation(watch).await.unwrap().into_inner();
+    assert!(watched.message().await.unwrap().is_some());
+    watched
+}
+
+async fn ends(mut watched: Streaming<pb::WatchOperationResponse>) {
+    let status = watched.message().await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, REFUSED));
+}
+
+/// On PostgreSQL alone: SQLite has one process.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_replica_refuses_a_withdrawn_key_at_its_next_call_and_ends_its_streams() {
+    let backend = Backend::postgres().await;
+    let (house, _) = enrolled(&backend).await;
+    house.served.store(1).await;
+    let erasure = erasure(&house).await;
+    let files = LocalInstallation::open(house.served.running.installation.dir());
+    let running = files.start(false).await.unwrap();
+    let other = Served { running, dir: tempfile::tempdir().unwrap(), backend };
+    assert_eq!(lists(&other, "local").await, Ok(()));
+    let watched = watch(other.channel("local").await, &erasure).await;
+    let quiet = watch(other.channel("second").await, &erasure).await;
+    withdraw(&house.served, "admin", key_of(&house.served, "local")).await.unwrap();
+    assert_eq!(lists(&other, "local").await, Err(REFUSED.into()));
+    ends(watched).await;
+    assert_eq!(me(&other, "local").await, Err(REFUSED.into()));
+    // Where nobody calls the other, it looks by itself.
+    withdraw(&house.served, "admin", key_of(&house.served, "second")).await.unwrap();
+    ends(quiet).await;
+    assert_eq!(me(&other, "second").await, Err(REFUSED.into()));
+    other.running.stop().await.unwrap();
+    house.stop().await;
+}
+
 on_both!(a_withdrawn_key_gets_nothing_more);
 async fn a_withdrawn_key_gets_nothing_more(backend: Backend) {
     let (house, _) = enrolled(&backend).await;
@@ -223,13 +271,8 @@ async fn a_withdrawn_key_gets_nothing_more(backend: Backend) {
     // Connections that are open, a stream that runs, and what was proposed with the key.
     let channel = served.channel("local").await;
     let mut proposals = ProposalServiceClient::new(channel.clone());
-    let mut subjects = house.subjects("local").await;
-    let erased = subjects.erase_subject(erase(1)).await.unwrap().into_inner().outcome.unwrap();
-    let pb::erase_subject_response::Outcome::Applied(erasure) = erased else { panic!("{erased:?}") };
-    let watch = pb::WatchOperationRequest { operation_id: erasure.operation_id };
-    let watched = OperationServiceClient::new(channel).watch_operation(watch).await;
-    let mut watched = watched.unwrap().into_inner();
-    assert!(watched.message().await.unwrap().is_some());
+    let erasure = erasure(&house).await;
+    let watched = watch(channel, &erasure).await;
     let mut local = served.platforms("local").await;
     let own = proposed!(local, enrol_caller(new_caller("stolen")) in enrol_caller_response);
     let other = house.propose("extra").await;
@@ -243,8 +286,7 @@ async fn a_withdrawn_key_gets_nothing_more(backend: Backend) {
     assert_eq!(unknown, Err("STAFF_KEY_NOT_FOUND".into()));
 
     assert_eq!(refusal(proposals.approve_proposal(approval(&other)).await), REFUSED);
-    let status = watched.message().await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, REFUSED));
+    ends(watched).await;
     assert_eq!(me(served, "local").await, Err(REFUSED.into()));
     // What was proposed with it is proposed anew by somebody who has a key.
     assert_eq!(house.approve("second", &own).await, Err("PROPOSER_NOT_ALLOWED".into()));
@@ -277,7 +319,7 @@ async fn an_edited_row_of_a_key_is_not_believed(backend: Backend) {
     );
     let House { served, .. } = house;
     let Served { running, dir, .. } = served;
-    let installation = sandyq::cli::local::LocalInstallation::open(running.installation.dir());
+    let installation = LocalInstallation::open(running.installation.dir());
     running.stop().await.unwrap();
     let refused = format!("{:?}", installation.start(false).await.err().unwrap());
     assert!(refused.contains("staff_keys") && refused.contains("changed behind the vault"), "{refused}");

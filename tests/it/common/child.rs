@@ -22,15 +22,15 @@ pub struct Server {
     panics: Arc<Mutex<Vec<String>>>,
 }
 
-/// `sandyq serve` over the installation in `dir`.
-fn serve(dir: &Path) -> Command {
+/// `sandyq serve` with this configuration.
+fn serve(config: &Path) -> Command {
     // A write past the limit on file sizes is to fail, as on a full disk, not to end the process.
     let mut command = Command::new("sh");
     command
         .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
         .arg(env!("CARGO_BIN_EXE_sandyq"))
         .args(["--json", "serve", "--config"])
-        .arg(dir.join("sandyq.toml"));
+        .arg(config);
     command
 }
 
@@ -50,9 +50,14 @@ fn field_in(line: &str, name: &str) -> Option<SocketAddr> {
 }
 
 impl Server {
-    /// Starts `sandyq serve` and waits until it says where it listens.
+    /// Starts `sandyq serve` over the installation in `dir`, and waits until it says where it listens.
     pub fn start(dir: &Path) -> Self {
-        let mut child = serve(dir).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_with(&dir.join("sandyq.toml"))
+    }
+
+    /// The same with another configuration.
+    pub fn start_with(config: &Path) -> Self {
+        let mut child = serve(config).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut health = None;
         let mut said = Vec::new();
@@ -78,7 +83,7 @@ impl Server {
     /// The same at the most talkative level, with all that it says in a file.
     pub async fn start_traced(dir: &Path, log: &Path) -> Self {
         let file = File::create(log).unwrap();
-        let mut child = serve(dir)
+        let mut child = serve(&dir.join("sandyq.toml"))
             .env("SANDYQ_LOG", "trace")
             .stdout(file.try_clone().unwrap())
             .stderr(file)

@@ -61,6 +61,8 @@ pub struct Gate {
     pub go_on: Semaphore,
     pub reads: Semaphore,
     commits: AtomicU64,
+    /// Commits that were refused.
+    pub refused: AtomicU64,
     /// How often a head was locked: others were faster too often.
     pub locks: AtomicU64,
     /// Commits that still pass.
@@ -79,6 +81,7 @@ impl Gate {
             go_on: Semaphore::new(0),
             reads: Semaphore::new(0),
             commits: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             locks: AtomicU64::new(0),
             left: AtomicU64::new(0),
             ahead: AtomicI64::new(0),
@@ -158,7 +161,10 @@ impl Gate {
                 Err(broken())
             }
             FAIL_AFTER_SOME if self.passes() => commit.await,
-            FAIL_BEFORE | FAIL_AFTER_SOME => Err(broken()),
+            FAIL_BEFORE | FAIL_AFTER_SOME => {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                Err(broken())
+            }
             HOLD_AFTER_SOME if !self.passes() => {
                 self.committed.add_permits(1);
                 self.go_on.acquire().await.unwrap().forget();

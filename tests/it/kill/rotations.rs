@@ -31,7 +31,7 @@ const PEOPLE: u32 = 40;
 const MOST_LOOKS: u64 = 150;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Work {
+pub(super) enum Work {
     Rotate(pb::KeyKind),
     Rekey,
 }
@@ -111,12 +111,12 @@ async fn survives(backend: Backend, work: Work) {
     life.server.kill();
 }
 
-fn is_open(operation: &pb::Operation) -> bool {
+pub(super) fn is_open(operation: &pb::Operation) -> bool {
     operation.end_time.is_none()
 }
 
 /// An installation with two officers; answers the audit key.
-async fn initialised(backend: &Backend, files: &Path) -> String {
+pub(super) async fn initialised(backend: &Backend, files: &Path) -> String {
     let local = LocalInstallation::create(files, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let (platform, staff) = (Authority::new("p").unwrap(), Authority::new("s").unwrap());
     replace_authorities(files, &platform, &staff);
@@ -130,31 +130,34 @@ async fn initialised(backend: &Backend, files: &Path) -> String {
 }
 
 /// What must read after each death.
-struct Held {
+pub(super) struct Held {
     /// Tokens by the person's number.
-    tokens: Vec<(u32, String)>,
-    documents: Vec<(String, Vec<u8>)>,
+    pub(super) tokens: Vec<(u32, String)>,
+    pub(super) documents: Vec<(String, Vec<u8>)>,
 }
 
 /// One process, from its start to its death.
-struct Life {
-    server: Server,
+pub(super) struct Life {
+    pub(super) server: Server,
     admin: Channel,
     second: Channel,
-    backend: Channel,
-    payments: Channel,
+    pub(super) backend: Channel,
+    pub(super) payments: Channel,
 }
 
 impl Life {
     async fn start(files: &Path) -> Self {
-        let server = Server::start(files);
+        Self::of(Server::start(files), files).await
+    }
+
+    pub(super) async fn of(server: Server, files: &Path) -> Self {
         let (admin, second) = (server.channel(files, "admin").await, server.channel(files, "second").await);
         let backend = server.channel(files, "backend").await;
         let payments = server.channel(files, "payments").await;
         Self { server, admin, second, backend, payments }
     }
 
-    async fn fill(&self, work: Work) -> Held {
+    pub(super) async fn fill(&self, work: Work) -> Held {
         let with_documents = work == Work::Rekey;
         if with_documents {
             let mut policies = PolicyServiceClient::new(self.admin.clone());
@@ -184,7 +187,7 @@ impl Life {
         held
     }
 
-    async fn all_read(&self, held: &Held) {
+    pub(super) async fn all_read(&self, held: &Held) {
         let mut vault = VaultServiceClient::new(self.payments.clone());
         for (number, token) in &held.tokens {
             let answer = vault.detokenize(detokenize_request(token, "payments")).await.unwrap();
@@ -202,7 +205,7 @@ impl Life {
         }
     }
 
-    async fn begin(&self, work: Work) -> String {
+    pub(super) async fn begin(&self, work: Work) -> String {
         let mut keys = KeyServiceClient::new(self.admin.clone());
         let platform = match work {
             Work::Rotate(pb::KeyKind::Audit | pb::KeyKind::Root) => "vault".to_owned(),
@@ -234,13 +237,13 @@ impl Life {
         begun.unwrap().operation_id
     }
 
-    async fn look(&self, id: &str) -> pb::Operation {
+    pub(super) async fn look(&self, id: &str) -> pb::Operation {
         let mut operations = OperationServiceClient::new(self.admin.clone());
         let request = pb::GetOperationRequest { operation_id: id.to_owned() };
         operations.get_operation(request).await.unwrap().into_inner().operation.unwrap()
     }
 
-    async fn end(&self, id: &str) {
+    pub(super) async fn end(&self, id: &str) {
         loop {
             let seen = self.look(id).await;
             if !is_open(&seen) {
@@ -252,7 +255,7 @@ impl Life {
     }
 
     /// One version is active, nothing that was needed is destroyed, and nothing is left under another.
-    async fn is_as_it_should_be(&self, work: Work) {
+    pub(super) async fn is_as_it_should_be(&self, work: Work) {
         let mut keys = KeyServiceClient::new(self.admin.clone());
         let (platform, kind) = match work {
             Work::Rotate(kind @ (pb::KeyKind::Audit | pb::KeyKind::Root)) => ("vault", kind),

@@ -5,6 +5,7 @@ mod breaches;
 mod documents;
 mod losses;
 mod rights;
+mod staff_keys;
 
 use std::{fs, path::Path, process::Output};
 
