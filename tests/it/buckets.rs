@@ -1,17 +1,15 @@
 //! A vault whose mirror and documents lie in buckets, by its configuration alone: with a key that stays, and with keys that
 //! are given for a token in a file.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
+use object_store::{ObjectStore, ObjectStoreExt as _, path::Path as Location};
 use sandyq::{config::Config, grpc::pb};
+use tokio_stream::StreamExt as _;
 
 use crate::common::{
     backend::{Backend, on_both},
-    s3::{self, ACCESS_KEY, SECRET_KEY, TOKEN},
+    s3::{REGION, Server, TOKEN, serve_sts, servers},
     served::{Served, reason, request_id},
 };
 
@@ -22,17 +20,35 @@ fn secret(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// Two buckets of a server, and who gives keys to it.
+struct Buckets {
+    server: Server,
+    mirror: String,
+    documents: String,
+    sts: String,
+}
+
+impl Buckets {
+    async fn of(server: Server) -> Self {
+        let (mirror, documents) = (server.new_bucket().await, server.new_bucket().await);
+        let sts = serve_sts(&server).await;
+        Self { server, mirror, documents, sts }
+    }
+}
+
 /// Puts a mirror with a key, and documents with a token, into a configuration.
-fn configure(files: &Path, endpoint: &str, sts: &str) {
+fn configure(files: &Path, buckets: &Buckets) {
+    let Buckets { server: Server { endpoint, key, secret: key_secret, .. }, mirror, documents, sts } =
+        buckets;
     let path = files.join("sandyq.toml");
-    secret(&files.join("s3.key"), SECRET_KEY);
+    secret(&files.join("s3.key"), key_secret);
     secret(&files.join("token"), TOKEN);
-    let place = format!("endpoint = \"{endpoint}\"\nregion = \"kz-1\"\n");
+    let place = format!("endpoint = \"{endpoint}\"\nregion = \"{REGION}\"\n");
     let mirror = format!(
-        "[mirror.s3]\n{place}bucket = \"mirror\"\naccess_key = \"{ACCESS_KEY}\"\nsecret_key_file = \"s3.key\"\n"
+        "[mirror.s3]\n{place}bucket = \"{mirror}\"\naccess_key = \"{key}\"\nsecret_key_file = \"s3.key\"\n"
     );
     let documents = format!(
-        "[documents.s3]\n{place}bucket = \"documents\"\n[documents.s3.web_identity]\ntoken_file = \"token\"\n\
+        "[documents.s3]\n{place}bucket = \"{documents}\"\n[documents.s3.web_identity]\ntoken_file = \"token\"\n\
          role = \"sandyq\"\nsts_endpoint = \"{sts}\"\n"
     );
     let text = fs::read_to_string(&path).unwrap();
@@ -51,20 +67,23 @@ fn verify_mirror(config: &Path, key: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-/// Files of a platform's segments in the bucket of the mirror.
-fn segments(place: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(place.join("mirror/lerna/segments")).unwrap();
-    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+/// A platform's segments in the bucket of the mirror.
+async fn segments(mirror: &dyn ObjectStore) -> Vec<Location> {
+    mirror.list(Some(&"lerna/segments".into())).map(|object| object.unwrap().location).collect().await
 }
 
 on_both!(a_mirror_in_a_bucket_has_every_withdrawal_and_is_verified_there);
 async fn a_mirror_in_a_bucket_has_every_withdrawal_and_is_verified_there(backend: Backend) {
     let dir = tempfile::tempdir().unwrap();
-    let place = dir.path().join("s3");
-    let endpoint = s3::serve(&place, "mirror").await;
-    fs::create_dir_all(place.join("documents")).unwrap();
-    let sts = s3::serve_sts().await;
-    let served = Served::start_files(&backend, |files| configure(files, &endpoint, &sts)).await;
+    for server in servers(dir.path()).await {
+        mirrored_and_verified(&backend.fresh().await, server).await;
+    }
+}
+
+async fn mirrored_and_verified(backend: &Backend, server: Server) {
+    let buckets = Buckets::of(server).await;
+    let mirror = buckets.server.owner(&buckets.mirror);
+    let served = Served::start_files(backend, |files| configure(files, &buckets)).await;
     let key = served.running.verifier_key.clone();
     let stored = served.store(1).await;
     let withdraw = pb::WithdrawConsentRequest {
@@ -73,8 +92,9 @@ async fn a_mirror_in_a_bucket_has_every_withdrawal_and_is_verified_there(backend
         ..pb::WithdrawConsentRequest::default()
     };
     served.consents("backend").await.withdraw_consent(withdraw).await.expect("the mirror has it");
-    assert!(!segments(&place).is_empty());
-    assert!(place.join("documents/sandyq-documents").exists(), "the token opened the other bucket");
+    assert!(!segments(mirror.as_ref()).await.is_empty());
+    let documents = buckets.server.owner(&buckets.documents);
+    documents.head(&"sandyq-documents".into()).await.expect("the token opened the other bucket");
     let config = served.file("sandyq.toml");
     // It begins again over what is mirrored, and goes on.
     let served = served.restart().await;
@@ -86,7 +106,7 @@ async fn a_mirror_in_a_bucket_has_every_withdrawal_and_is_verified_there(backend
     let (code, said) = verify_mirror(&config, &key);
     assert_eq!(code, Some(0), "{said}");
     // The bucket's owner takes a segment away.
-    fs::remove_file(&segments(&place)[0]).unwrap();
+    mirror.delete(&segments(mirror.as_ref()).await[0]).await.unwrap();
     let (code, said) = verify_mirror(&config, &key);
     assert_eq!(code, Some(3), "{said}");
 }
@@ -94,14 +114,19 @@ async fn a_mirror_in_a_bucket_has_every_withdrawal_and_is_verified_there(backend
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_bucket_holds_withdrawals_up_and_stops_no_read() {
     let dir = tempfile::tempdir().unwrap();
-    let place = dir.path().join("s3");
-    let endpoint = s3::serve(&place, "mirror").await;
-    fs::create_dir_all(place.join("documents")).unwrap();
-    let sts = s3::serve_sts().await;
-    let served = Served::start_files(&Backend::Sqlite, |files| configure(files, &endpoint, &sts)).await;
+    for server in servers(dir.path()).await {
+        withdrawals_wait_for_the_bucket(server).await;
+    }
+}
+
+async fn withdrawals_wait_for_the_bucket(server: Server) {
+    let buckets = Buckets::of(server).await;
+    let (mirror, marker) = (buckets.server.owner(&buckets.mirror), Location::from("sandyq-mirror"));
+    let served = Served::start_files(&Backend::Sqlite, |files| configure(files, &buckets)).await;
     let stored = served.store(1).await;
     // Without its marker the bucket is another.
-    fs::rename(place.join("mirror"), place.join("mirror-gone")).unwrap();
+    let kept = mirror.get(&marker).await.unwrap().bytes().await.unwrap();
+    mirror.delete(&marker).await.unwrap();
     let withdraw = pb::WithdrawConsentRequest {
         request_id: request_id(),
         consent_id: stored.consents.values().next().unwrap().clone(),
@@ -111,7 +136,7 @@ async fn a_dead_bucket_holds_withdrawals_up_and_stops_no_read() {
     assert_eq!(reason(&told), "MIRROR_BEHIND");
     let next = served.store(2).await;
     served.read("payments", "payments", next.token("iin")).await.expect("reads go on");
-    fs::rename(place.join("mirror-gone"), place.join("mirror")).unwrap();
+    mirror.put(&marker, kept.into()).await.unwrap();
     served
         .consents("backend")
         .await
@@ -126,7 +151,14 @@ async fn a_bucket_is_configured_one_way_and_with_tls() {
     let dir = tempfile::tempdir().unwrap();
     let local = crate::common::served::initialised(&dir.path().join("vault")).await;
     let (path, files) = (local.config_path(), dir.path().join("vault"));
-    configure(&files, "http://127.0.0.1:1", "http://127.0.0.1:2");
+    let server = Server {
+        name: "nowhere",
+        endpoint: "http://127.0.0.1:1".into(),
+        key: "vault".into(),
+        secret: "synthetic-secret".into(),
+    };
+    let (mirror, documents) = ("mirror".into(), "documents".into());
+    configure(&files, &Buckets { server, mirror, documents, sts: "http://127.0.0.1:2".into() });
     let good = fs::read_to_string(&path).unwrap();
     Config::load(&path).unwrap();
     for (from, to, told) in [

@@ -9,6 +9,7 @@ use sandyq::{
 use crate::common::{
     backend::{Backend, on_both},
     documents::{PART, content},
+    places::{Place, everywhere},
     uploads::{Open, objects, reference, send},
     vault::{as_admin, asker, spiffe, staff},
 };
@@ -38,7 +39,14 @@ impl Open {
 on_both!(an_erased_subjects_documents_are_unreadable_at_once_and_go_in_the_sweep);
 async fn an_erased_subjects_documents_are_unreadable_at_once_and_go_in_the_sweep(backend: Backend) {
     let dir = tempfile::tempdir().unwrap();
-    let open = Open::new(&backend, dir.path(), 2).await;
+    for place in everywhere(dir.path()).await {
+        erased_at_once_and_swept(&backend.fresh().await, &place).await;
+    }
+}
+
+async fn erased_at_once_and_swept(backend: &Backend, place: &Place) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = Open::over(backend, dir.path(), 2, place.parts.clone()).await;
     let image = content(1, 5 * PART);
     let front = open.put(1, Side::Front, &image).await.unwrap();
     let back = open.put(1, Side::Back, &content(2, 10)).await.unwrap();
@@ -56,10 +64,10 @@ async fn an_erased_subjects_documents_are_unreadable_at_once_and_go_in_the_sweep
     assert_eq!(open.put(1, Side::Back, &image).await.err(), Some(Denial::SubjectErased.into()));
     let next = running.piece(starts.next().unwrap()).await.err();
     assert_eq!(next, Some(Denial::SubjectErased.into()), "a stream does not outlast the erasure");
-    assert_eq!(objects(dir.path()), 7, "until the cooling time ends, nothing is destroyed");
+    assert_eq!(place.names().await.len(), 7, "until the cooling time ends, nothing is destroyed");
     open.clock.advance(4 * 60 * 60 * 1_000_000 + 1_000_000);
     assert_eq!(open.vault.work().await.unwrap().done, 1);
-    assert_eq!(objects(dir.path()), 1, "the other subject's alone");
+    assert_eq!(place.names().await.len(), 1, "{}: the other subject's alone", place.name);
     for (table, rows) in [("documents", 1), ("document_parts", 1), ("uploads", 0)] {
         let touch = format!("UPDATE {table} SET platform_id = platform_id");
         assert_eq!(backend.sql(dir.path(), &touch).await, rows, "{table}");

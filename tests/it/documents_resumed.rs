@@ -11,9 +11,10 @@ use sandyq::{domain::document::Side, policy::decide::Denial, vault::error::Vault
 use crate::common::{
     backend::{Backend, on_both},
     documents::{PART, ask, content, messages, start},
+    places::{Place, buckets},
     random::{Choices, rounds},
     served::{Served, reason, request_id},
-    uploads::{Open, objects, send},
+    uploads::{Open, send},
 };
 
 /// Sequences of one round.
@@ -92,14 +93,25 @@ on_both!(an_upload_that_breaks_off_ends_with_the_same_bytes_or_a_clear_error);
 async fn an_upload_that_breaks_off_ends_with_the_same_bytes_or_a_clear_error(backend: Backend) {
     let mut seeds = Choices::from_seed(std::process::id().into());
     for _ in 0..rounds(1, 20) {
-        sequences(&backend.fresh().await, seeds.next()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::directory(&dir.path().join("documents"));
+        sequences(&backend.fresh().await, &place, seeds.next(), SEQUENCES).await;
+    }
+}
+
+on_both!(the_same_where_the_parts_lie_in_a_bucket);
+async fn the_same_where_the_parts_lie_in_a_bucket(backend: Backend) {
+    let mut seeds = Choices::from_seed(std::process::id().into());
+    let dir = tempfile::tempdir().unwrap();
+    for place in buckets(dir.path()).await {
+        sequences(&backend.fresh().await, &place, seeds.next(), rounds(50, SEQUENCES)).await;
     }
 }
 
 /// As many sequences as there are people, some at a time.
-async fn sequences(backend: &Backend, seeds: u64) {
+async fn sequences(backend: &Backend, place: &Place, seeds: u64, count: u32) {
     let dir = tempfile::tempdir().unwrap();
-    let open = Arc::new(Open::new(backend, dir.path(), SEQUENCES).await);
+    let open = Arc::new(Open::over(backend, dir.path(), count, place.parts.clone()).await);
     let pool = Arc::new(content(7, 5 * PART));
     let (stored, next) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(1)));
     let mut workers = tokio::task::JoinSet::new();
@@ -109,7 +121,7 @@ async fn sequences(backend: &Backend, seeds: u64) {
         workers.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::SeqCst);
-                if number > SEQUENCES {
+                if number > count {
                     return;
                 }
                 let seed = seeds.wrapping_add(u64::from(number));
@@ -123,12 +135,12 @@ async fn sequences(backend: &Backend, seeds: u64) {
         worker.unwrap();
     }
     let stored = stored.load(Ordering::SeqCst);
-    assert!(stored > SEQUENCES / 2, "{stored} of {SEQUENCES} were stored");
+    assert!(stored > count / 2, "{stored} of {count} were stored in {}", place.name);
     // What is in the store is what rows name: streams that were overtaken left nothing.
     open.vault.work().await.unwrap();
     let touch = "UPDATE document_parts SET platform_id = platform_id";
     let named = backend.sql(dir.path(), touch).await;
-    assert_eq!(u64::try_from(objects(dir.path())).unwrap(), named);
+    assert_eq!(u64::try_from(place.names().await.len()).unwrap(), named, "{}", place.name);
     let touch = "UPDATE uploads SET platform_id = platform_id";
     assert_eq!(backend.sql(dir.path(), touch).await, 0);
 }

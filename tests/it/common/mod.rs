@@ -13,6 +13,7 @@ pub mod officers;
 pub mod operations;
 pub mod pair;
 pub mod people;
+pub mod places;
 pub mod random;
 pub mod raw;
 pub mod s3;
