@@ -9,7 +9,7 @@ const PACKAGE: &str = "sandyq.v1";
 const PUBLIC: i32 = 1;
 const PERSONAL: i32 = 3;
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "proto/sandyq/v1/options.proto",
     "proto/sandyq/v1/vault.proto",
     "proto/sandyq/v1/consent.proto",
@@ -23,6 +23,7 @@ const FILES: [&str; 16] = [
     "proto/sandyq/v1/retention.proto",
     "proto/sandyq/v1/rights.proto",
     "proto/sandyq/v1/breach.proto",
+    "proto/sandyq/v1/register.proto",
     "proto/sandyq/v1/backup.proto",
     "proto/sandyq/v1/residency.proto",
     "proto/sandyq/v1/audit.proto",

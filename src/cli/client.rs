@@ -15,9 +15,9 @@ use crate::{
         document_service_client::DocumentServiceClient, key_service_client::KeyServiceClient,
         operation_service_client::OperationServiceClient, platform_service_client::PlatformServiceClient,
         policy_service_client::PolicyServiceClient, proposal_service_client::ProposalServiceClient,
-        residency_service_client::ResidencyServiceClient, retention_service_client::RetentionServiceClient,
-        rights_service_client::RightsServiceClient, subject_service_client::SubjectServiceClient,
-        vault_service_client::VaultServiceClient,
+        register_service_client::RegisterServiceClient, residency_service_client::ResidencyServiceClient,
+        retention_service_client::RetentionServiceClient, rights_service_client::RightsServiceClient,
+        subject_service_client::SubjectServiceClient, vault_service_client::VaultServiceClient,
     },
 };
 
@@ -92,6 +92,10 @@ pub(super) fn retention(channel: Channel) -> RetentionServiceClient<Channel> {
 
 pub(super) fn rights(channel: Channel) -> RightsServiceClient<Channel> {
     RightsServiceClient::new(channel)
+}
+
+pub(super) fn registers(channel: Channel) -> RegisterServiceClient<Channel> {
+    RegisterServiceClient::new(channel)
 }
 
 pub(super) fn breaches(channel: Channel) -> BreachServiceClient<Channel> {

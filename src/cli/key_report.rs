@@ -90,7 +90,7 @@ pub(super) async fn run(args: ReportArgs, out: &mut Out) -> Result<(), Failure> 
 }
 
 /// Writes a file that is not there yet, where one is wanted.
-fn keep(file: Option<PathBuf>, text: &str) -> Result<(), Failure> {
+pub(super) fn keep(file: Option<PathBuf>, text: &str) -> Result<(), Failure> {
     if let Some(file) = file {
         fs::File::create_new(file)?.write_all(text.as_bytes())?;
     }

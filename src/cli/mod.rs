@@ -30,6 +30,7 @@ mod policy;
 mod policy_read;
 mod proposal;
 mod receipt;
+mod register;
 mod registers;
 mod reload;
 mod residency;
@@ -128,6 +129,9 @@ enum Command {
     /// Breaches of the security of personal data: registered, told in the law's time.
     #[command(subcommand)]
     Breach(breach::Command),
+    /// Registers: copies outside the vault, and a signed export of all of them.
+    #[command(subcommand)]
+    Registers(register::Command),
     /// Backups: begun, listed, and verified offline.
     #[command(subcommand)]
     Backup(backup::Command),
@@ -204,6 +208,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Retention(command) => retention::run(command, out).await,
         Command::Rights(command) => rights::run(command, out).await,
         Command::Breach(command) => breach::run(command, out).await,
+        Command::Registers(command) => register::run(command, out).await,
         Command::Backup(command) => backup::run(command, out).await,
         Command::Residency(command) => residency::run(command, out).await,
         Command::Operation(command) => operation::run(command, out).await,

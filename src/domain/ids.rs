@@ -116,6 +116,10 @@ random_id!(
     BreachId, "brc"
 );
 random_id!(
+    /// A copy of data outside the vault.
+    CopyId, "cpy"
+);
+random_id!(
     /// A standing plan of the horizon.
     HorizonId, "hor"
 );

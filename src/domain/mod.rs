@@ -11,6 +11,7 @@ pub mod canonical;
 pub mod card;
 pub mod code;
 pub mod consent;
+pub mod data_copy;
 pub mod document;
 pub mod event;
 pub mod field;

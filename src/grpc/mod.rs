@@ -23,6 +23,7 @@ pub mod platform_service;
 pub mod policy_service;
 mod proposal_convert;
 pub mod proposal_service;
+pub mod register_service;
 mod registers;
 pub mod residency_service;
 pub mod retention_service;

@@ -30,13 +30,14 @@ use super::{
         document_service_server::DocumentServiceServer, key_service_server::KeyServiceServer,
         operation_service_server::OperationServiceServer, platform_service_server::PlatformServiceServer,
         policy_service_server::PolicyServiceServer, proposal_service_server::ProposalServiceServer,
-        residency_service_server::ResidencyServiceServer, retention_service_server::RetentionServiceServer,
-        rights_service_server::RightsServiceServer, subject_service_server::SubjectServiceServer,
-        vault_service_server::VaultServiceServer,
+        register_service_server::RegisterServiceServer, residency_service_server::ResidencyServiceServer,
+        retention_service_server::RetentionServiceServer, rights_service_server::RightsServiceServer,
+        subject_service_server::SubjectServiceServer, vault_service_server::VaultServiceServer,
     },
     platform_service::PlatformService,
     policy_service::PolicyService,
     proposal_service::ProposalService,
+    register_service::RegisterService,
     residency_service::ResidencyService,
     retention_service::RetentionService,
     rights_service::RightsService,
@@ -191,6 +192,7 @@ services! {
     RetentionServiceServer of RetentionService;
     RightsServiceServer of RightsService;
     BreachServiceServer of BreachService;
+    RegisterServiceServer of RegisterService;
     BackupServiceServer of BackupService;
     ResidencyServiceServer of ResidencyService;
     AuditServiceServer of AuditService;

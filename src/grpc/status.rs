@@ -250,6 +250,8 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::BreachToldBefore => {
             row(Code::FailedPrecondition, reason, "they were told of the breach before")
         }
+        Denial::CopyNotFound => row(Code::NotFound, reason, "the platform has no such copy"),
+        Denial::CopyEnded => row(Code::FailedPrecondition, reason, "the copy has ended before"),
         Denial::BackupNotConfigured => {
             row(Code::FailedPrecondition, reason, "the vault's configuration names no place for backups")
         }

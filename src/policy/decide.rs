@@ -272,6 +272,10 @@ coded!(
         BreachNotTold = "BREACH_NOT_TOLD",
         /// They were told of the breach before.
         BreachToldBefore = "BREACH_TOLD_BEFORE",
+        /// The platform has no such copy of data outside the vault.
+        CopyNotFound = "COPY_NOT_FOUND",
+        /// The copy has ended before.
+        CopyEnded = "COPY_ENDED",
         /// A stored row or value fails its authentication.
         DataDamaged = "DATA_DAMAGED",
     }

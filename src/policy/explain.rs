@@ -160,6 +160,8 @@ impl Clauses {
             | Denial::BreachNotAssessed
             | Denial::BreachNotTold
             | Denial::BreachToldBefore
+            | Denial::CopyNotFound
+            | Denial::CopyEnded
             | Denial::BackupNotConfigured
             | Denial::BackupRunning
             | Denial::BackupNotFound
@@ -295,6 +297,94 @@ mod tests {
         ] {
             let clauses = says(purpose, "iin", Err(denial));
             assert!(has(&clauses, clause, part), "{denial:?}: {clauses:?}");
+        }
+    }
+
+    const SMALL: &str = include_str!("model/tests/small.toml");
+
+    fn told(purpose: &str, field: &str, decision: Result<(), Denial>) -> Vec<String> {
+        let policy = Policy::parse(SMALL).unwrap();
+        let explained = explain(&policy, &purpose.parse().unwrap(), &field.parse().unwrap(), decision);
+        explained.clauses.into_iter().map(|clause| format!("{}: {}", clause.clause, clause.says)).collect()
+    }
+
+    #[test]
+    fn what_a_purpose_stands_on_is_told_whole() {
+        let paid = [
+            "8: purpose pay",
+            "7: field iin, ordinary",
+            "8.4: field iin for pay: stated",
+            "8.1: basis: consent",
+            "8.2: retention",
+            "8.2: retention: ends 1 year after payment, or after collection where that is not recorded",
+            "6: retention: ends 3 years after consent",
+            "8.3: retention: law 94-V/12(2) keeps the data for 5 years after payment, restricted",
+        ];
+        assert_eq!(told("pay", "iin", Ok(())), paid);
+        let law = [
+            "9: purpose law",
+            "7.1: field email, ordinary",
+            "Law 94-V, Article 7(9): field email does not serve law",
+            "9.1: basis: law 94-V/9(1)",
+            "9.2: retention",
+            "9.2: retention: ends 2 years after payment",
+        ];
+        assert_eq!(told("law", "email", Err(Denial::FieldNotAllowed)), law);
+        let idle = [
+            "10: purpose idle",
+            "10: inert: the text names no data",
+            "Law 94-V, Article 7(9): field shoe does not serve idle",
+            "10.1: basis: consent",
+            "Law 94-V, Article 9: the source claims contract, which is no basis: consent",
+            "10.2: retention",
+            "6: retention: ends 3 years after consent",
+        ];
+        assert_eq!(told("idle", "shoe", Err(Denial::PurposeInert)), idle);
+        let undeclared = ["Law 94-V, Articles 7(8), 14: data serve declared purposes only"];
+        assert_eq!(told("resale", "iin", Err(Denial::PurposeNotDeclared)), undeclared);
+    }
+
+    #[test]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not listed adds nothing")]
+    fn each_denial_adds_its_clauses_and_no_others() {
+        let whom =
+            ["8.6: recipient bank, Kazakhstan, sealed", "8.7: recipient partner, any country", "4: ban sale"];
+        let with = |clause: &'static str| [whom.as_slice(), &[clause]].concat();
+        let stands = told("pay", "iin", Ok(())).len();
+        for denial in Denial::ALL {
+            let expected = match denial {
+                Denial::RecipientUnknown | Denial::RecipientKeyMissing => whom.to_vec(),
+                Denial::CrossBorder => with("Law 94-V, Article 16: transfer abroad"),
+                Denial::TransferConsentMissing => {
+                    with("Law 94-V, Article 7(6): transfer to third parties needs consent")
+                }
+                Denial::PublicationConsentMissing => {
+                    with("Law 94-V, Article 7(6): publication needs consent")
+                }
+                Denial::AdvertisingBarred => with(
+                    "Law 94-V, Article 15: what is given out for advertising needs a policy that names whom",
+                ),
+                Denial::LegalReferenceMissing => {
+                    with("Law 94-V, Article 9: without consent, or to an authority: with its reference")
+                }
+                Denial::ConsentMissing => vec!["3: consent", "Law 94-V, Articles 7(1), 8: consent"],
+                Denial::ConsentWithdrawn => vec!["Law 94-V, Article 8(7): a withdrawal stops use"],
+                Denial::ConsentExpired => vec!["Law 94-V, Articles 8(5), 8(6): a consent ends with its term"],
+                Denial::RetentionEnded => {
+                    vec!["Law 94-V, Articles 12(2), 18: data are kept no longer than their purpose needs"]
+                }
+                Denial::ConsentIncomplete => vec!["3: consent", "3.2: consent is completed by first_login"],
+                Denial::Quarantined => {
+                    vec!["3: consent comes before use", "Law 94-V, Article 7(1): consent comes before use"]
+                }
+                Denial::ObjectedTo => {
+                    vec!["Law 94-V, Article 19-1: no decision by machine alone against an objection"]
+                }
+                Denial::SubjectRestricted => vec!["Law 94-V, Article 1(3): blocking stops use"],
+                Denial::SubjectErased => vec!["Law 94-V, Articles 1(6), 18: destruction"],
+                _ => Vec::new(),
+            };
+            assert_eq!(told("pay", "iin", Err(*denial)).split_off(stands), expected, "{denial:?}");
         }
     }
 

@@ -17,11 +17,13 @@ pub enum GrantingTable {
     Cases,
     /// `breaches`.
     Breaches,
+    /// `data_copies`.
+    Copies,
 }
 
 impl GrantingTable {
     /// Each of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Subjects,
         Self::Tokens,
         Self::Consents,
@@ -29,5 +31,6 @@ impl GrantingTable {
         Self::Proposals,
         Self::Cases,
         Self::Breaches,
+        Self::Copies,
     ];
 }

@@ -6,6 +6,7 @@
 pub mod breaches;
 pub mod cases;
 pub mod ceiling;
+pub mod copies;
 pub mod copy;
 mod error;
 mod granting;
@@ -35,6 +36,7 @@ use crate::domain::{
 };
 use breaches::BreachStore;
 use cases::CaseStore;
+use copies::CopyStore;
 use copy::{Copying, Row, Table};
 pub use error::{Damage, StoreError};
 pub use granting::GrantingTable;
@@ -50,6 +52,7 @@ use rows::{
         BudgetLimitRow, CallerRow, ClosureRow, HorizonRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
         RoleGrantRow, StaffKeyRow,
     },
+    copies::CopyRow,
     documents::{DocumentRow, UploadRow},
     log::{EntryRow, HeadRow, ReceiptRow, SecondHead, TileRow},
     rights::CaseRow,
@@ -58,7 +61,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 21;
+pub const SCHEMA_VERSION: i64 = 22;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -189,6 +192,8 @@ pub enum Write {
     InsertBreach(BreachRow),
     /// A breach after its next step.
     UpdateBreach(BreachRow, Mac),
+    /// A copy of data outside the vault, new or ended.
+    PutCopy(CopyRow, Option<Mac>),
     /// What is stated of an erasure.
     InsertReceipt(ReceiptRow),
     /// A value's place in the blind index; where it claims uniqueness, nobody else may.
@@ -409,7 +414,7 @@ pub trait LockedHead: Send {
 
 /// The database.
 #[async_trait::async_trait]
-pub trait Store: PartStore + CaseStore + BreachStore + KeyWorkStore {
+pub trait Store: PartStore + CaseStore + BreachStore + CopyStore + KeyWorkStore {
     /// Records the installation and its platform 0. Refused where there is one.
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError>;
 

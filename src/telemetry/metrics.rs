@@ -38,7 +38,7 @@ pub fn render(vault: &Vault) -> String {
     operations(&mut text, meters, vault.clock().now());
     let measures = vault.measures();
     rights(&mut text, meters, &measures);
-    breaches(&mut text, meters, &measures);
+    open_rows(&mut text, meters, &measures);
     platforms(&mut text, &measures);
     text.0
 }
@@ -186,7 +186,7 @@ fn operations(text: &mut Text, meters: &Meters, now: Timestamp) {
 }
 
 fn rights(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
-    let open = meters.open_cases();
+    let open = meters.open_registers().cases;
     for (name, help, overdue) in [
         ("sandyq_rights_cases_open", "Requests of people about their data without an answer.", false),
         ("sandyq_rights_cases_overdue", "Those of them whose time by law and policy is over.", true),
@@ -202,16 +202,31 @@ fn rights(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
     }
 }
 
-fn breaches(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
-    let open = meters.open_breaches();
-    for (name, help, overdue) in [
-        ("sandyq_breaches_open", "Breaches of the security of personal data that have not ended.", false),
-        ("sandyq_breaches_overdue", "Those of them of which the authority was not told in its day.", true),
+/// Breaches and copies: how many stand open, and how many of these are overdue.
+fn open_rows(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
+    let open = meters.open_registers();
+    let breaches: Vec<_> = open.breaches.iter().map(|b| (b.platform, [b.count, b.overdue])).collect();
+    let copies: Vec<_> = open.copies.iter().map(|c| (c.platform, [c.count, c.overdue])).collect();
+    for (name, help, rows, at) in [
+        (
+            "sandyq_breaches_open",
+            "Breaches of the security of personal data that have not ended.",
+            &breaches,
+            0,
+        ),
+        (
+            "sandyq_breaches_overdue",
+            "Those of them of which the authority was not told in its day.",
+            &breaches,
+            1,
+        ),
+        ("sandyq_copies_open", "Copies of data outside the vault that have not ended.", &copies, 0),
+        ("sandyq_copies_overdue", "Those of them that should be destroyed by now.", &copies, 1),
     ] {
         let mut family = text.gauge(name, help);
         for measure in measures {
-            let found = open.iter().find(|some| some.platform == measure.platform);
-            let count = found.map_or(0, |some| if overdue { some.overdue } else { some.count });
+            let found = rows.iter().find(|(platform, _)| *platform == measure.platform);
+            let count = found.and_then(|(_, counts)| counts.get(at).copied()).unwrap_or(0);
             family.sample(&[("platform", measure.name.as_str())], count);
         }
     }

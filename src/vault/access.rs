@@ -214,6 +214,14 @@ coded!(
         GetBreach = "BreachService/GetBreach",
         /// Breaches.
         ListBreaches = "BreachService/ListBreaches",
+        /// Registers a copy of data outside the vault.
+        RegisterCopy = "RegisterService/RegisterCopy",
+        /// Records how it ended.
+        EndCopy = "RegisterService/EndCopy",
+        /// Copies.
+        ListCopies = "RegisterService/ListCopies",
+        /// Every register of a platform, signed.
+        ExportRegisters = "RegisterService/ExportRegisters",
         /// Begins a backup.
         StartBackup = "BackupService/StartBackup",
         /// Backups.
@@ -267,7 +275,9 @@ impl Call {
             | Self::UnrestrictSubject
             | Self::EraseSubject
             | Self::OpenCase
-            | Self::ExportCase => &[Service, DataProtection],
+            | Self::ExportCase
+            | Self::RegisterCopy
+            | Self::EndCopy => &[Service, DataProtection],
             Self::CancelErasure
             | Self::AdvanceCase
             | Self::FulfilCase
@@ -284,7 +294,11 @@ impl Call {
             | Self::GetBreachNotice
             | Self::GetBreach
             | Self::ListBreaches => &[DataProtection, SecurityOfficer, Auditor],
-            Self::ListDisclosures | Self::GetCase | Self::ListCases => &[DataProtection, Auditor],
+            Self::ListDisclosures
+            | Self::GetCase
+            | Self::ListCases
+            | Self::ListCopies
+            | Self::ExportRegisters => &[DataProtection, Auditor],
             Self::ValidatePolicy => &[PlatformAdmin, DataProtection, SecurityOfficer, Auditor],
             Self::GetPolicy | Self::ListPolicies => {
                 &[Service, PlatformAdmin, DataProtection, SecurityOfficer, Auditor]
@@ -478,6 +492,9 @@ impl Call {
                 | Self::CloseBreach
                 | Self::GetBreach
                 | Self::ListBreaches
+                | Self::EndCopy
+                | Self::ListCopies
+                | Self::ExportRegisters
         )
     }
 

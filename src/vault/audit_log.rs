@@ -158,7 +158,7 @@ struct Export {
 }
 
 /// The reader went away.
-struct Gone;
+pub(super) struct Gone;
 
 impl Export {
     async fn run(self, stored: StoredTree) {
@@ -234,8 +234,11 @@ impl Export {
     }
 }
 
-enum Stop {
+/// Why a stream over stored rows ends early.
+pub(super) enum Stop {
+    /// Nobody listens any more.
     Gone,
+    /// The store does not answer.
     Failed(StoreError),
 }
 

@@ -29,6 +29,7 @@ use crate::{
         Write,
         breaches::OpenBreaches,
         cases::OpenCases,
+        copies::OpenCopies,
         rows::{config::KeyState, work::OpenOperations},
     },
 };
@@ -201,8 +202,18 @@ pub struct Meters {
     clock_off_micros: AtomicI64,
     replicas: AtomicU64,
     open: Mutex<Vec<OpenOperations>>,
-    cases: Mutex<Vec<OpenCases>>,
-    breaches: Mutex<Vec<OpenBreaches>>,
+    registers: Mutex<OpenRegisters>,
+}
+
+/// What stands open in registers.
+#[derive(Debug, Clone, Default)]
+pub struct OpenRegisters {
+    /// Requests of people without an answer.
+    pub cases: Vec<OpenCases>,
+    /// Breaches that have not ended.
+    pub breaches: Vec<OpenBreaches>,
+    /// Copies outside the vault that have not ended.
+    pub copies: Vec<OpenCopies>,
 }
 
 /// Column of a permit in the table of decisions; of what was done; denials follow in their own order.
@@ -235,8 +246,7 @@ impl Meters {
             clock_off_micros: AtomicI64::new(0),
             replicas: AtomicU64::new(1),
             open: Mutex::default(),
-            cases: Mutex::default(),
-            breaches: Mutex::default(),
+            registers: Mutex::default(),
         }
     }
 
@@ -332,12 +342,8 @@ impl Meters {
         self.replicas.store(u64::try_from(alive).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    pub(super) fn set_open_cases(&self, open: Vec<OpenCases>) {
-        *self.cases.lock().unwrap_or_else(PoisonError::into_inner) = open;
-    }
-
-    pub(super) fn set_open_breaches(&self, open: Vec<OpenBreaches>) {
-        *self.breaches.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    pub(super) fn set_open_registers(&self, open: OpenRegisters) {
+        *self.registers.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
     pub(super) fn set_open_operations(&self, open: Vec<OpenOperations>) {
@@ -406,16 +412,10 @@ impl Meters {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Requests of people without an answer, as last looked up.
+    /// What stands open in registers, as last looked up.
     #[must_use]
-    pub fn open_cases(&self) -> Vec<OpenCases> {
-        self.cases.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Breaches that have not ended, as last looked up.
-    #[must_use]
-    pub fn open_breaches(&self) -> Vec<OpenBreaches> {
-        self.breaches.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn open_registers(&self) -> OpenRegisters {
+        self.registers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Comparisons of log and rows by how they ended.
@@ -521,7 +521,7 @@ impl Vault {
         self.platforms.load().values().map(|served| measure(served)).collect()
     }
 
-    /// Looks up what is only in the database: how many operations, requests of people and breaches are open.
+    /// Looks up what is only in the database: how many operations, requests of people, breaches and copies are open.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`].
@@ -530,9 +530,9 @@ impl Vault {
         self.shared.meters.set_open_operations(open);
         let now = self.shared.clock.now();
         let cases = self.shared.store.open_cases(now).await.map_err(unavailable)?;
-        self.shared.meters.set_open_cases(cases);
         let breaches = self.shared.store.open_breaches(now).await.map_err(unavailable)?;
-        self.shared.meters.set_open_breaches(breaches);
+        let copies = self.shared.store.open_copies(now).await.map_err(unavailable)?;
+        self.shared.meters.set_open_registers(OpenRegisters { cases, breaches, copies });
         Ok(())
     }
 }

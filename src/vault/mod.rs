@@ -48,6 +48,7 @@ pub mod receipts;
 pub mod recipients;
 pub mod reconcile;
 pub mod refusals;
+pub mod registers;
 pub mod release;
 pub mod replay;
 pub mod replicas;

@@ -201,7 +201,13 @@ async fn r28_whom_a_breach_reaches_is_found_in_the_log_and_told_in_time(backend:
     assert_eq!(open.listed_breaches(ListedBreaches::Overdue).await, [id]);
     let counted = async || {
         open.vault.sample().await.unwrap();
-        open.vault.meters().open_breaches().iter().map(|open| (open.count, open.overdue)).collect::<Vec<_>>()
+        open.vault
+            .meters()
+            .open_registers()
+            .breaches
+            .iter()
+            .map(|open| (open.count, open.overdue))
+            .collect::<Vec<_>>()
     };
     assert_eq!(counted().await, [(1, 1)]);
     assert_eq!(open.settle(id).await, Err(Denial::BreachNotTold.into()));

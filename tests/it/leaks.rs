@@ -95,6 +95,7 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     staff::drive_staff(&mut driver).await;
     staff::drive_rights(&mut driver).await;
     staff::drive_breaches(&mut driver).await;
+    staff::drive_registers(&mut driver).await;
     staff::drive_keys(&mut driver).await;
     staff::drive_backups(&mut driver).await;
     let sealed = ["surname", "first_name"].map(|field| marked.token(0, field));

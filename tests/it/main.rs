@@ -63,6 +63,7 @@ mod proposals;
 mod readme;
 mod receipts;
 mod reconciled;
+mod registers;
 mod rekey;
 mod releases;
 mod reload;

@@ -280,7 +280,7 @@ async fn r12_r13_what_is_late_is_told(backend: Backend) {
     assert_eq!(ids(&open.listed(Listed::Overdue).await), [access.id]);
 
     open.vault.sample().await.unwrap();
-    let counted = open.vault.meters().open_cases();
+    let counted = open.vault.meters().open_registers().cases;
     let of = |kind| {
         let found = counted.iter().find(|some| some.kind == kind).unwrap();
         (found.count, found.overdue)

@@ -3,6 +3,7 @@
 
 pub mod breaches;
 pub mod config;
+pub mod copies;
 pub mod documents;
 pub mod log;
 pub mod rights;

@@ -301,6 +301,6 @@ fn bound_told<'a>(statement: Statement<'a>, told: Option<&'a Told>) -> Statement
         .opt_bytes(told.and_then(|told| told.enclosure_sha256.as_ref()).map(<[u8; 32]>::as_slice))
 }
 
-fn joined(parts: impl Iterator<Item = String>) -> String {
+pub(super) fn joined(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(",")
 }

@@ -474,6 +474,10 @@ impl<E: Engine> SqlStore<E> {
                 "/* read::marks */ SELECT breach_id, mac FROM breaches WHERE platform_id = $1 AND breach_id > $2 \
                  ORDER BY breach_id LIMIT $3"
             }
+            GrantingTable::Copies => {
+                "/* read::marks */ SELECT copy_id, mac FROM data_copies WHERE platform_id = $1 AND copy_id > $2 \
+                 ORDER BY copy_id LIMIT $3"
+            }
         });
         let statement = statement.int(platform.get()).own_bytes(after.to_vec()).int(limit);
         let rows = self.list("read rows for reconciliation", statement).await?;

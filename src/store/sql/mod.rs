@@ -5,6 +5,7 @@ mod breaches;
 mod cases;
 mod commit;
 mod config_writes;
+mod copies;
 mod copy;
 pub(super) mod decode;
 mod documents;
@@ -33,11 +34,13 @@ use super::{
     StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
     breaches::{BreachStore, OpenBreaches, WhichBreaches},
     cases::{CaseStore, OpenCases, WhichCases},
+    copies::{CopyStore, OpenCopies, WhichCopies},
     copy::{Copying, Row, Table},
     parts::PartStore,
     rows::{
         breaches::BreachRow,
         config::PolicyRow,
+        copies::CopyRow,
         documents::{DocumentRow, PartRow, UploadRow},
         log::{EntryRow, ReceiptRow, SecondHead, TileRow},
         rights::CaseRow,
@@ -46,7 +49,7 @@ use super::{
     whereabouts::Whereabouts,
 };
 use crate::domain::{
-    ids::{BreachId, CaseId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
+    ids::{BreachId, CaseId, CopyId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
     secret::Sealed,
     time::Timestamp,
 };
@@ -222,6 +225,27 @@ impl<E: Engine> BreachStore for SqlStore<E> {
 
     async fn open_breaches(&self, now: Timestamp) -> Result<Vec<OpenBreaches>, StoreError> {
         self.count_open_breaches(now).await
+    }
+}
+
+#[async_trait::async_trait]
+impl<E: Engine> CopyStore for SqlStore<E> {
+    async fn data_copy(&self, platform: PlatformId, id: CopyId) -> Result<Option<CopyRow>, StoreError> {
+        self.read_copy(platform, id).await
+    }
+
+    async fn data_copies(
+        &self,
+        platform: PlatformId,
+        which: WhichCopies,
+        after: (Timestamp, CopyId),
+        limit: u32,
+    ) -> Result<Vec<CopyRow>, StoreError> {
+        self.read_copies(platform, which, after, limit).await
+    }
+
+    async fn open_copies(&self, now: Timestamp) -> Result<Vec<OpenCopies>, StoreError> {
+        self.count_open_copies(now).await
     }
 }
 

@@ -36,6 +36,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (19, "horizon", include_str!("../../../migrations/sqlite/0019_horizon.sql")),
     (20, "rights_done", include_str!("../../../migrations/sqlite/0020_rights_done.sql")),
     (21, "breaches", include_str!("../../../migrations/sqlite/0021_breaches.sql")),
+    (22, "data_copies", include_str!("../../../migrations/sqlite/0022_data_copies.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -61,6 +62,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (19, "horizon", include_str!("../../../migrations/postgres/0019_horizon.sql")),
     (20, "rights_done", include_str!("../../../migrations/postgres/0020_rights_done.sql")),
     (21, "breaches", include_str!("../../../migrations/postgres/0021_breaches.sql")),
+    (22, "data_copies", include_str!("../../../migrations/postgres/0022_data_copies.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -7,6 +7,7 @@ use super::{
         insert_key, insert_policy, put_caller, put_closure, put_limit, put_person, put_recipient, put_role,
         put_staff_key, update_key,
     },
+    copies::{insert_copy, update_copy},
     documents::{
         delete_document, destroy_documents, drop_upload, end_upload, insert_document, insert_upload,
         take_upload, update_document,
@@ -120,6 +121,8 @@ pub(super) fn statements<'a>(
         Write::UpdateCase(row, was) => vec![update_case(row, was)],
         Write::InsertBreach(row) => vec![insert_breach(row)],
         Write::UpdateBreach(row, was) => vec![update_breach(row, was)],
+        Write::PutCopy(row, None) => vec![insert_copy(row)],
+        Write::PutCopy(row, Some(was)) => vec![update_copy(row, was)],
         Write::InsertReceipt(row) => vec![insert_receipt(row)],
         Write::EndClaims(record) => vec![
             of(Statement::any(

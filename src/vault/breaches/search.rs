@@ -24,7 +24,7 @@ use crate::{
         Shared, Vault,
         access::Call,
         act::Asker,
-        audit_log::unreadable,
+        audit_log::{Stop, unreadable},
         error::VaultError,
         stored_log::{bad_entry, decoded},
     },
@@ -177,18 +177,6 @@ impl Vault {
         let deed = Advance { call: Call::AssessBreach, found, operator, step: Step::Assess(scope) };
         self.run(platform, caller, asker, deed).await?;
         self.breach_as_stored(platform, id).await
-    }
-}
-
-enum Stop {
-    /// Nobody listens any more.
-    Gone,
-    Failed(StoreError),
-}
-
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error)
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) const fn table_name(table: GrantingTable) -> &'static str {
         GrantingTable::Proposals => "proposals",
         GrantingTable::Cases => "rights_cases",
         GrantingTable::Breaches => "breaches",
+        GrantingTable::Copies => "data_copies",
     }
 }
 
@@ -90,6 +91,7 @@ pub(in crate::vault) fn told_row(entry: &Entry) -> Option<(Row<'_>, Option<Mac>)
         Some("proposal") => (GrantingTable::Proposals, id(None)),
         Some("case") => (GrantingTable::Cases, id(None)),
         Some("breach") => (GrantingTable::Breaches, id(None)),
+        Some("copy") => (GrantingTable::Copies, id(None)),
         Some("token") => (GrantingTable::Tokens, id(entry.token)),
         None => (GrantingTable::Tokens, entry.token.map(|id| *id)),
         Some(kind) => {
@@ -138,7 +140,7 @@ pub(super) struct ConfigRow {
 /// What a log told of rows whose ids begin with a byte of a range.
 pub(super) struct Told {
     range: RangeInclusive<u8>,
-    rows: [BTreeMap<Id, History>; 7],
+    rows: [BTreeMap<Id, History>; 8],
     destroyed: HashMap<Id, u64>,
     /// Records whose retention ended.
     ended: HashMap<Id, u64>,
@@ -254,7 +256,7 @@ impl Told {
     }
 
     fn of(&self, table: GrantingTable) -> &BTreeMap<Id, History> {
-        let [subjects, tokens, consents, events, proposals, cases, breaches] = &self.rows;
+        let [subjects, tokens, consents, events, proposals, cases, breaches, copies] = &self.rows;
         match table {
             GrantingTable::Subjects => subjects,
             GrantingTable::Tokens => tokens,
@@ -263,6 +265,7 @@ impl Told {
             GrantingTable::Proposals => proposals,
             GrantingTable::Cases => cases,
             GrantingTable::Breaches => breaches,
+            GrantingTable::Copies => copies,
         }
     }
 
@@ -274,8 +277,8 @@ impl Told {
     }
 }
 
-fn rows_of(rows: &mut [BTreeMap<Id, History>; 7], table: GrantingTable) -> &mut BTreeMap<Id, History> {
-    let [subjects, tokens, consents, events, proposals, cases, breaches] = rows;
+fn rows_of(rows: &mut [BTreeMap<Id, History>; 8], table: GrantingTable) -> &mut BTreeMap<Id, History> {
+    let [subjects, tokens, consents, events, proposals, cases, breaches, copies] = rows;
     match table {
         GrantingTable::Subjects => subjects,
         GrantingTable::Tokens => tokens,
@@ -284,6 +287,7 @@ fn rows_of(rows: &mut [BTreeMap<Id, History>; 7], table: GrantingTable) -> &mut 
         GrantingTable::Proposals => proposals,
         GrantingTable::Cases => cases,
         GrantingTable::Breaches => breaches,
+        GrantingTable::Copies => copies,
     }
 }
 

@@ -11,7 +11,9 @@ use super::{
 use crate::{
     domain::{
         consent::{ConsentState, SubjectState},
-        ids::{BreachId, CaseId, ConsentId, OperationId, ProposalId, RecordId, SubjectId, TokenRowId},
+        ids::{
+            BreachId, CaseId, ConsentId, CopyId, OperationId, ProposalId, RecordId, SubjectId, TokenRowId,
+        },
         operation::{Operation, OperationKind, OperationState},
         proposal::ProposalState,
         receipt::ReceiptKind,
@@ -25,6 +27,7 @@ use crate::{
         rows::{
             ConsentRow, SubjectRow, TokenRow,
             breaches::BreachRow,
+            copies::CopyRow,
             rights::CaseRow,
             work::{OperationRow, ProposalRow},
         },
@@ -56,6 +59,7 @@ impl Site<'_> {
         self.apply_proposals(newer, counts).await?;
         self.apply_cases(newer, counts).await?;
         self.apply_breaches(newer, counts).await?;
+        self.apply_copies(newer, counts).await?;
         self.find_corrections(newer, counts).await
     }
 
@@ -437,6 +441,27 @@ impl Site<'_> {
                 let row = self.believed(&row, BreachRow::image, |row| row.mac)?;
                 if row.mac != last.mac {
                     step.strict(self, "breach", id, row.mac, &last.call)?;
+                }
+            }
+            self.commit(step, counts).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies of data outside the vault: as breaches. One that ended since stands as open again, so that somebody looks for it.
+    async fn apply_copies(&mut self, newer: &Newer, counts: &mut Counts) -> Result<(), RestoreError> {
+        let all: Vec<_> = newer.of(GrantingTable::Copies).collect();
+        for some in all.chunks(AT_ONCE) {
+            let mut step = Step::default();
+            for (id, last) in some {
+                let row = self.store.data_copy(self.platform, CopyId::from_bytes(*id)).await;
+                let Some(row) = row.map_err(RestoreError::from)?.map(Ok) else {
+                    step.lost(self, "copy", id, last.subject)?;
+                    continue;
+                };
+                let row = self.believed(&row, CopyRow::image, |row| row.mac)?;
+                if row.mac != last.mac {
+                    step.strict(self, "copy", id, row.mac, &last.call)?;
                 }
             }
             self.commit(step, counts).await?;

@@ -8,7 +8,7 @@ use std::sync::{
 use sandyq::{
     audit::entry::Entry,
     domain::{
-        ids::{BreachId, CaseId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
+        ids::{BreachId, CaseId, CopyId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
         secret::Sealed,
         time::Timestamp,
     },
@@ -18,11 +18,13 @@ use sandyq::{
         StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
         breaches::{BreachStore, OpenBreaches, WhichBreaches},
         cases::{CaseStore, OpenCases, WhichCases},
+        copies::{CopyStore, OpenCopies, WhichCopies},
         copy::{Copying, Row, Table},
         parts::PartStore,
         rows::{
             breaches::BreachRow,
             config::PolicyRow,
+            copies::CopyRow,
             documents::{DocumentRow, PartRow, UploadRow},
             log::{EntryRow, ReceiptRow, SecondHead, TileRow},
             rights::CaseRow,
@@ -252,6 +254,27 @@ impl PartStore for Gate {
 
     async fn forget_parts(&self, parts: &[PartRow]) -> Result<(), StoreError> {
         self.inner.forget_parts(parts).await
+    }
+}
+
+#[async_trait::async_trait]
+impl CopyStore for Gate {
+    async fn data_copy(&self, platform: PlatformId, id: CopyId) -> Result<Option<CopyRow>, StoreError> {
+        self.inner.data_copy(platform, id).await
+    }
+
+    async fn data_copies(
+        &self,
+        platform: PlatformId,
+        which: WhichCopies,
+        after: (Timestamp, CopyId),
+        limit: u32,
+    ) -> Result<Vec<CopyRow>, StoreError> {
+        self.inner.data_copies(platform, which, after, limit).await
+    }
+
+    async fn open_copies(&self, now: Timestamp) -> Result<Vec<OpenCopies>, StoreError> {
+        self.inner.open_copies(now).await
     }
 }
 

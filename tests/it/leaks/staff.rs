@@ -274,6 +274,45 @@ pub async fn drive_rights(driver: &mut Driver) {
     driver.succeed("admin", Call::ListCases, list).await;
 }
 
+/// A copy on paper from its making to its end, and the export that tells of it.
+pub async fn drive_registers(driver: &mut Driver) {
+    let platform = || "lerna".to_owned();
+    let made = super::drive::seconds(-60);
+    let register = pb::RegisterCopyRequest {
+        request_id: request_id(),
+        platform: platform(),
+        kind: pb::CopyKind::Paper.into(),
+        purpose: "payments".into(),
+        fields: vec!["iin".into()],
+        holder: "HR/12".into(),
+        make_time: Some(made),
+        destroy_time: Some(super::drive::seconds(3_600)),
+        ..pb::RegisterCopyRequest::default()
+    };
+    let kept: pb::RegisterCopyResponse = driver.answer("admin", Call::RegisterCopy, register).await;
+    let end = pb::EndCopyRequest {
+        request_id: request_id(),
+        platform: platform(),
+        copy_id: kept.copy.unwrap().copy_id,
+        outcome: pb::CopyOutcome::Destroyed.into(),
+        end_time: Some(super::drive::seconds(0)),
+        act: "ACT-4711".into(),
+    };
+    driver.succeed("admin", Call::EndCopy, end.clone()).await;
+    let again = pb::EndCopyRequest { request_id: request_id(), ..end };
+    driver.refuse("admin", Call::EndCopy, again, "COPY_ENDED").await;
+    let all = pb::ListCopiesRequest {
+        platform: platform(),
+        filter: pb::CopyFilter::All.into(),
+        ..pb::ListCopiesRequest::default()
+    };
+    driver.succeed("admin", Call::ListCopies, all).await;
+    let export = pb::ExportRegistersRequest { platform: platform(), ..pb::ExportRegistersRequest::default() };
+    let end: pb::ExportRegistersResponse = driver.answer("auditor", Call::ExportRegisters, export).await;
+    let Some(pb::export_registers_response::Step::Lines(lines)) = end.step else { panic!("{end:?}") };
+    assert!(lines.lines.iter().any(|line| line.contains("statement")), "the last line is signed");
+}
+
 /// A breach from its finding to the end: whom it reaches is told by ids.
 pub async fn drive_breaches(driver: &mut Driver) {
     let platform = || "lerna".to_owned();

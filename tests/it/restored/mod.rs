@@ -2,6 +2,7 @@
 //! told keeps a platform closed until two people open it.
 
 mod breaches;
+mod copies;
 mod documents;
 mod losses;
 mod rights;
@@ -170,8 +171,8 @@ fn verify(served: &Served) -> u64 {
     size
 }
 
-on_both!(nothing_that_was_taken_away_comes_back);
-async fn nothing_that_was_taken_away_comes_back(backend: Backend) {
+on_both!(r47_nothing_that_was_taken_away_comes_back);
+async fn r47_nothing_that_was_taken_away_comes_back(backend: Backend) {
     let served = served(&backend).await;
     let mut people = Vec::new();
     for number in 0..9 {
