@@ -104,7 +104,7 @@ async fn an_edit_in_the_database_is_named() {
 }
 
 /// An administrator who can hash rewrites an entry and its leaf; only the signature is out of reach.
-async fn an_entry_rewritten_with_its_hash_is_found(backend: Backend) {
+async fn r25_an_entry_rewritten_with_its_hash_is_found(backend: Backend) {
     let served = Served::start_on(&backend).await;
     served.store(1).await;
     let bundle = std::fs::read_dir(export(&served, "before").join("tile/entries/000.p"));
@@ -128,7 +128,7 @@ async fn an_entry_rewritten_with_its_hash_is_found(backend: Backend) {
     assert_eq!(serve.status.code(), Some(1));
     assert!(stderr.contains("stored leaves"), "{stderr}");
 }
-on_both!(an_entry_rewritten_with_its_hash_is_found);
+on_both!(r25_an_entry_rewritten_with_its_hash_is_found);
 
 type Edit = fn(&Path);
 

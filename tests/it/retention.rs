@@ -135,8 +135,8 @@ fn with_surname(number: u32) -> NewValues {
     values
 }
 
-on_both!(a_sweep_destroys_what_has_ended_and_nothing_else);
-async fn a_sweep_destroys_what_has_ended_and_nothing_else(backend: Backend) {
+on_both!(r10_r49_a_sweep_destroys_what_has_ended_and_nothing_else);
+async fn r10_r49_a_sweep_destroys_what_has_ended_and_nothing_else(backend: Backend) {
     let (dir, open, store) = create_over(&backend).await;
     let (gone, kept, held) = (open.store_iin(1).await, open.store_iin(2).await, open.store_iin(3).await);
     let half = open.tokenize(with_surname(4)).await.unwrap();

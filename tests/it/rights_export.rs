@@ -135,7 +135,7 @@ fn run(served: &Served, caller: &str, args: &[&str]) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_answer_is_a_file_for_the_person_alone() {
+async fn r33_the_answer_is_a_file_for_the_person_alone() {
     let served = Served::start().await;
     let stored = served.store(1).await;
     served.read("payments", "payments", stored.token("iin")).await.unwrap();

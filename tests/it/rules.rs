@@ -59,6 +59,13 @@ fn is_test(named: &str) -> bool {
         || at.is_some_and(|at| before(&lines[at.saturating_sub(3)..at]))
 }
 
+/// Whether a test's name begins with the number of the rule, perhaps among others: `r10_r49_…`.
+fn is_named_for(test: &str, rule: u32) -> bool {
+    let name = test.trim_matches('`').rsplit("::").next().unwrap_or_default();
+    let number = |word: &str| word.strip_prefix('r').and_then(|digits| digits.parse::<u32>().ok());
+    name.split('_').map_while(number).any(|named| named == rule)
+}
+
 /// Which scenarios say of themselves that they show a rule.
 fn shown_by_scenarios() -> BTreeMap<u32, Vec<String>> {
     let mut shown: BTreeMap<u32, Vec<String>> = BTreeMap::new();
@@ -90,6 +97,7 @@ fn every_rule_has_its_row_and_every_name_in_it_exists() {
         }
         assert!(exists(&code), "R{rule}: {code} does not exist");
         assert!(exists(&test) && is_test(&test), "R{rule}: the test {test} does not exist");
+        assert!(is_named_for(&test, rule), "R{rule}: the test {test} is not named for it");
     }
 }
 
@@ -101,4 +109,6 @@ fn what_does_not_exist_is_seen() {
     assert!(!is_test("`src/policy/decide.rs::may_ask`"), "a function is no test");
     assert!(is_test("`tests/it/rules.rs::what_does_not_exist_is_seen`"));
     assert!(is_test("`tests/it/consents.rs::a_term_ends`"));
+    assert!(is_named_for("`a.rs::r10_r49_a_sweep`", 49) && is_named_for("`a.rs::r1_reads`", 1));
+    assert!(!is_named_for("`a.rs::r10_a_sweep`", 1) && !is_named_for("`a.rs::a_sweep_r10`", 10));
 }

@@ -322,7 +322,7 @@ async fn the_last_officer_stays_and_nobody_locks_themselves_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn roles_hold_where_they_were_given() {
+async fn r26_roles_hold_where_they_were_given() {
     let (served, authority) = with_staff().await;
     person(&served, &authority, "local", &[(pb::Role::PlatformAdmin, "lerna")]).await;
     person(&served, &authority, "wide", &[(pb::Role::PlatformAdmin, "")]).await;

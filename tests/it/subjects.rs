@@ -32,8 +32,8 @@ fn in_a_month() -> prost_types::Timestamp {
     prost_types::Timestamp { seconds, nanos: 0 }
 }
 
-on_both!(a_block_binds_at_once_and_is_lifted);
-async fn a_block_binds_at_once_and_is_lifted(backend: Backend) {
+on_both!(r11_a_block_binds_at_once_and_is_lifted);
+async fn r11_a_block_binds_at_once_and_is_lifted(backend: Backend) {
     let served = Served::start_on(&backend).await;
     let stored = served.store(1).await;
     let mut subjects = SubjectServiceClient::new(served.channel("backend").await);

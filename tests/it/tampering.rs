@@ -96,8 +96,8 @@ async fn an_edited_row_that_grants_is_not_believed(backend: Backend) {
     }
 }
 
-on_both!(a_moved_cut_or_changed_ciphertext_does_not_decrypt);
-async fn a_moved_cut_or_changed_ciphertext_does_not_decrypt(backend: Backend) {
+on_both!(r27_a_moved_cut_or_changed_ciphertext_does_not_decrypt);
+async fn r27_a_moved_cut_or_changed_ciphertext_does_not_decrypt(backend: Backend) {
     for sql in [
         first!("records", "sealed_value = zeroblob(0)", "field = 'iin'"),
         first!("records", "sealed_value = x'01'", "field = 'iin'"),

@@ -1,5 +1,6 @@
 //! The decision as a table: one change of a permitted case at a time, each with its reason; and as properties.
 
+mod named;
 mod rules;
 
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! How long data are kept, as tables over the shipped policies: one fact changed at a time, named by rule.
 
+mod borders;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -40,7 +40,7 @@ fn transit(address: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_lies_outside_the_declared_sites_does_not_start() {
+async fn r15_what_lies_outside_the_declared_sites_does_not_start() {
     let frankfurt = |networks: &str| format!("{HERE}\n{FRANKFURT}networks = [{networks}]\n");
     let cases: Vec<Refusal> = vec![
         (

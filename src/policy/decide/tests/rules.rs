@@ -24,6 +24,29 @@ fn r22_nobody_reads_for_statistics_on_depersonalised_data() {
     }
 }
 
+/// Hashing protects a value; it does not depersonalise it (Law 94-V, Articles 1(18), 23(2)).
+#[test]
+fn r22_a_hash_is_no_view_and_what_needs_depersonalised_data_gets_none() {
+    for view in View::ALL {
+        let mut case = Case::read("analytics", "ad_stats", "email");
+        case.view = *view;
+        assert_eq!(case.decide().err(), Some(Denial::PurposeInert), "{view:?}");
+    }
+    let refused = |from: &str, to: &str, rule: &str| {
+        assert!(LERNA.contains(from), "{from}");
+        let problems = Policy::check(&LERNA.replacen(from, to, 1)).expect_err(to);
+        assert!(problems.iter().any(|problem| problem.rule.contains(rule)), "{to}: {problems:?}");
+    };
+    for word in ["hash", "sha256", "hmac", "token", "depersonalised"] {
+        let views = format!("views = [\"{word}\"]");
+        refused("views = [\"full\", \"masked\"]", &views, "not a known view");
+    }
+    let inert = "inert = \"works on irreversibly depersonalised data only";
+    refused(inert, &format!("views = [\"full\"]\n{inert}"), "read by nobody");
+    let partner = "recipients = [{ kind = \"partner\", clause = \"9.6\" }]";
+    refused(inert, &format!("{partner}\n{inert}"), "read by nobody");
+}
+
 #[test]
 fn r34_a_profile_is_read_on_its_own_consent_alone() {
     let profile = || Case::read("mailing", "offers", "preferences");
@@ -57,6 +80,54 @@ fn r34_an_objection_ends_profiles_until_a_new_consent() {
         c.consents.push(letters);
     };
     assert_eq!(refused(profile(), other), Some(Denial::ObjectedTo), "a consent to letters opens no profile");
+}
+
+/// Each instant at its border: an objection binds from its own on, and only a consent that was given after it opens again.
+#[test]
+fn r34_objections_and_consents_count_to_the_instant() {
+    let row = |objected: i64, given: i64| {
+        let mut case = Case::read("mailing", "offers", "preferences");
+        case.events.extend(SubjectEvent::objection(NOW.plus_micros(objected)));
+        case.each(|terms| terms.given_at = NOW.plus_micros(given));
+        case
+    };
+    let decided = |objected, given| row(objected, given).decide().err();
+    assert_eq!(decided(0, -10), Some(Denial::ObjectedTo), "it binds at once");
+    assert_eq!(decided(-10, -10), Some(Denial::ObjectedTo), "at the same instant, no wins");
+    assert_eq!(decided(-20, 0), None, "a consent of now");
+    assert_eq!(decided(-20, 1), Some(Denial::ObjectedTo), "one that is dated ahead");
+    let mut withdrawn = row(-20, -10);
+    withdrawn.consents.iter_mut().for_each(|consent| consent.state = ConsentState::Withdrawn);
+    assert_eq!(withdrawn.decide().err(), Some(Denial::ObjectedTo));
+    let mut later = row(-20, -10);
+    later.events.extend(SubjectEvent::objection(NOW.plus_micros(-5)));
+    assert_eq!(later.decide().err(), Some(Denial::ObjectedTo), "the last objection counts");
+    let mut other = Case::read("mailing", "offers", "preferences");
+    other.happened("payment", NOW.plus_micros(-5));
+    assert!(other.decide().is_ok(), "another event is no objection");
+}
+
+#[test]
+fn r7_why_no_consent_is_live_is_told_by_the_strongest_reason() {
+    let mut case = Case::iin();
+    case.each(|terms| terms.given_at = NOW);
+    assert!(case.decide().is_ok(), "one that is given now");
+    let expired = Consent {
+        terms: ConsentTerms { expires_at: Some(NOW), ..consent("payments", &["iin"]).terms },
+        ..consent("payments", &["iin"])
+    };
+    let withdrawn = Consent { state: ConsentState::Withdrawn, ..consent("payments", &["iin"]) };
+    for consents in [vec![withdrawn.clone(), expired.clone()], vec![expired, withdrawn]] {
+        assert_eq!(Case { consents, ..Case::iin() }.decide().err(), Some(Denial::ConsentWithdrawn));
+    }
+    let mut lacking = Case::abroad();
+    lacking.consents.push(Consent { state: ConsentState::Withdrawn, ..consent("payments", &["iin"]) });
+    lacking.consents[0].terms.third_party_transfer = false;
+    let untransferred = Some(Denial::TransferConsentMissing);
+    assert_eq!(lacking.decide().err(), untransferred, "what a live one lacks is told before");
+    lacking.consents.push(consent("payments", &["iin"]));
+    lacking.consents[2].terms.cross_border_transfer = false;
+    assert_eq!(lacking.decide().err(), untransferred, "the first of two that lack something");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The checks of a policy file, one change of a good file at a time.
 
+mod borders;
 mod diff;
+mod named;
 mod shipped;
+mod whole;
 
 use proptest::prelude::*;
 

@@ -2,10 +2,10 @@
 
 use super::*;
 
-const EXPERIMENTUM: &str = include_str!("../../../../policies/experimentum.toml");
-const EDOOX: &str = include_str!("../../../../policies/edoox.toml");
-const CAP: &str = include_str!("../../../../policies/cap.toml");
-const AITUBE: &str = include_str!("../../../../policies/aitube.toml");
+pub(super) const EXPERIMENTUM: &str = include_str!("../../../../policies/experimentum.toml");
+pub(super) const EDOOX: &str = include_str!("../../../../policies/edoox.toml");
+pub(super) const CAP: &str = include_str!("../../../../policies/cap.toml");
+pub(super) const AITUBE: &str = include_str!("../../../../policies/aitube.toml");
 
 /// Every shipped file with what an operator must decide in it, and a synthetic decision.
 const SHIPPED: [(&str, &[(&str, &str)]); 5] = [
@@ -26,7 +26,7 @@ const SHIPPED: [(&str, &[(&str, &str)]); 5] = [
 ];
 
 /// A shipped file, decided.
-fn shipped(text: &str) -> Policy {
+pub(super) fn shipped(text: &str) -> Policy {
     let (_, settings) = SHIPPED.iter().find(|(shipped, _)| *shipped == text).unwrap();
     Policy::parse(&with_settings(text, settings)).unwrap_or_else(|e| panic!("{e}"))
 }
