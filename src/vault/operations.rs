@@ -245,7 +245,7 @@ impl Vault {
         match self.run(found.platform, caller, asker, MaySee(call)).await {
             Ok(()) => Ok(Some(found)),
             // To staff, one that may not be seen and one that never was look the same.
-            Err(_) if found.platform != caller.platform => Ok(None),
+            Err(VaultError::Denied(_)) if found.platform != caller.platform => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -30,8 +30,8 @@ async fn a_key_that_was_withdrawn_since_stays_withdrawn(backend: Backend) {
     attested(&served, ["admin", "second"], "admin").await;
     attested(&served, ["second", "admin"], "second").await;
     let path = served.file("sandyq.toml");
-    let text = fs::read_to_string(&path).unwrap().replace("\"single-officer\"", "\"two-person\"");
-    fs::write(&path, text.replace("\"declared_absent\"", "\"required\"")).unwrap();
+    let config = fs::read_to_string(&path).unwrap().replace("\"single-officer\"", "\"two-person\"");
+    fs::write(&path, config.replace("\"declared_absent\"", "\"required\"")).unwrap();
     let served = served.restart().await;
     let backup = back_up(&served);
     let key = key_of(&served, "second");
