@@ -1,6 +1,8 @@
 //! After a compromise everything is sealed under new keys while the vault serves: old keys open nothing then, every value and
 //! document reads at each moment, and whatever happens to a person meanwhile is not lost.
 
+mod meanwhile;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
