@@ -19,11 +19,13 @@ pub enum GrantingTable {
     Breaches,
     /// `data_copies`.
     Copies,
+    /// `documents`, by row id: one version of one side.
+    Documents,
 }
 
 impl GrantingTable {
     /// Each of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Subjects,
         Self::Tokens,
         Self::Consents,
@@ -32,5 +34,6 @@ impl GrantingTable {
         Self::Cases,
         Self::Breaches,
         Self::Copies,
+        Self::Documents,
     ];
 }

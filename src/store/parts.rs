@@ -2,7 +2,7 @@
 //! holds is bound to its place by its seal.
 
 use super::{
-    StoreError,
+    Damage, StoreError,
     rows::documents::{DocumentRow, PartRow, UploadRow},
 };
 use crate::domain::ids::{ObjectId, PlatformId, UploadId};
@@ -27,6 +27,15 @@ pub trait PartStore: Send + Sync {
         platform: PlatformId,
         uploads: (UploadId, UploadId),
     ) -> Result<Vec<PartRow>, StoreError>;
+
+    /// Up to `limit` versions of sides whose ids lie between two, both included, in the order of ids; each with its id, since
+    /// what is damaged of it says no more.
+    async fn documents_between(
+        &self,
+        platform: PlatformId,
+        ids: (UploadId, UploadId),
+        limit: u32,
+    ) -> Result<Vec<(UploadId, Result<DocumentRow, Damage>)>, StoreError>;
 
     /// Uploads that are not done, whose ids lie between two, both included.
     async fn uploads_between(

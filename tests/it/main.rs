@@ -63,6 +63,7 @@ mod proposals;
 mod readme;
 mod receipts;
 mod reconciled;
+mod reconciled_documents;
 mod registers;
 mod rekey;
 mod releases;

@@ -7,6 +7,7 @@ use sandyq::{
     domain::{names::SpiffeId, token::AnyToken},
     policy::decide::Denial,
     vault::{
+        Vault,
         act::Asker,
         error::VaultError,
         reconcile::{Problem, Reconciled, Step},
@@ -31,9 +32,13 @@ async fn create(backend: &Backend, dir: &Path) -> OpenVault {
 }
 
 pub async fn reconcile(open: &OpenVault, platform: &str) -> Reconciled {
-    let caller = open.vault.caller(&auditor()).unwrap();
+    reconcile_vault(&open.vault, platform).await
+}
+
+pub async fn reconcile_vault(vault: &Vault, platform: &str) -> Reconciled {
+    let caller = vault.caller(&auditor()).unwrap();
     let asker = Asker { spiffe_id: auditor(), key: [0; 32], request: None };
-    let mut steps = open.vault.reconcile_log(&caller, asker, platform).await.unwrap();
+    let mut steps = vault.reconcile_log(&caller, asker, platform).await.unwrap();
     let mut result = None;
     while let Some(step) = steps.recv().await {
         match step.unwrap() {

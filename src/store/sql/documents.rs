@@ -304,6 +304,27 @@ impl<E: Engine> SqlStore<E> {
         self.parts(statement, platform).await
     }
 
+    pub(super) async fn read_documents_between(
+        &self,
+        platform: PlatformId,
+        (first, last): (UploadId, UploadId),
+        limit: u32,
+    ) -> Result<Vec<(UploadId, Result<DocumentRow, Damage>)>, StoreError> {
+        let statement = Statement::any(
+            "/* documents::documents_between */ SELECT upload_id, upload_id, document_id, subject_id, \
+             sealed_manifest, mac, field, side, state, source, media_type, version, size, created_at FROM documents \
+             WHERE platform_id = $1 AND upload_id BETWEEN $2 AND $3 ORDER BY upload_id LIMIT $4",
+        );
+        let statement =
+            statement.int(platform.get()).bytes(first.as_bytes()).bytes(last.as_bytes()).int(limit);
+        let rows = self.engine.fetch(statement).await.map_err(database("read documents"))?;
+        let row = |row| {
+            let mut columns = Columns::new(row, "documents");
+            Ok((UploadId::from_bytes(columns.array("upload_id")?), columns.document(platform)))
+        };
+        rows.iter().map(row).collect()
+    }
+
     pub(super) async fn read_uploads_between(
         &self,
         platform: PlatformId,

@@ -478,6 +478,10 @@ impl<E: Engine> SqlStore<E> {
                 "/* read::marks */ SELECT copy_id, mac FROM data_copies WHERE platform_id = $1 AND copy_id > $2 \
                  ORDER BY copy_id LIMIT $3"
             }
+            GrantingTable::Documents => {
+                "/* read::marks */ SELECT upload_id, mac FROM documents WHERE platform_id = $1 AND upload_id > $2 \
+                 ORDER BY upload_id LIMIT $3"
+            }
         });
         let statement = statement.int(platform.get()).own_bytes(after.to_vec()).int(limit);
         let rows = self.list("read rows for reconciliation", statement).await?;

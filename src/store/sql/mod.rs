@@ -29,7 +29,7 @@ use snapshot::SnapshotSql;
 use statement::{Dialect, Statement};
 
 use super::{
-    CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, KeyWorkStore,
+    CallerKey, Commit, CommitOutcome, Damage, GrantingTable, Hashed, IndexMove, Installation, KeyWorkStore,
     LockedHead, NewPlatform, ReadKeys, Rewrapped, RowMark, SealedCounts, SealedOf, Snapshot, Store,
     StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
     breaches::{BreachStore, OpenBreaches, WhichBreaches},
@@ -180,6 +180,15 @@ impl<E: Engine> PartStore for SqlStore<E> {
         uploads: (UploadId, UploadId),
     ) -> Result<Vec<PartRow>, StoreError> {
         self.read_parts_between(platform, uploads).await
+    }
+
+    async fn documents_between(
+        &self,
+        platform: PlatformId,
+        ids: (UploadId, UploadId),
+        limit: u32,
+    ) -> Result<Vec<(UploadId, Result<DocumentRow, Damage>)>, StoreError> {
+        self.read_documents_between(platform, ids, limit).await
     }
 
     async fn uploads_between(

@@ -6,6 +6,7 @@
 //! that no row names are what a crash leaves.
 
 mod begin;
+pub(in crate::vault) mod check;
 pub(in crate::vault) mod collect;
 mod delete;
 mod describe;

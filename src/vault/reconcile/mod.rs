@@ -3,7 +3,8 @@
 //! Each read checks the MAC of its rows, so an edited row is refused at once. What a MAC cannot tell is found here: a
 //! row put back to an older state of its own, one that was deleted, one that was never told of, and a log that was cut
 //! back below its rows. The log is replayed and its root compared with the signed head; rows come page by page. A long
-//! log is replayed several times, each time for the ids of one range, so that memory stays bounded.
+//! log is replayed several times, each time for the ids of one range, so that memory stays bounded. Documents lie outside the
+//! database too: their manifests, parts and objects are compared with one another, and opened where somebody asked.
 
 mod told;
 
@@ -20,6 +21,10 @@ use super::{
     access::Call,
     act::{Act, Asker, Flow, Plan, Reply, Scene, reply},
     audit_log::{Ask, unreadable},
+    documents::{
+        Documents,
+        check::{self, Check, CheckError},
+    },
     error::VaultError,
     meters::Compared,
     stored_log::{StoredLog, bad_entry},
@@ -133,28 +138,36 @@ impl Vault {
     pub async fn reconcile_daily(&self) {
         sleep(FIRST_AFTER + self.jitter()).await;
         loop {
-            for (platform, name) in self.platforms() {
-                let outcome = match self.reconciliation(platform, None) {
-                    Ok(run) => run.run_logged().await,
-                    Err(error) => Err(Stop::Refused(error)),
-                };
-                match outcome {
-                    Ok(result) => {
-                        tracing::info!(platform = %name, rows = result.rows_checked, findings = result.found,
-                            "log and rows were compared");
-                    }
-                    Err(Stop::Failed(error)) => {
-                        let error: &(dyn std::error::Error + 'static) = &error;
-                        tracing::error!(platform = %name, error, "log and rows could not be compared");
-                    }
-                    Err(Stop::Refused(error)) => {
-                        tracing::error!(platform = %name, %error, "log and rows could not be compared");
-                    }
-                    Err(Stop::Gone) => {}
-                }
-            }
+            self.reconcile_all().await;
             sleep(EVERY + self.jitter()).await;
         }
+    }
+
+    /// Compares every platform's log with its rows once, slowly, and answers how much differs.
+    pub async fn reconcile_all(&self) -> u64 {
+        let mut found = 0;
+        for (platform, name) in self.platforms() {
+            let outcome = match self.reconciliation(platform, None) {
+                Ok(run) => run.run_logged().await,
+                Err(error) => Err(Stop::Refused(error)),
+            };
+            match outcome {
+                Ok(result) => {
+                    tracing::info!(platform = %name, rows = result.rows_checked, findings = result.found,
+                        "log and rows were compared");
+                    found += result.found;
+                }
+                Err(Stop::Failed(error)) => {
+                    let error: &(dyn std::error::Error + 'static) = &error;
+                    tracing::error!(platform = %name, error, "log and rows could not be compared");
+                }
+                Err(Stop::Refused(error)) => {
+                    tracing::error!(platform = %name, %error, "log and rows could not be compared");
+                }
+                Err(Stop::Gone) => {}
+            }
+        }
+        found
     }
 
     fn jitter(&self) -> Duration {
@@ -168,7 +181,8 @@ impl Vault {
         steps: Option<mpsc::Sender<Result<Step, VaultError>>>,
     ) -> Result<Run, VaultError> {
         let platform = self.platform(id)?;
-        Ok(Run { shared: Arc::clone(&self.shared), platform, id, steps, result: Reconciled::default() })
+        let (shared, documents) = (Arc::clone(&self.shared), self.documents.clone());
+        Ok(Run { shared, platform, id, documents, steps, result: Reconciled::default() })
     }
 }
 
@@ -185,10 +199,20 @@ impl From<StoreError> for Stop {
     }
 }
 
+impl From<CheckError> for Stop {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Store(error) => Self::Failed(error),
+            CheckError::Refused(error) => Self::Refused(error),
+        }
+    }
+}
+
 struct Run {
     shared: Arc<Shared>,
     platform: Arc<Served>,
     id: PlatformId,
+    documents: Option<Arc<Documents>>,
     /// None where it runs in the background.
     steps: Option<mpsc::Sender<Result<Step, VaultError>>>,
     result: Reconciled,
@@ -243,6 +267,30 @@ impl Run {
                 self.compare_table(&mut replay, table, &range).await?;
             }
             self.result.size = replay.tree.size();
+            if pass == 0 {
+                self.compare_documents(&replay).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Documents against their manifests, parts and objects. The objects are opened where somebody asked: that is as much work
+    /// as reading them all.
+    async fn compare_documents(&mut self, replay: &Replay) -> Result<(), Stop> {
+        let (store, place) = (Arc::clone(&self.shared.store), self.documents.clone());
+        let mut check = Check::new(store, place, self.id, self.steps.is_some());
+        let mut from = Some(check::first_id());
+        while let Some(first) = from {
+            let context = self.platform.lane.context();
+            let checked = check.page(&context.keys, first).await?;
+            for RowFinding { table, object, problem } in checked.found {
+                let is_told = |told: &RowFinding| told.table == table && told.object == object;
+                if !self.result.findings.iter().any(is_told) {
+                    self.find(table, object, problem);
+                }
+            }
+            self.breathe(replay).await?;
+            from = checked.next;
         }
         Ok(())
     }

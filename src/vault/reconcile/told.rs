@@ -12,7 +12,10 @@ use crate::{
     audit::entry::{Entry, Verdict},
     domain::code::coded,
     store::{GrantingTable, rows::Mac},
-    vault::retention::DESTROYED_RECORD,
+    vault::{
+        documents::{DELETED, VERSION},
+        retention::DESTROYED_RECORD,
+    },
 };
 
 coded!(
@@ -61,6 +64,7 @@ pub(super) const fn table_name(table: GrantingTable) -> &'static str {
         GrantingTable::Cases => "rights_cases",
         GrantingTable::Breaches => "breaches",
         GrantingTable::Copies => "data_copies",
+        GrantingTable::Documents => "documents",
     }
 }
 
@@ -92,6 +96,7 @@ pub(in crate::vault) fn told_row(entry: &Entry) -> Option<(Row<'_>, Option<Mac>)
         Some("case") => (GrantingTable::Cases, id(None)),
         Some("breach") => (GrantingTable::Breaches, id(None)),
         Some("copy") => (GrantingTable::Copies, id(None)),
+        Some(VERSION) => (GrantingTable::Documents, id(None)),
         Some("token") => (GrantingTable::Tokens, id(entry.token)),
         None => (GrantingTable::Tokens, entry.token.map(|id| *id)),
         Some(kind) => {
@@ -106,9 +111,9 @@ pub(in crate::vault) fn told_row(entry: &Entry) -> Option<(Row<'_>, Option<Mac>)
 #[derive(Debug, Default)]
 struct History {
     told: Vec<(u64, Option<Mac>)>,
-    /// Of a token: whose.
+    /// Of a token or a document: whose.
     subject: Option<Id>,
-    /// Of a token: the record that it stands for.
+    /// Of a token the record that it stands for, of a version of a side its document.
     record: Option<Id>,
 }
 
@@ -140,9 +145,9 @@ pub(super) struct ConfigRow {
 /// What a log told of rows whose ids begin with a byte of a range.
 pub(super) struct Told {
     range: RangeInclusive<u8>,
-    rows: [BTreeMap<Id, History>; 8],
+    rows: [BTreeMap<Id, History>; 9],
     destroyed: HashMap<Id, u64>,
-    /// Records whose retention ended.
+    /// Records whose retention ended, and documents that were deleted.
     ended: HashMap<Id, u64>,
     /// By kind and id.
     config: BTreeMap<(&'static str, Vec<u8>), History>,
@@ -172,6 +177,12 @@ impl Told {
         {
             self.ended.entry(*record).or_insert(position);
         }
+        if entry.object_kind.as_deref() == Some(DELETED)
+            && entry.verdict == Verdict::Done.as_str()
+            && let Some(document) = entry.record
+        {
+            self.ended.entry(*document).or_insert(position);
+        }
         let Some((row, mac)) = told_row(entry) else { return };
         let (table, id) = match row {
             Row::Of(table, id) => (table, id),
@@ -185,7 +196,7 @@ impl Told {
         }
         let history = rows_of(&mut self.rows, table).entry(id).or_default();
         history.told.push((position, mac));
-        if table == GrantingTable::Tokens {
+        if matches!(table, GrantingTable::Tokens | GrantingTable::Documents) {
             history.subject = history.subject.or(entry.subject.map(|subject| *subject));
             history.record = history.record.or(entry.record.map(|record| *record));
         }
@@ -256,7 +267,7 @@ impl Told {
     }
 
     fn of(&self, table: GrantingTable) -> &BTreeMap<Id, History> {
-        let [subjects, tokens, consents, events, proposals, cases, breaches, copies] = &self.rows;
+        let [subjects, tokens, consents, events, proposals, cases, breaches, copies, documents] = &self.rows;
         match table {
             GrantingTable::Subjects => subjects,
             GrantingTable::Tokens => tokens,
@@ -266,10 +277,11 @@ impl Told {
             GrantingTable::Cases => cases,
             GrantingTable::Breaches => breaches,
             GrantingTable::Copies => copies,
+            GrantingTable::Documents => documents,
         }
     }
 
-    /// Since when the subject or the record of a token is destroyed, and the token with it.
+    /// Since when the subject or the record of a token is destroyed, and the token with it; the same of a document.
     fn destroyed_at(&self, history: &History) -> Option<u64> {
         let subject = history.subject.and_then(|subject| self.destroyed.get(&subject).copied());
         let record = history.record.and_then(|record| self.ended.get(&record).copied());
@@ -277,8 +289,8 @@ impl Told {
     }
 }
 
-fn rows_of(rows: &mut [BTreeMap<Id, History>; 8], table: GrantingTable) -> &mut BTreeMap<Id, History> {
-    let [subjects, tokens, consents, events, proposals, cases, breaches, copies] = rows;
+fn rows_of(rows: &mut [BTreeMap<Id, History>; 9], table: GrantingTable) -> &mut BTreeMap<Id, History> {
+    let [subjects, tokens, consents, events, proposals, cases, breaches, copies, documents] = rows;
     match table {
         GrantingTable::Subjects => subjects,
         GrantingTable::Tokens => tokens,
@@ -288,6 +300,7 @@ fn rows_of(rows: &mut [BTreeMap<Id, History>; 8], table: GrantingTable) -> &mut 
         GrantingTable::Cases => cases,
         GrantingTable::Breaches => breaches,
         GrantingTable::Copies => copies,
+        GrantingTable::Documents => documents,
     }
 }
 
@@ -378,6 +391,30 @@ mod tests {
         assert_eq!(told.missing(TOKENS, [0; 16], None, &HashSet::new(), 3).collect::<Vec<_>>(), [[2; 16]]);
         assert_eq!(told.judge(TOKENS, &[1; 16], &[1; 32], 3), Some(Problem::Stale), "put back");
         assert_eq!(told.judge(TOKENS, &[2; 16], &[2; 32], 3), None);
+    }
+
+    #[test]
+    fn versions_of_a_deleted_document_are_gone_and_others_stay() {
+        let version = |id: u8, mac: u8, document: u8| Entry {
+            object_kind: Some(VERSION.to_owned()),
+            object: Some(vec![id; 16]),
+            row_mac: Some([mac; 32].into()),
+            subject: Some([9; 16].into()),
+            record: Some([document; 16].into()),
+            ..entry("DocumentService/UploadDocument")
+        };
+        let deleted = Entry {
+            object_kind: Some(DELETED.to_owned()),
+            record: Some([5; 16].into()),
+            ..entry("DocumentService/DeleteDocument")
+        };
+        let documents = GrantingTable::Documents;
+        let told = told(&[version(1, 1, 5), version(2, 2, 6), version(2, 3, 6), deleted]);
+        let missing = told.missing(documents, [0; 16], None, &HashSet::new(), 4);
+        assert_eq!(missing.collect::<Vec<_>>(), [[2; 16]]);
+        assert_eq!(told.judge(documents, &[1; 16], &[1; 32], 4), Some(Problem::Stale), "put back");
+        assert_eq!(told.judge(documents, &[2; 16], &[2; 32], 4), Some(Problem::Stale), "in use again");
+        assert_eq!(told.judge(documents, &[2; 16], &[3; 32], 4), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
         operation::{Operation, OperationKind, OperationState},
     },
     store::{
-        ReadKeys, StoreError, WhichOperations, Write,
+        GrantingTable, ReadKeys, StoreError, WhichOperations, Write,
         rows::{RecordState, documents::DocumentRow, work::OperationRow},
     },
     vault::{
@@ -46,21 +46,22 @@ impl Site<'_> {
             self.commit(step, counts).await?;
         }
         let gone = |last: &Last| last.subject.is_some_and(|subject| newer.destroyed.contains_key(&subject));
-        let told: Vec<_> = newer.documents.iter().filter(|(_, last)| !gone(last)).collect();
+        let told: Vec<_> = newer.of(GrantingTable::Documents).filter(|(_, last)| !gone(last)).collect();
         for some in told.chunks(AT_ONCE) {
             let subjects = some.iter().filter_map(|(_, last)| last.subject).collect();
             let keys = ReadKeys { subjects, documents_of_found: true, ..ReadKeys::default() };
             let snapshot = self.read(&keys).await?;
             let mut step = Step::default();
             for (id, last) in some {
+                let id = UploadId::from_bytes(*id);
                 let rows = match last.subject.and_then(|subject| snapshot.documents_of.get(&subject)) {
                     Some(rows) => rows.as_ref().map_err(|damage| StoreError::Damaged(*damage))?.as_slice(),
                     None => &[],
                 };
-                match rows.iter().find(|row| row.id == **id) {
+                match rows.iter().find(|row| row.id == id) {
                     Some(row) => self.replaced(row, last, &mut step)?,
                     // One that came since; where it was deleted too, nothing is lost.
-                    None => self.lost_version(**id, last, newer, &mut step)?,
+                    None => self.lost_version(id, last, newer, &mut step)?,
                 }
             }
             self.commit(step, counts).await?;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
-        ids::{CallerId, DocumentId, EntryId, PersonId, RecordId, RequestId, SubjectId, UploadId},
+        ids::{CallerId, DocumentId, EntryId, PersonId, RecordId, RequestId, SubjectId},
         time::Timestamp,
     },
     store::{GrantingTable, rows::Mac},
     vault::{
-        documents::{DELETED, VERSION},
+        documents::DELETED,
         keys::MOVED,
         reconcile::{DESTROYED, Row, told_row},
         retention::DESTROYED_RECORD,
@@ -65,8 +65,6 @@ pub(super) struct Newer {
     pub(super) corrected: BTreeMap<Id, Corrected>,
     /// Documents that were deleted.
     pub(super) deleted: BTreeSet<DocumentId>,
-    /// Last words on versions of sides of documents.
-    pub(super) documents: BTreeMap<UploadId, Last>,
     /// Names of platforms that were made.
     pub(super) platforms: Vec<String>,
     /// Requests older than this are refused by their date, and need no row.
@@ -116,12 +114,6 @@ impl Newer {
             Some(DELETED) if done => {
                 let id = entry.object.as_deref().and_then(|id| id.try_into().ok());
                 self.deleted.extend(id.map(DocumentId::from_bytes));
-            }
-            Some(VERSION) if done => {
-                let id = entry.object.as_deref().and_then(|id| id.try_into().ok());
-                if let (Some(id), Some(mac)) = (id.map(UploadId::from_bytes), entry.row_mac) {
-                    self.documents.insert(id, last_of(entry, *mac));
-                }
             }
             Some("platform") if done => {
                 let name = entry.object.as_deref().and_then(|name| std::str::from_utf8(name).ok());

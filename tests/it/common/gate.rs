@@ -13,9 +13,9 @@ use sandyq::{
         time::Timestamp,
     },
     store::{
-        CallerKey, Commit, CommitOutcome, GrantingTable, Hashed, IndexMove, Installation, KeyWorkStore,
-        LockedHead, NewPlatform, ReadKeys, Rewrapped, RowMark, SealedCounts, SealedOf, Snapshot, Store,
-        StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
+        CallerKey, Commit, CommitOutcome, Damage, GrantingTable, Hashed, IndexMove, Installation,
+        KeyWorkStore, LockedHead, NewPlatform, ReadKeys, Rewrapped, RowMark, SealedCounts, SealedOf,
+        Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
         breaches::{BreachStore, OpenBreaches, WhichBreaches},
         cases::{CaseStore, OpenCases, WhichCases},
         copies::{CopyStore, OpenCopies, WhichCopies},
@@ -225,6 +225,15 @@ impl PartStore for Gate {
         uploads: (UploadId, UploadId),
     ) -> Result<Vec<PartRow>, StoreError> {
         self.inner.parts_between(platform, uploads).await
+    }
+
+    async fn documents_between(
+        &self,
+        platform: PlatformId,
+        ids: (UploadId, UploadId),
+        limit: u32,
+    ) -> Result<Vec<(UploadId, Result<DocumentRow, Damage>)>, StoreError> {
+        self.inner.documents_between(platform, ids, limit).await
     }
 
     async fn uploads_between(
