@@ -76,3 +76,27 @@ fn the_tables_in_the_documents_are_the_lists() {
         assert_eq!(rows, wanted, "{page}");
     }
 }
+
+/// What `scripts/mutants-policy` lets live: each with a file that is there and a reason, and none twice.
+#[test]
+fn each_survivor_of_the_policies_has_a_reason() {
+    #[derive(Deserialize)]
+    struct Survivor {
+        name: String,
+        why: String,
+    }
+    #[derive(Deserialize)]
+    struct Survivors {
+        mutant: Vec<Survivor>,
+    }
+    let text = fs::read_to_string(root().join("tests/survivors.toml")).unwrap();
+    let Survivors { mutant } = toml::from_str(&text).unwrap();
+    let names: BTreeSet<_> = mutant.iter().map(|survivor| survivor.name.as_str()).collect();
+    assert_eq!(names.len(), mutant.len(), "none stands twice");
+    for Survivor { name, why } in &mutant {
+        let (file, what) = name.split_once(": ").unwrap_or_else(|| panic!("{name}"));
+        assert!(file.starts_with("src/policy/") && root().join(file).is_file(), "{name}");
+        assert!(what.contains(" with ") || what.starts_with("delete "), "{name}");
+        assert!(why.len() > 20, "{name}: why is it not killed?");
+    }
+}

@@ -477,7 +477,7 @@ async fn an_export_that_was_altered_is_found_out() {
     assert_eq!(check(&file[..file.len() - 1], &key), Err(BadRegisters::Format(whole)), "cut");
     let unknown = file.replacen("\"register\":\"policies\"", "\"register\":\"politics\"", 1);
     assert!(matches!(check(&unknown, &key), Err(BadRegisters::Format(_))));
-    assert!(file.starts_with("{\"bin\"") && lines[0].contains(FORMAT));
+    assert!(lines[0].contains(FORMAT));
     let elsewhere = Served::start().await;
     let foreign = &elsewhere.running.verifier_key;
     assert_eq!(check(&file, foreign), Err(BadRegisters::Unsigned(BadHead::Unsigned)));

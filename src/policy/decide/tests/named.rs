@@ -189,7 +189,7 @@ fn r16_r45_each_release_needs_its_own_part_of_the_consent() {
     let mut abroad = Case::lawful();
     abroad.policy = changed(
         "callers = [\"rights\"]",
-        "callers = [\"rights\"]\nrecipients = [{ kind = \"state\", clause = \"9.3\", country = \"any\" }]",
+        "callers = [\"rights\"]\nrecipients = [{ kind = \"state\", clause = \"9.3\", country = \"any\", fields = [\"phone\"] }]",
     );
     abroad = abroad.to(RecipientKind::State, "KZ");
     assert!(abroad.decide().is_ok());
