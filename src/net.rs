@@ -1,7 +1,7 @@
 //! HTTPS to a place that the operator named: this process dials it itself, at addresses of declared sites alone, and believes
 //! no certificate but those of the place's own authority.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{error::Error, net::IpAddr, sync::Arc};
 
 use reqwest::{
     Certificate, ClientBuilder, Url,
@@ -11,6 +11,17 @@ use reqwest::{
 };
 
 use crate::domain::territory::{Refused, Territory, Use};
+
+/// An error with everything that caused it: that an address is refused stands behind the client's own words.
+#[must_use]
+pub fn causes(error: &dyn Error) -> String {
+    let (mut text, mut source) = (error.to_string(), error.source());
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
 
 /// The address of a place is no URL.
 #[derive(Debug, thiserror::Error)]

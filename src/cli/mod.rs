@@ -43,6 +43,7 @@ mod subject;
 mod territory;
 mod token;
 mod token_tls;
+mod traces;
 mod values;
 
 use std::{io::Write as _, process::ExitCode};

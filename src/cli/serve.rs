@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal,
+    sync::oneshot,
     time::{sleep, timeout},
 };
 
@@ -13,6 +14,7 @@ use super::{
     output::{Failure, Out, exit},
     reload,
     territory::territory,
+    traces::send_traces,
 };
 use crate::{
     blobs::{backups::Backups, mirror::Mirror, parts::Parts},
@@ -31,7 +33,7 @@ use crate::{
     telemetry::metrics::render,
     vault::{
         Vault, documents::Documents, expiry::expire_forever, operations::work_forever,
-        staff_keys::Attestation,
+        staff_keys::Attestation, traces::Traces,
     },
 };
 
@@ -135,6 +137,8 @@ pub(super) async fn open(config: &Config, clock: Arc<Clock>) -> Result<Arc<Vault
     let vault = vault.with_attestation(config.attestation_roots()?.map(attestation));
     let vault = vault.with_documents(documents(config, &territory).await?);
     let vault = vault.with_residency(config.residency_watch(territory)?);
+    let traces = config.sampling().map(|sampling| Traces::new(sampling, Arc::new(SystemRng::new())));
+    let vault = vault.with_traces(traces);
     if vault.installation() != config.installation.name {
         let message = format!("the database is of installation {}", vault.installation());
         return Err(Failure::new(exit::FAILED, message));
@@ -250,6 +254,12 @@ pub(super) async fn serve_until(
         drain: Duration::from_secs(config.server.drain_seconds),
         limits: config.caller_limits()?,
     };
+    let (ending, ended) = oneshot::channel();
+    let ended = async {
+        // Dropped or sent: either way it is time to send the last.
+        let _ended: Result<(), _> = ended.await;
+    };
+    let sending = send_traces(config, &vault, listeners.calls.local_addr()?.port(), ended)?;
     let summaries = tokio::spawn(log_refusals(Arc::clone(&vault)));
     let reconciling = Arc::clone(&vault);
     let background = [
@@ -270,6 +280,11 @@ pub(super) async fn serve_until(
     background.iter().for_each(tokio::task::JoinHandle::abort);
     // What calls sent to the lanes commits before the end, also where the calls themselves were cut off.
     vault.close().await;
+    drop(ending);
+    if let Some(sending) = sending {
+        // Its time is limited; that it panicked changes nothing any more.
+        let _sent = sending.await;
+    }
     Ok(served?)
 }
 

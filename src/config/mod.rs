@@ -13,6 +13,7 @@ mod risks;
 mod root_key;
 mod staff;
 mod storage;
+mod telemetry;
 mod tls;
 
 use std::{
@@ -36,6 +37,7 @@ pub use root_key::{
 use serde::{Deserialize, Serialize};
 pub use staff::StaffConfig;
 pub use storage::{BucketConfig, Storage, WebIdentityConfig};
+pub use telemetry::{TelemetryConfig, TracesConfig, TracesPlace};
 pub use tls::TlsFiles;
 use zeroize::Zeroizing;
 
@@ -104,6 +106,9 @@ pub struct Config {
     /// Where health and metrics are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthConfig>,
+    /// Who is told of calls.
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
     /// Where data stays.
     pub residency: ResidencyConfig,
     /// The mirror of the log.
@@ -273,6 +278,7 @@ impl Config {
         config.vault_options()?;
         config.root_key()?;
         config.check_health()?;
+        config.check_traces()?;
         config.documents()?;
         config.check_mirror()?;
         config.check_sites()?;

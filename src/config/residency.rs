@@ -170,6 +170,7 @@ impl Config {
         if let Some(documents) = &self.documents {
             targets.extend(self.stored_targets(documents.stored())?);
         }
+        targets.extend(self.traces_target()?);
         match self.root_key()? {
             RootKey::Local { file, unseal_key } => {
                 targets.extend([file, unseal_key].map(|file| path(Use::RootKey, file)));

@@ -82,13 +82,13 @@ impl Config {
     }
 
     fn check_bucket(&self, table: &str, s3: &BucketConfig) -> Result<(), ConfigError> {
-        self.check_endpoint(&format!("{table}.s3.endpoint"), &s3.endpoint, s3)?;
+        self.check_endpoint(&format!("{table}.s3.endpoint"), &s3.endpoint, s3.authority.is_some())?;
         match (&s3.access_key, &s3.secret_key_file, &s3.web_identity) {
             (Some(_), Some(_), None) => Ok(()),
             (None, None, Some(identity)) => self.check_endpoint(
                 &format!("{table}.s3.web_identity.sts_endpoint"),
                 &identity.sts_endpoint,
-                s3,
+                s3.authority.is_some(),
             ),
             _ => Err(self.rule(&format!(
                 "[{table}.s3] has either `access_key` and `secret_key_file`, or `web_identity`"
@@ -97,11 +97,16 @@ impl Config {
     }
 
     /// Over the network a service is reached by TLS alone, under roots that the operator names.
-    fn check_endpoint(&self, name: &str, endpoint: &str, s3: &BucketConfig) -> Result<(), ConfigError> {
+    pub(super) fn check_endpoint(
+        &self,
+        name: &str,
+        endpoint: &str,
+        has_authority: bool,
+    ) -> Result<(), ConfigError> {
         let (host, _port) =
             host_and_port(endpoint).ok_or_else(|| self.rule(&format!("{name} must be https://host:port")))?;
         match endpoint.starts_with("https://") {
-            true if s3.authority.is_some() => Ok(()),
+            true if has_authority => Ok(()),
             true => Err(self.rule(&format!("{name} needs `authority`, the service's root certificates"))),
             false if ["127.0.0.1", "localhost"].contains(&host.as_str()) => Ok(()),
             false => Err(self.rule(&format!("{name} is an https address; http only on this machine"))),

@@ -21,7 +21,14 @@ use super::{
     throttle::{Running, Throttle},
     tls::ServerTls,
 };
-use crate::vault::{Vault, access::Call, error::VaultError, meters::OTHER, refusals::Refusal};
+use crate::vault::{
+    Vault,
+    access::Call,
+    error::VaultError,
+    meters::OTHER,
+    refusals::Refusal,
+    traces::{Part, TraceParent, timed},
+};
 
 /// Puts a gate before a service.
 #[derive(Clone)]
@@ -84,9 +91,7 @@ impl GateLayer {
         started: Instant,
         answer: http::Response<Body>,
     ) -> http::Response<Body> {
-        let code = answer.headers().get(GRPC_STATUS).map(http::HeaderValue::as_bytes);
-        let code = i32::from(code.map_or(Code::Ok, Code::from_bytes));
-        self.vault.meters().count_call(call, usize::try_from(code).unwrap_or(usize::MAX), started.elapsed());
+        self.vault.meters().count_call(call, status_of(&answer), started.elapsed());
         answer
     }
 }
@@ -127,13 +132,16 @@ where
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let gate = self.gate.clone();
         let (call, started) = (call_of(&request), Instant::now());
-        let span = span_of(&request, call);
+        let parent = parent_of(&request);
+        let span = span_of(call, parent.map(|(text, _)| text));
+        let recording = gate.vault.trace(parent.map(|(_, parent)| parent), call);
         let ours = request.uri().path().starts_with(CONTRACT);
         // A call that takes a stream is as long as its stream.
         let most = (!request.uri().path().ends_with(UPLOAD)).then_some(HEAD_LIMIT);
         let by = ends_at(request.headers(), most, started.into());
         let answered = async move {
-            let entered = in_time(by, gate.enter(request.extensions().get::<Peer>())).await;
+            let entering = gate.enter(request.extensions().get::<Peer>());
+            let entered = timed(Part::Enter, in_time(by, entering)).await;
             let running = match entered.flatten() {
                 Ok(running) => running,
                 Err(status) => return Ok(gate.counted(call, started, status.into_http())),
@@ -153,7 +161,13 @@ where
             let answer = gate.counted(call, started, if ours { explained(answer) } else { answer });
             Ok(Kept::answer(answer, running, gate.cut))
         };
-        Box::pin(answered.instrument(span))
+        let answered = answered.instrument(span);
+        match recording {
+            None => Box::pin(answered),
+            Some(recording) => {
+                Box::pin(recording.of(answered, |answer| answer.as_ref().map_or(usize::MAX, status_of)))
+            }
+        }
     }
 }
 
@@ -175,18 +189,19 @@ fn call_of(request: &http::Request<Body>) -> Option<Call> {
     request.uri().path().strip_prefix(CONTRACT).and_then(|name| name.parse().ok())
 }
 
-/// The span of a call. Authentication records the request id, once it has parsed.
-fn span_of(request: &http::Request<Body>, call: Option<Call>) -> Span {
-    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let traceparent = traceparent.filter(|text| is_traceparent(text));
-    tracing::info_span!("call", rpc = call.map_or(OTHER, Call::as_str), traceparent, request_id = Empty)
+/// Number of the status with which an answer begins.
+fn status_of(answer: &http::Response<Body>) -> usize {
+    let code = answer.headers().get(GRPC_STATUS).map(http::HeaderValue::as_bytes);
+    usize::try_from(i32::from(code.map_or(Code::Ok, Code::from_bytes))).unwrap_or(usize::MAX)
 }
 
-/// Whether a text is a traceparent of version 00 (W3C Trace Context, 3.2); anything else is no id, and is not logged.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let parts: Vec<&str> = text.split('-').collect();
-    matches!(parts[..], ["00", trace, parent, flags] if hex(trace, 32) && hex(parent, 16) && hex(flags, 2))
+/// The caller's place in a trace, as it wrote it; anything else under that name is no id, and is not logged.
+fn parent_of(request: &http::Request<Body>) -> Option<(&str, TraceParent)> {
+    let text = request.headers().get("traceparent")?.to_str().ok()?;
+    TraceParent::parse(text).map(|parent| (text, parent))
+}
+
+/// The span of a call, by which its log lines are known. Authentication records the request id, once it has parsed.
+fn span_of(call: Option<Call>, traceparent: Option<&str>) -> Span {
+    tracing::info_span!("call", rpc = call.map_or(OTHER, Call::as_str), traceparent, request_id = Empty)
 }

@@ -32,7 +32,7 @@ pub fn render(vault: &Vault) -> String {
     let meters = vault.meters();
     process_itself(&mut text, meters);
     health(&mut text, vault, meters);
-    calls(&mut text, meters);
+    calls(&mut text, vault, meters);
     decisions(&mut text, meters);
     lanes(&mut text, meters);
     operations(&mut text, meters, vault.clock().now());
@@ -90,12 +90,16 @@ fn health(text: &mut Text, vault: &Vault, meters: &Meters) {
     text.gauge("sandyq_replicas", "Processes that live over this database.").sample(&[], meters.replicas());
 }
 
-fn calls(text: &mut Text, meters: &Meters) {
+fn calls(text: &mut Text, vault: &Vault, meters: &Meters) {
     let mut family = text.counter("sandyq_calls_total", "Calls by method and status of the answer.");
     for (call, status, count) in meters.statuses() {
         let method = method(call);
         family.sample(&[("rpc_method", &method), ("rpc_response_status_code", status)], count);
     }
+    let [sent, lost] = vault.traces().map_or([0; 2], |traces| traces.counts());
+    let mut family = text.counter("sandyq_trace_spans_total", "Spans by whether their collector has them.");
+    family.sample(&[("outcome", "sent")], sent);
+    family.sample(&[("outcome", "lost")], lost);
     let help = "Time from a call's head to its answer's head.";
     let mut family = text.family("rpc_server_call_duration_seconds", "histogram", help);
     for (call, times) in meters.times() {
@@ -279,7 +283,7 @@ fn platforms(text: &mut Text, measures: &[PlatformMeasure]) {
 }
 
 /// The method as the semantic conventions name it.
-fn method(call: &str) -> String {
+pub(super) fn method(call: &str) -> String {
     if call.contains('/') { format!("{PACKAGE}{call}") } else { call.to_owned() }
 }
 

@@ -1,7 +1,9 @@
-//! Logs on stderr, and metrics. What may be in them: ids of rows, names that policies declare, codes; never a value, a token, a
+//! Logs on stderr, metrics, and traces. What may be in them: ids of rows, names that policies declare, codes; never a value, a token, a
 //! subject's reference, or a message of a client.
 
+pub mod collector;
 pub mod metrics;
+pub mod otlp;
 pub mod process;
 
 use std::io::IsTerminal as _;

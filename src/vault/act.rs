@@ -16,6 +16,7 @@ use super::{
     detokenize::hashes_of,
     error::VaultError,
     replay::{Asked, Part},
+    traces,
 };
 use crate::{
     audit::entry::{Entry, Verdict},
@@ -560,6 +561,6 @@ impl<T> Waiting<T> {
     /// # Errors
     /// The act's error; [`VaultError::Unavailable`] where the lane ended first.
     pub async fn answer(self) -> Result<T, VaultError> {
-        self.0.await.unwrap_or(Err(VaultError::Unavailable))
+        traces::timed(traces::Part::Lane, self.0).await.unwrap_or(Err(VaultError::Unavailable))
     }
 }

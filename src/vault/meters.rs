@@ -378,7 +378,7 @@ impl Meters {
         self.statuses
             .each()
             .filter(|(_, _, count)| *count > 0)
-            .map(|(row, column, count)| (call_name(row), CODES.get(column).copied().unwrap_or(OTHER), count))
+            .map(|(row, column, count)| (call_name(row), status_name(column), count))
     }
 
     /// Commits by how they ended.
@@ -464,6 +464,12 @@ impl Meters {
     pub fn replicas(&self) -> u64 {
         self.replicas.load(Ordering::Relaxed)
     }
+}
+
+/// Name of a status of gRPC by its number; what is none is UNKNOWN.
+#[must_use]
+pub fn status_name(number: usize) -> &'static str {
+    CODES.get(number).copied().unwrap_or("UNKNOWN")
 }
 
 fn call_name(row: usize) -> &'static str {

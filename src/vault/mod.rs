@@ -67,6 +67,7 @@ mod storing;
 pub mod subjects;
 mod tip;
 pub mod tokenize;
+pub mod traces;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -110,6 +111,7 @@ use refusals::{Refusal, Refusals};
 use residency::Watched;
 use settings::Settings;
 use staff_keys::Attestation;
+use traces::Traces;
 
 /// What every part of the vault shares.
 pub(crate) struct Shared {
@@ -191,6 +193,8 @@ pub struct Vault {
     documents: Option<Arc<Documents>>,
     /// Where everything may be.
     residency: Option<Watched>,
+    /// Spans of calls, where somebody collects them.
+    traces: Option<Arc<Traces>>,
     /// Judges what vendors say of devices.
     attestation: Option<Box<dyn Attestation>>,
     refusals: Refusals,
@@ -264,6 +268,7 @@ impl Vault {
             backups: None,
             documents: None,
             residency: None,
+            traces: None,
             attestation: None,
             refusals: Refusals::default(),
             schedule: keys::Schedule::default(),

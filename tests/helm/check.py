@@ -40,6 +40,17 @@ def changed(values, path, value):
     return copied
 
 
+TRACED = changed(
+    changed(
+        PRODUCTION,
+        "telemetry.traces",
+        {"endpoint": "https://collector.example.kz:4318", "existingSecret": "collector"},
+    ),
+    "networkPolicy.collector",
+    [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+)
+
+
 def helm(command, values, *arguments):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values, file)
@@ -141,7 +152,9 @@ def closed_network(objects, values):
     assert health["ports"] == [{"port": 9464, "protocol": "TCP"}]
     assert health["from"][1:] == declared["monitoring"]
     out = {tuple(port["port"] for port in rule["ports"]): rule["to"] for rule in opened["egress"]}
-    assert set(out) == {(53, 53), (5432,), (1792,)}, out
+    collector = {(4318,)} if "collector" in declared else set()
+    assert set(out) == {(53, 53), (5432,), (1792,)} | collector, out
+    assert out.get((4318,)) == declared.get("collector")
     assert out[(5432,)] == declared["database"] and out[(1792,)] == declared["kms"]
     for rule in opened["egress"] + opened["ingress"]:
         peers = rule.get("to", rule.get("from"))
@@ -228,6 +241,12 @@ def variants():
     del transit["transit"]["kubernetesRole"]
     assert "token_file" in config_of(render(changed(PRODUCTION, "kms", transit)))
 
+    assert "[telemetry.traces]" not in config_of(render(PRODUCTION)), "off unless it is named"
+    objects = render(TRACED)
+    closed_network(objects, TRACED)
+    restricted(objects)
+    is_read(config_of(objects), "cannot read /etc/sandyq/database/password")
+
     certificate = {"certManager": {"enabled": True, "issuerRef": {"name": "kz"}, "dnsNames": ["vault.example.kz"]}}
     objects = render(changed(PRODUCTION, "tls", certificate))
     made = objects["Certificate", "sandyq"]["spec"]
@@ -273,6 +292,10 @@ def refusals():
     refuses(changed(PRODUCTION, "kms.pkcs11.existingSecret", ""), "kms.pkcs11.existingSecret is needed")
     refuses(changed(PRODUCTION, "kms", {"kind": "transit"}), "kms.transit.existingSecret is needed")
     refuses(changed(PRODUCTION, "kms", {"kind": "local", "local": {"existingSecret": "root"}}), "is for one process")
+    refuses(changed(TRACED, "networkPolicy.collector", []), "networkPolicy.collector is needed")
+    refuses(changed(TRACED, "telemetry.traces.existingSecret", ""), "telemetry.traces.existingSecret is needed")
+    refuses(changed(TRACED, "telemetry.traces.endpoint", "http://10.0.0.1:4318"), "endpoint")
+    refuses(changed(TRACED, "telemetry.traces.ratio", 2), "ratio")
     refuses(changed(PRODUCTION, "residency.sites", []), "residency.sites is needed in production")
     refuses(changed(PRODUCTION, "mirror", {}), "mirror.existingClaim is needed in production")
     refuses(changed(PRODUCTION, "networkPolicy.enabled", False), "networkPolicy.enabled must be true")

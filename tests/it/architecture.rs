@@ -18,7 +18,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("residency", &["domain"]),
     ("vault", &["policy", "audit", "crypto", "store", "blobs", "residency", "domain"]),
     ("grpc", &["vault", "policy", "domain"]),
-    ("telemetry", &["vault", "domain"]),
+    ("telemetry", &["net", "vault", "domain"]),
     ("config", &["grpc", "vault", "store", "residency", "domain"]),
     (
         "cli",
@@ -46,7 +46,7 @@ const KEPT: [(&str, &[&str]); 15] = [
     ("ring", &["crypto"]),
     ("aes_gcm", &["crypto"]),
     ("cryptoki", &["crypto"]),
-    ("reqwest", &["net", "crypto", "blobs"]),
+    ("reqwest", &["net", "crypto", "blobs", "telemetry"]),
     ("tower", &["grpc", "cli"]),
     ("rustls", &["grpc", "cli"]),
     ("tlog_tiles", &["audit"]),

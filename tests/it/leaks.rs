@@ -13,11 +13,12 @@ mod staff;
 
 use std::{fs, path::Path, process::Command};
 
-use sandyq::cli::local::LocalInstallation;
+use sandyq::{cli::local::LocalInstallation, grpc::pb, vault::access::Call};
 
 use crate::common::{
     backend::{Backend, on_both},
     child::Server,
+    collector::{Collector, Mode},
     metrics::scrape,
     people::iin,
     served::initialised_on,
@@ -82,6 +83,8 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     let config = fs::read_to_string(files.join("sandyq.toml")).unwrap();
     let horizon = config.replace("directory = \"backups\"", "directory = \"backups\"\nhorizon_days = 90");
     fs::write(files.join("sandyq.toml"), horizon).unwrap();
+    let collector = Collector::start(Mode::Takes(0)).await;
+    collector.configure(&files, "1", 65_536);
     let server = Server::start_traced(&files, &log).await;
     let mut driver = Driver::connect(&server, &files).await;
     let mut marked = Marked::new();
@@ -107,6 +110,10 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     driver.drove_every_call();
     coverage::every_call_left_its_entries(&mut driver).await;
 
+    // Spans leave in the order in which calls end.
+    driver.traceparent = Some(TRACE.replace("0af7651916cd43dd8448eb211c80319c", &"d7".repeat(16)));
+    driver.succeed("backend", Call::WhoAmI, pb::WhoAmIRequest::default()).await;
+    collector.of_trace(&[0xd7; 16]).await;
     let mut metrics = scrape(server.health.unwrap()).await.into_bytes();
     server.write_connections(&files);
     let connection = LocalInstallation::open(&files).connection_path("auditor");
@@ -139,6 +146,8 @@ async fn values_tokens_and_references_are_in_answers_alone(backend: Backend) {
     searcher.look("the statuses", &places::of_statuses(&driver.statuses), &["VALUE_DIFFERS"], Holds::Bytes);
     metrics.push(b'\n');
     metrics.extend(planted(Holds::Text));
+    let spans = [collector.bytes().as_slice(), &planted(Holds::Bytes)].concat();
+    searcher.look("the spans", &spans, &["sandyq.v1.VaultService/Detokenize"], Holds::Bytes);
     searcher.look("the metrics", &metrics, &["VaultService/Detokenize"], Holds::Text);
     let mut traced = fs::read(&log).unwrap();
     says_what_was_called(&String::from_utf8_lossy(&traced));

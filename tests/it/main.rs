@@ -87,6 +87,7 @@ mod tampering;
 mod telemetry;
 mod token_keys;
 mod tokens;
+mod traces;
 mod two_people;
 mod upgrades;
 mod values;

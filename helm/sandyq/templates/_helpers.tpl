@@ -60,6 +60,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and (eq $v.kms.kind "pkcs11") (or (not $v.kms.pkcs11.module) (not $v.kms.pkcs11.token)) }}
 {{- fail "kms.pkcs11 needs module and token" }}
 {{- end }}
+{{- if and $v.telemetry.traces.endpoint (not $v.telemetry.traces.existingSecret) }}
+{{- fail "telemetry.traces.existingSecret is needed with an endpoint: the secret with the roots of the collector's certificate (ca.pem)" }}
+{{- end }}
 {{- if and (eq $v.kms.kind "transit") (not $v.kms.transit.address) }}
 {{- fail "kms.transit needs address" }}
 {{- end }}
@@ -90,6 +93,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- if and (eq $v.kms.kind "transit") (not $v.networkPolicy.kms) }}
 {{- fail "networkPolicy.kms is needed in production with kms.kind transit: everything that is not declared is denied" }}
+{{- end }}
+{{- if and $v.telemetry.traces.endpoint (not $v.networkPolicy.collector) }}
+{{- fail "networkPolicy.collector is needed in production with telemetry.traces: everything that is not declared is denied" }}
 {{- end }}
 {{- if not $v.residency.sites }}
 {{- fail "residency.sites is needed in production: where the nodes, the database and the KMS are" }}
@@ -184,6 +190,16 @@ calls_per_second = {{ $v.limits.callsPerSecond }}
 [erasure]
 cooling_minutes = {{ $v.erasure.coolingMinutes }}
 
+{{- with $v.telemetry.traces }}
+{{- if .endpoint }}
+[telemetry.traces]
+endpoint = {{ .endpoint | toJson }}
+authority = "/etc/sandyq/collector/ca.pem"
+ratio = {{ .ratio | float64 | toJson }}
+queue_calls = {{ .queueCalls | int64 }}
+
+{{ end }}
+{{- end }}
 [residency]
 country = {{ $v.residency.country | toJson }}
 check_seconds = {{ $v.residency.checkSeconds }}
@@ -302,6 +318,11 @@ nodeAffinity:
 - name: kms
   mountPath: /etc/sandyq/kms
   readOnly: true
+{{- if $v.telemetry.traces.endpoint }}
+- name: collector
+  mountPath: /etc/sandyq/collector
+  readOnly: true
+{{- end }}
 {{- if and (eq $v.kms.kind "pkcs11") $v.kms.pkcs11.volume }}
 - name: pkcs11
   mountPath: {{ $v.kms.pkcs11.mountPath }}
@@ -370,6 +391,12 @@ nodeAffinity:
   secret:
     secretName: {{ if eq $v.kms.kind "pkcs11" }}{{ $v.kms.pkcs11.existingSecret }}{{ else if eq $v.kms.kind "transit" }}{{ $v.kms.transit.existingSecret }}{{ else }}{{ $v.kms.local.existingSecret }}{{ end }}
     defaultMode: 0440
+{{- if $v.telemetry.traces.endpoint }}
+- name: collector
+  secret:
+    secretName: {{ $v.telemetry.traces.existingSecret }}
+    defaultMode: 0440
+{{- end }}
 {{- if and (eq $v.kms.kind "pkcs11") $v.kms.pkcs11.volume }}
 - name: pkcs11
   {{- toYaml $v.kms.pkcs11.volume | nindent 2 }}

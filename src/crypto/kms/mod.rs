@@ -21,6 +21,7 @@ use crate::{
         rng::{RandomUnavailable, Rng},
         secret::Sealed,
     },
+    net::causes,
 };
 
 /// Why the KMS did not do as asked.
@@ -78,13 +79,7 @@ pub enum KmsError {
 impl KmsError {
     /// The KMS is away, and this is why; sources are told with it.
     fn unavailable(problem: impl Into<String>, error: &dyn Error) -> Self {
-        let mut text = format!("{}: {error}", problem.into());
-        let mut source = error.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        Self::Unavailable(text)
+        Self::Unavailable(format!("{}: {}", problem.into(), causes(error)))
     }
 }
 

@@ -2,11 +2,13 @@
 
 pub mod backend;
 pub mod child;
+pub mod collector;
 pub mod counting;
 pub mod documents;
 pub mod frames;
 pub mod gate;
 pub mod house;
+pub mod https;
 pub mod line;
 pub mod metrics;
 pub mod officers;

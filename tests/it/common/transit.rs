@@ -15,17 +15,16 @@ use aes_gcm::{
     aead::{Aead as _, KeyInit as _, Payload},
 };
 use data_encoding::BASE64;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use sandyq::{
-    cli::pki::Authority, crypto::random::SystemRng, domain::rng::random_bytes, grpc::tls::install_provider,
-};
+use sandyq::{crypto::random::SystemRng, domain::rng::random_bytes};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::TlsAcceptor;
+
+use super::https::{self, Request, acceptor};
 
 /// The one JWT and role that it lets in.
 pub const JWT: &str = "synthetic.service.account";
@@ -63,20 +62,14 @@ pub struct Double {
 
 impl Double {
     pub async fn start() -> Self {
-        install_provider();
-        let authority = Authority::new("transit authority").unwrap();
-        let issued = authority.server().unwrap();
-        let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
-        let config =
-            rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let (acceptor, authority) = acceptor("transit authority");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut double = Self {
             engine: Arc::default(),
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            acceptor,
             connections: Arc::default(),
             address: listener.local_addr().unwrap(),
-            authority: authority.pem().to_owned(),
+            authority,
             running: None,
         };
         double.serve(listener);
@@ -145,37 +138,12 @@ impl Double {
 
 /// Answers one call of a connection, and closes it.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, engine: &Mutex<Engine>) {
-    let Some((method, path, token, body)) = read_call(&mut stream).await else { return };
+    let Some(request) = Request::read(&mut stream).await else { return };
+    let ((method, path), token) = (request.line(), request.header("x-vault-token"));
+    let body = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
     let (status, answer) = engine.lock().unwrap().answer(&method, &path, token.as_deref(), &body);
-    let text = answer.to_string();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nlocation: https://elsewhere.example.kz/\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        text.len()
-    );
-    // The client may have gone meanwhile.
-    let _sent = stream.write_all((head + &text).as_bytes()).await;
-    let _closed = stream.shutdown().await;
-}
-
-async fn read_call(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, String, Option<String>, Value)> {
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
-    loop {
-        let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
-        bytes.extend_from_slice(&chunk[..read]);
-        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let header = |name: &str| {
-            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-            lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
-        };
-        let length = header("content-length").map_or(0, |length| length.parse().unwrap());
-        if bytes.len() < end + 4 + length {
-            continue;
-        }
-        let mut first = head.lines().next().unwrap().split(' ').map(str::to_owned);
-        let body = serde_json::from_slice(&bytes[end + 4..]).unwrap_or(Value::Null);
-        return Some((first.next().unwrap(), first.next().unwrap(), header("x-vault-token"), body));
-    }
+    let elsewhere = "location: https://elsewhere.example.kz/\r\n";
+    https::answer(stream, status, elsewhere, answer.to_string().as_bytes()).await;
 }
 
 type Reply = (&'static str, Value);

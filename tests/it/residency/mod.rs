@@ -1,5 +1,6 @@
 //! Bytes stay in the country: what a configuration names outside its declared sites is refused, with site and address.
 
+mod collector;
 mod database;
 mod kms;
 mod net;
@@ -39,6 +40,12 @@ fn transit(address: &str) -> String {
     )
 }
 
+fn traces(endpoint: &str) -> String {
+    format!(
+        "[telemetry.traces]\nendpoint = \"{endpoint}\"\nauthority = \"server-authority.pem\"\n\n[residency]\n"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r15_what_lies_outside_the_declared_sites_does_not_start() {
     let frankfurt = |networks: &str| format!("{HERE}\n{FRANKFURT}networks = [{networks}]\n");
@@ -65,6 +72,14 @@ async fn r15_what_lies_outside_the_declared_sites_does_not_start() {
         (
             vec![(SQLITE, postgres("[2001:db8::7]:6432")), (HERE, frankfurt("\"2001:db8::/32\""))],
             vec!["the database at [2001:db8::7]:6432 is at 2001:db8::7: it is of site frankfurt in DE"],
+        ),
+        (
+            vec![("[residency]\n", traces("https://192.0.2.9:4318"))],
+            vec!["the telemetry at 192.0.2.9:4318 is at 192.0.2.9: no declared site covers it"],
+        ),
+        (
+            vec![("[residency]\n", traces("https://localhost")), (HERE, frankfurt("\"127.0.0.1/32\""))],
+            vec!["the telemetry at localhost:443 is at 127.0.0.1: it is of site frankfurt in DE"],
         ),
         // Every address of a name counts, however its name reads.
         (
