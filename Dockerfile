@@ -6,7 +6,6 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
 COPY migrations migrations
 COPY policies policies
-COPY benches benches
 COPY src src
 RUN cargo build --locked --release --bin sandyq
 
