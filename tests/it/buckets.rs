@@ -80,8 +80,8 @@ async fn a_mirror_in_a_bucket_has_every_withdrawal_and_is_verified_there(backend
     }
 }
 
-async fn mirrored_and_verified(backend: &Backend, server: Server) {
-    let buckets = Buckets::of(server).await;
+async fn mirrored_and_verified(backend: &Backend, s3: Server) {
+    let buckets = Buckets::of(s3).await;
     let mirror = buckets.server.owner(&buckets.mirror);
     let served = Served::start_files(backend, |files| configure(files, &buckets)).await;
     let key = served.running.verifier_key.clone();
@@ -119,8 +119,8 @@ async fn a_dead_bucket_holds_withdrawals_up_and_stops_no_read() {
     }
 }
 
-async fn withdrawals_wait_for_the_bucket(server: Server) {
-    let buckets = Buckets::of(server).await;
+async fn withdrawals_wait_for_the_bucket(s3: Server) {
+    let buckets = Buckets::of(s3).await;
     let (mirror, marker) = (buckets.server.owner(&buckets.mirror), Location::from("sandyq-mirror"));
     let served = Served::start_files(&Backend::Sqlite, |files| configure(files, &buckets)).await;
     let stored = served.store(1).await;

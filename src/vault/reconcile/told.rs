@@ -410,7 +410,8 @@ mod tests {
         };
         let documents = GrantingTable::Documents;
         let told = told(&[version(1, 1, 5), version(2, 2, 6), version(2, 3, 6), deleted]);
-        let missing = told.missing(documents, [0; 16], None, &HashSet::new(), 4);
+        let none = HashSet::new();
+        let missing = told.missing(documents, [0; 16], None, &none, 4);
         assert_eq!(missing.collect::<Vec<_>>(), [[2; 16]]);
         assert_eq!(told.judge(documents, &[1; 16], &[1; 32], 4), Some(Problem::Stale), "put back");
         assert_eq!(told.judge(documents, &[2; 16], &[2; 32], 4), Some(Problem::Stale), "in use again");

@@ -8,13 +8,17 @@ use crate::domain::field::FieldType;
 
 const SMALL: &str = include_str!("small.toml");
 
-/// The small policy with texts replaced, or its problems.
-fn small(changes: &[(&str, &str)]) -> Result<Policy, Vec<Problem>> {
-    let text = changes.iter().fold(SMALL.to_owned(), |text, (from, to)| {
+/// The small policy with texts replaced.
+fn changed(changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(SMALL.to_owned(), |text, (from, to)| {
         assert!(text.contains(from), "{from}");
         text.replacen(from, to, 1)
-    });
-    Policy::check(&text)
+    })
+}
+
+/// The same as a policy, or its problems.
+fn small(changes: &[(&str, &str)]) -> Result<Policy, Vec<Problem>> {
+    Policy::check(&changed(changes))
 }
 
 fn refused(changes: &[(&str, &str)], rule: &str) {
