@@ -26,7 +26,7 @@ use crate::{
     vault::{
         Vault,
         documents::{
-            Begun, Chunk, Collected, DocumentHead, DocumentView, DownloadAsk, HeldSide, NewUpload, Slot,
+            Begun, Chunk, Collected, DocumentHead, DocumentView, DownloadAsk, HeldSide, NewUpload,
             StoredSide, Uploading,
         },
         error::VaultError,
@@ -36,6 +36,9 @@ use crate::{
 
 /// How long a client may take for one part of an upload.
 const PART_LIMIT: Duration = Duration::from_secs(30);
+/// A client that takes longer for one gives its share of the memory to the next in line, and waits again. Until then it keeps it: a
+/// stream that waits in the middle holds what its client sent last.
+const PROMPT: Duration = Duration::from_secs(1);
 
 /// Serves documents.
 pub struct DocumentService {
@@ -58,7 +61,7 @@ impl DocumentService {
         authenticate(&self.vault, request, id, rule).map_err(|e| status(&e))
     }
 
-    /// Takes a stream in. Memory for a part is had before the part is read, so that a client waits with its bytes.
+    /// Takes a stream in. Memory is had before anything of it is read, so that a client waits with its bytes.
     async fn upload(
         &self,
         request: Request<Streaming<pb::UploadDocumentRequest>>,
@@ -66,7 +69,7 @@ impl DocumentService {
         let refused = |e| status(&e);
         let stranger = caller_of(&self.vault, request.extensions()).map_err(refused)?;
         let mut slot = self.vault.stream_room().await.map_err(refused)?;
-        let mut incoming = Incoming { stream: request.into_inner(), by: Instant::now() + PART_LIMIT };
+        let mut incoming = Incoming { stream: request.into_inner(), began: Instant::now() };
         let mut first = incoming.next().await?.ok_or_else(|| missing("start"))?;
         let mut data = Zeroizing::new(std::mem::take(&mut first.data));
         let start = first.start.clone().ok_or_else(|| missing("start"))?;
@@ -87,9 +90,14 @@ impl DocumentService {
                 let taken = uploading.take(rest).await.map_err(refused)?;
                 rest = rest.get(taken..).unwrap_or_default();
                 if uploading.part_is_complete() {
-                    store(&mut uploading, slot).await?;
-                    slot = uploading.room().await.map_err(refused)?;
-                    incoming.by = Instant::now() + PART_LIMIT;
+                    store(&mut uploading).await?;
+                    if incoming.began.elapsed() > PROMPT {
+                        // Who is slow lets others go first; who is not has soon ended.
+                        stored(&mut uploading).await?;
+                        slot.release();
+                        slot = self.vault.stream_room().await.map_err(refused)?;
+                    }
+                    incoming.begin_part();
                 }
             }
             let Some(message) = incoming.next().await? else { break };
@@ -118,19 +126,28 @@ impl DocumentService {
     }
 }
 
-async fn store(uploading: &mut Uploading, slot: Slot) -> Result<(), Status> {
-    within_limit(async { uploading.store_part(slot).await.map_err(|e| status(&e)) }).await
+async fn store(uploading: &mut Uploading) -> Result<(), Status> {
+    within_limit(async { uploading.store_part().await.map_err(|e| status(&e)) }).await
+}
+
+async fn stored(uploading: &mut Uploading) -> Result<(), Status> {
+    within_limit(async { uploading.stored().await.map_err(|e| status(&e)) }).await
 }
 
 /// The messages of a stream, each by the time that its part must be there.
 struct Incoming {
     stream: Streaming<pb::UploadDocumentRequest>,
-    by: Instant,
+    /// When the part that comes began to.
+    began: Instant,
 }
 
 impl Incoming {
+    fn begin_part(&mut self) {
+        self.began = Instant::now();
+    }
+
     async fn next(&mut self) -> Result<Option<pb::UploadDocumentRequest>, Status> {
-        let message = timeout_at(self.by, self.stream.message()).await;
+        let message = timeout_at(self.began + PART_LIMIT, self.stream.message()).await;
         let message = message.map_err(|_| deadline_exceeded())??;
         if message.as_ref().is_some_and(|message| message.data.len() > PART_BYTES) {
             return Err(status(&VaultError::invalid("data", "a message has at most 1 MiB")));

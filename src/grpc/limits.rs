@@ -15,7 +15,7 @@ pub(super) const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 pub(super) const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// Bytes that a client may send on a stream before they are taken. A connection may hold as many of each of its streams: were it
 /// fewer, the streams that wait for their turn would keep the bytes of those whose turn it is from coming.
-pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 128 * 1024;
 /// Streams that a client opened and reset before they were looked at; with more, its connection ends (CVE-2023-44487).
 pub(super) const MAX_RESET_STREAMS: usize = 20;
 /// Streams that were reset here for a fault of the client; with more, its connection ends.

@@ -6,7 +6,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use tokio::time::{sleep, timeout};
 
-use super::otlp::{Origin, count, rejected, request};
+use super::otlp::{Origin, rejected, request};
 use crate::{
     domain::territory::{Refused, Territory, Use},
     net::{Endpoint, NoUrl, causes},
@@ -169,7 +169,7 @@ impl Exporter {
             if calls.is_empty() {
                 return;
             }
-            let all: u64 = calls.iter().map(count).sum();
+            let all: u64 = calls.iter().map(CallSpan::spans).sum();
             match self.collector.deliver(&calls, again).await {
                 Ok(rejected) => {
                     let lost = rejected.min(all);

@@ -58,11 +58,6 @@ pub(super) fn rejected(answer: &[u8]) -> u64 {
     answer.partial.map_or(0, |partial| u64::try_from(partial.rejected).unwrap_or(0))
 }
 
-/// How many spans a call is.
-pub(super) fn count(call: &CallSpan) -> u64 {
-    1 + u64::try_from(call.parts.len()).unwrap_or(0)
-}
-
 fn spans_of(origin: &Origin, call: &CallSpan) -> Vec<Span> {
     let began = u64::try_from(call.began_at.as_micros()).unwrap_or(0).saturating_mul(1_000);
     let named = method(call.call.map_or(OTHER, crate::vault::access::Call::as_str));

@@ -101,6 +101,14 @@ pub struct CallSpan {
     pub parts: Vec<PartSpan>,
 }
 
+impl CallSpan {
+    /// How many spans it is: itself, and its parts.
+    #[must_use]
+    pub fn spans(&self) -> u64 {
+        1 + u64::try_from(self.parts.len()).unwrap_or(0)
+    }
+}
+
 /// Which calls are traced, and how many spans may wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
@@ -181,7 +189,7 @@ impl Traces {
             self.arrived.notify_one();
         } else {
             drop(waiting);
-            self.count_lost(1);
+            self.count_lost(span.spans());
         }
     }
 
@@ -374,7 +382,7 @@ mod tests {
         let taken = traces.take(10);
         assert_eq!(taken.iter().map(|span| span.status).collect::<Vec<_>>(), [0, 14]);
         assert_eq!(taken[0].parts.len(), MAX_PARTS);
-        assert_eq!(traces.counts(), [0, 2]);
+        assert_eq!(traces.counts(), [0, 17 + 1], "one with its parts, and one that never had any");
         drop(traces.begin(TraceParent::parse(PARENT), None, now));
         assert_eq!(traces.take(10)[0].status, CANCELLED, "it was given up");
         // Outside of a call that is traced nothing is kept anywhere.

@@ -1,5 +1,5 @@
-//! The memory that all streams of documents share. A stream takes a slot before it reads a part and gives it back when the
-//! part is stored or sent; who finds none free waits, and its client with it: nothing more of the stream is read meanwhile.
+//! The memory that all streams of documents share. A stream takes a slot before it reads anything, and gives it back at its end,
+//! or where its client is slow; who finds none free waits, and its client with it: nothing more of the stream is read meanwhile.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::vault::error::VaultError;
 
-/// What one stream holds at most while it is at a part: the part, a message of its client, and what is between.
+/// What one stream holds at most: the part that comes, the one that is being stored, a message of its client, and what is between.
 const SLOT_MIB: u32 = 4;
 /// Least memory for all streams.
 pub const MIN_MEMORY_MIB: u32 = 16;

@@ -11,7 +11,6 @@ use super::{
     current,
     manifest::{Listed, Manifest},
     may_upload, object_of,
-    room::Slot,
 };
 use crate::{
     audit::entry::Entry,
@@ -181,20 +180,12 @@ impl Uploading {
         !self.part.is_empty() && self.part.len() == part_length(self.row.size, self.position())
     }
 
-    /// Room for the next part, as [`Vault::stream_room`].
-    ///
-    /// # Errors
-    /// [`VaultError::Overloaded`].
-    pub async fn room(&self) -> Result<Slot, VaultError> {
-        self.place.room.take().await
-    }
-
     /// Seals the part at hand, and stores it while the client sends the next: it is durable when [`Uploading::stored`] has
-    /// returned. One part at a time is being stored, and has its share of the memory until it is.
+    /// returned. One part at a time is being stored: the stream's share of the memory is for both.
     ///
     /// # Errors
     /// [`Denial::MediaTypeNotAllowed`] of the first part; and those of [`Uploading::stored`], of the part before.
-    pub async fn store_part(&mut self, slot: Slot) -> Result<(), VaultError> {
+    pub async fn store_part(&mut self) -> Result<(), VaultError> {
         self.stored().await?;
         let part = std::mem::take(&mut self.part);
         if self.position() == 0 {
@@ -208,8 +199,7 @@ impl Uploading {
         let sealed = self.key.seal_part(&self.row.address, self.place_of(position), part, rng);
         let SealedPart { salt, bytes } = sealed.map_err(unavailable)?;
         let object = ObjectId::random(rng).map_err(unavailable)?;
-        let work =
-            store(Arc::clone(&self.vault), Arc::clone(&self.place), self.row.clone(), object, bytes, slot);
+        let work = store(Arc::clone(&self.vault), Arc::clone(&self.place), self.row.clone(), object, bytes);
         self.storing = Some(tokio::spawn(work));
         self.row.parts = position.saturating_add(1);
         self.parts.push(Listed::new(object, salt));
@@ -309,11 +299,9 @@ async fn store(
     row: UploadRow,
     object: ObjectId,
     bytes: Vec<u8>,
-    slot: Slot,
 ) -> Result<(), VaultError> {
     let name = PartName { platform: row.address.record.platform, upload: row.id, object };
     place.parts.put(&name, bytes).await.map_err(unreadable)?;
-    slot.release();
     let counted = vault.shared.store.count_part(&row, row.parts, object).await;
     if counted.map_err(unavailable)? {
         return Ok(());

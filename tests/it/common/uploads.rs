@@ -194,8 +194,7 @@ pub async fn send(uploading: &mut Uploading, mut bytes: &[u8]) -> Result<(), Vau
         let taken = uploading.take(bytes).await?;
         bytes = &bytes[taken..];
         if uploading.part_is_complete() {
-            let room = uploading.room().await?;
-            uploading.store_part(room).await?;
+            uploading.store_part().await?;
         }
     }
     uploading.stored().await
