@@ -138,7 +138,8 @@ impl Check {
         };
         let key = match keys.unwrap(subject, wrapped) {
             Ok(key) => key,
-            // An officer made it so, or another process wraps under a version that is new: nothing of it opens here for now.
+            // Its version is disabled by an officer, or could not be loaded by this process, which its health tells. That is
+            // no edit, and whoever has the version judges the row.
             Err(OpenError::DisabledKeyVersion(_) | OpenError::UnknownKeyVersion(_)) => return Ok(Vec::new()),
             Err(OpenError::Malformed | OpenError::Forged) => {
                 return Ok(vec![finding("subjects", subject.as_bytes(), Problem::Edited)]);
