@@ -23,6 +23,19 @@ pub fn causes(error: &dyn Error) -> String {
     text
 }
 
+/// The refusal of an address that stands behind an error, if one does.
+#[must_use]
+pub fn refusal<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Refused> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(refused) = error.downcast_ref() {
+            return Some(refused);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// The address of a place is no URL.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -45,8 +58,7 @@ impl Endpoint {
     /// [`NoUrl`].
     pub fn new(address: &str, used_for: Use, territory: Arc<dyn Territory>) -> Result<Self, NoUrl> {
         let url = Url::parse(address).map_err(|error| NoUrl(error.to_string()))?;
-        // As the connector reads it: other spellings of an address are that address.
-        let literal = url.host_str().and_then(literal);
+        let literal = literal(&url);
         Ok(Self { place: address.to_owned(), literal, used_for, territory })
     }
 
@@ -74,12 +86,14 @@ impl Endpoint {
         self.literal.map_or(Ok(()), |address| self.admit_address(address))
     }
 
-    /// The same for the host of a request, where the client speaks to more than one.
+    /// The same for the URL of a request, where the client speaks to more than one place. What is no URL is dialled by nobody.
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn admit_host(&self, host: &str) -> Result<(), Refused> {
-        literal(host).map_or(Ok(()), |address| self.admit_address(address))
+    pub fn admit_url(&self, url: &str) -> Result<(), Refused> {
+        let Ok(url) = Url::parse(url) else { return Ok(()) };
+        let host = url.host_str().unwrap_or_default();
+        literal(&url).map_or(Ok(()), |address| self.territory.admit(self.used_for, host, address))
     }
 
     /// Asks for an address that was reached.
@@ -91,9 +105,9 @@ impl Endpoint {
     }
 }
 
-/// The address that a host is by itself.
-fn literal(host: &str) -> Option<IpAddr> {
-    host.trim_matches(['[', ']']).parse().ok()
+/// The address that the host of a URL is by itself, as the connector reads it: other spellings of an address are that address.
+fn literal(url: &Url) -> Option<IpAddr> {
+    url.host_str()?.trim_matches(['[', ']']).parse().ok()
 }
 
 /// Gives a connection the addresses of a name, each of them in a declared site: what the connector dials is what was

@@ -18,7 +18,10 @@ use super::{
     error::{BlobError, Cause},
     place::Kind,
 };
-use crate::{domain::territory::Territory, net::Endpoint};
+use crate::{
+    domain::territory::Territory,
+    net::{Endpoint, refusal},
+};
 
 /// Times that a request is sent again.
 const RETRIES: usize = 3;
@@ -113,9 +116,11 @@ impl HttpConnector for Direct {
 #[async_trait]
 impl HttpService for Direct {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        // Of this kind nothing is sent again, and its words are the refusal's own: site and address.
+        let outside = |refused| HttpError::new(HttpErrorKind::Unknown, refused);
         // Also where it is the service that gives keys.
-        let admitted = self.place.admit_host(request.uri().host().unwrap_or_default());
-        admitted.map_err(|refused| HttpError::new(HttpErrorKind::Unknown, refused))?;
-        self.client.call(request).await
+        self.place.admit_url(&request.uri().to_string()).map_err(outside)?;
+        let answer = self.client.call(request).await;
+        answer.map_err(|error| refusal(&error).cloned().map_or(error, outside))
     }
 }

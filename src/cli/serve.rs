@@ -13,7 +13,7 @@ use super::{
     kms::{open_kms, require},
     output::{Failure, Out, exit},
     reload,
-    territory::territory,
+    territory::{refuse_outside, territory},
     traces::send_traces,
 };
 use crate::{
@@ -169,7 +169,8 @@ pub(super) async fn open(config: &Config, clock: Arc<Clock>) -> Result<Arc<Vault
              old backups (sandyq keys horizon)"
         );
     }
-    vault.look_at_residency().await?;
+    // After the log was told of it.
+    refuse_outside(&vault.look_at_residency().await?)?;
     Ok(Arc::new(vault))
 }
 

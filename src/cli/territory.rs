@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::output::{Failure, exit};
 use crate::{
     config::Config,
-    domain::{territory::Refused, time::Clock},
-    residency::{Residency, SystemNames},
+    domain::time::Clock,
+    residency::{Finding, Residency, SystemNames},
+    vault::residency::Sight,
 };
 
 /// The sites of a configuration. Nothing is opened before: bytes that lie outside are not brought back.
@@ -16,10 +17,23 @@ use crate::{
 pub(super) async fn territory(config: &Config, clock: &Arc<Clock>) -> Result<Arc<Residency>, Failure> {
     let residency = config.residency(Arc::clone(clock), Arc::new(SystemNames))?;
     let findings = residency.look(&config.targets()?).await;
-    let refused: Vec<Refused> = findings.iter().filter_map(crate::residency::Finding::refused).collect();
-    if refused.is_empty() {
-        return Ok(Arc::new(residency));
+    refuse(findings.iter())?;
+    Ok(Arc::new(residency))
+}
+
+/// Refuses what the first look at the open database shows: a follower, or a copy of its log, outside the declared sites. What is not
+/// shown is told, and stops nothing.
+///
+/// # Errors
+/// [`Failure`], as [`territory`].
+pub(super) fn refuse_outside(sight: &Sight) -> Result<(), Failure> {
+    refuse(sight.outside())
+}
+
+fn refuse<'a>(findings: impl Iterator<Item = &'a Finding>) -> Result<(), Failure> {
+    let lines: Vec<_> = findings.filter_map(Finding::refused).map(|refused| refused.to_string()).collect();
+    if lines.is_empty() {
+        return Ok(());
     }
-    let lines: Vec<String> = refused.iter().map(ToString::to_string).collect();
     Err(Failure::new(exit::FAILED, format!("{} (docs/residency.md)", lines.join("\n"))))
 }

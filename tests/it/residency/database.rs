@@ -5,14 +5,15 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use sandyq::{
+    cli::local::LocalInstallation,
     crypto::random::SystemRng,
-    domain::territory::{Outside, Refused, Territory, Use},
+    domain::territory::{Refused, Territory, Use},
     grpc::pb,
     residency::{Names, SystemNames},
     store::{StoreError, postgres},
@@ -82,21 +83,23 @@ async fn a_connection_is_judged_by_the_address_that_it_reached() {
     judged_at_each_connection(&cluster).await;
 }
 
-/// Sites that can be closed from one moment to the next.
+/// Declarations that are others from one moment to the next, and what they refused.
 #[derive(Debug)]
 struct Switch {
     open: Arc<dyn Territory>,
-    closed: AtomicBool,
+    closed: Arc<dyn Territory>,
+    is_closed: AtomicBool,
+    refused: Mutex<Vec<String>>,
 }
 
 #[async_trait::async_trait]
 impl Territory for Switch {
     fn admit(&self, used_for: Use, place: &str, address: IpAddr) -> Result<(), Refused> {
-        if self.closed.load(Ordering::SeqCst) {
-            let (place, address) = (place.to_owned(), Some(address));
-            return Err(Refused { used_for, place, address, why: Outside::Uncovered });
+        if !self.is_closed.load(Ordering::SeqCst) {
+            return self.open.admit(used_for, place, address);
         }
-        self.open.admit(used_for, place, address)
+        let admitted = self.closed.admit(used_for, place, address);
+        admitted.inspect_err(|refused| self.refused.lock().unwrap().push(refused.to_string()))
     }
 
     fn admit_path(&self, used_for: Use, path: &Path) -> Result<(), Refused> {
@@ -115,12 +118,14 @@ impl Territory for Switch {
 /// What was admitted at the start is judged again when the pool connects anew.
 async fn judged_at_each_connection(cluster: &Cluster) {
     let open: Arc<dyn Territory> = with_frankfurt(&["127.0.0.2/32"], Arc::new(SystemNames));
-    let switch = Arc::new(Switch { open, closed: AtomicBool::new(false) });
+    let closed: Arc<dyn Territory> = with_frankfurt(&["127.0.0.1/32"], Arc::new(SystemNames));
+    let (is_closed, refused) = (AtomicBool::new(false), Mutex::default());
+    let switch = Arc::new(Switch { open, closed, is_closed, refused });
     let territory: Arc<dyn Territory> = Arc::<Switch>::clone(&switch);
     let url = Cluster::url("127.0.0.1", cluster.port);
     let store = postgres::open(&options(&url), &territory, &SystemRng::new()).await.unwrap();
     store.installation().await.unwrap();
-    switch.closed.store(true, Ordering::SeqCst);
+    switch.is_closed.store(true, Ordering::SeqCst);
     // It goes back into the pool in a task of its own: whoever comes before that has looked for a new one in vain.
     let mut served = store.installation().await;
     if served.is_err() {
@@ -137,7 +142,11 @@ async fn judged_at_each_connection(cluster: &Cluster) {
             break;
         }
     }
-    switch.closed.store(false, Ordering::SeqCst);
+    let expected =
+        format!("the database at 127.0.0.1:{} is at 127.0.0.1: it is of site frankfurt in DE", cluster.port);
+    let said = switch.refused.lock().unwrap().clone();
+    assert!(!said.is_empty() && said.iter().all(|said| said.contains(&expected)), "{said:?}");
+    switch.is_closed.store(false, Ordering::SeqCst);
     store.installation().await.unwrap();
     store.close().await;
 }
@@ -158,6 +167,26 @@ async fn hidden_from_others(cluster: &Cluster) {
     assert!(shown.shown && shown.archive.as_deref() == Some("/bin/true"), "{shown:?}");
     assert_eq!(shown.address, Some("127.0.0.1".parse::<IpAddr>().unwrap()));
     store.close().await;
+}
+
+/// Nothing is served while somebody abroad follows the database.
+async fn refused_at_the_start(cluster: &Cluster, from: &Forwarder, files: &Path) {
+    let follower = cluster.follow(from.port);
+    let mut admin = PgConnection::connect(&Cluster::url("127.0.0.1", cluster.port)).await.unwrap();
+    let abroad = "SELECT count(*) FROM pg_stat_replication WHERE client_addr = '127.0.0.3'";
+    let followers = async |admin: &mut PgConnection, wanted: i64| {
+        while sqlx::query_scalar::<_, i64>(abroad).fetch_one(&mut *admin).await.unwrap() != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    followers(&mut admin, 1).await;
+    let refused =
+        LocalInstallation::open(files).start(true).await.err().expect("it starts").message().to_owned();
+    let place =
+        format!("the replica at follower pg_receivewal of 127.0.0.1:{} is at 127.0.0.3", cluster.port);
+    assert!(refused.contains(&format!("{place}: it is of site frankfurt in DE")), "{refused}");
+    drop(follower);
+    followers(&mut admin, 0).await;
 }
 
 const SITES: &str = "check_seconds = 1\nstop_writes = true\n\n[[residency.site]]\nname = \"frankfurt\"\ncountry = \"DE\"\n\
@@ -198,6 +227,16 @@ async fn a_replica_added_abroad_is_found_and_stops_what_is_new() {
     drop(follower);
     assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     served.store(3).await;
+    let Served { running, dir, backend } = served;
+    running.stop().await.unwrap();
+    let files = dir.path().join("vault");
+    refused_at_the_start(&cluster, &from, &files).await;
+    let running = LocalInstallation::open(&files).start(true).await.unwrap();
+    let served = Served { running, dir, backend };
+    let asked = HealthCheckRequest { service: "sandyq.residency".to_owned() };
+    let channel = served.channel("admin").await;
+    let mut health = HealthClient::new(channel).watch(asked).await.unwrap().into_inner();
+    assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 
     // What the server would follow itself, and a command that nobody attested.
     let mut admin = PgConnection::connect(&Cluster::url("127.0.0.1", cluster.port)).await.unwrap();

@@ -1,5 +1,6 @@
 //! Bytes stay in the country: what a configuration names outside its declared sites is refused, with site and address.
 
+mod buckets;
 mod collector;
 mod database;
 mod kms;
@@ -12,6 +13,9 @@ use sandyq::{cli::local::LocalInstallation, config::Config};
 const HERE: &str = "[[residency.site]]\nname = \"this-machine\"\nhere = true\n";
 const SQLITE: &str = "sqlite = \"sandyq.db\"";
 const ROOT_KEY: &str = "file = \"root.json\"\nunseal_key = \"unseal.key\"\n";
+const MIRROR: &str = "[mirror]\ndirectory = \"mirror\"\n";
+const BESIDE: &str = "\"mirror-beside-database\", ";
+const DOCUMENTS: &str = "[documents]\ndirectory = \"documents\"\n";
 const FRANKFURT: &str = "[[residency.site]]\nname = \"frankfurt\"\ncountry = \"DE\"\n";
 
 /// What is changed in the configuration, and what is said then.
@@ -37,6 +41,14 @@ fn transit(address: &str) -> String {
     format!(
         "kind = \"transit\"\naddress = \"{address}\"\nauthority = \"server-authority.pem\"\nkey = \"root\"\ntoken_file = \
          \"token\"\n"
+    )
+}
+
+/// A table that names a bucket of a service; the key that it names is in the installation's directory.
+fn bucket(table: &str, endpoint: &str) -> String {
+    format!(
+        "[{table}.s3]\nendpoint = \"{endpoint}\"\nregion = \"kz-1\"\nbucket = \"vault\"\nauthority = \"server-authority.pem\"\n\
+         access_key = \"vault\"\nsecret_key_file = \"s3.key\"\n"
     )
 }
 
@@ -80,6 +92,29 @@ async fn r15_what_lies_outside_the_declared_sites_does_not_start() {
         (
             vec![("[residency]\n", traces("https://localhost")), (HERE, frankfurt("\"127.0.0.1/32\""))],
             vec!["the telemetry at localhost:443 is at 127.0.0.1: it is of site frankfurt in DE"],
+        ),
+        (
+            vec![(MIRROR, bucket("mirror", "https://192.0.2.11:9000")), (BESIDE, String::new())],
+            vec!["the mirror at 192.0.2.11:9000 is at 192.0.2.11: no declared site covers it"],
+        ),
+        (
+            vec![
+                (MIRROR, bucket("mirror", "https://localhost")),
+                (BESIDE, String::new()),
+                (HERE, frankfurt("\"127.0.0.1/32\"")),
+            ],
+            vec!["the mirror at localhost:443 is at 127.0.0.1: it is of site frankfurt in DE"],
+        ),
+        (
+            vec![(DOCUMENTS, bucket("documents", "https://192.0.2.12:9000"))],
+            vec!["the documents at 192.0.2.12:9000 is at 192.0.2.12: no declared site covers it"],
+        ),
+        (
+            vec![
+                (DOCUMENTS, bucket("documents", "https://localhost")),
+                (HERE, frankfurt("\"127.0.0.1/32\"")),
+            ],
+            vec!["the documents at localhost:443 is at 127.0.0.1: it is of site frankfurt in DE"],
         ),
         // Every address of a name counts, however its name reads.
         (

@@ -62,6 +62,7 @@ impl Names for Turning {
 pub struct Forwarder {
     pub port: u16,
     running: JoinHandle<()>,
+    passing: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Forwarder {
@@ -69,17 +70,26 @@ impl Forwarder {
     pub async fn start(listen: &str, to: SocketAddr, from: Option<IpAddr>) -> Self {
         let listener = TcpListener::bind((listen, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let passing = Arc::<Mutex<Vec<JoinHandle<()>>>>::default();
+        let kept = Arc::clone(&passing);
         let running = tokio::spawn(async move {
             loop {
                 let (mut near, _) = listener.accept().await.unwrap();
-                tokio::spawn(async move {
+                kept.lock().unwrap().push(tokio::spawn(async move {
                     if let Ok(mut far) = reach(to, from).await {
                         let _ended = copy_bidirectional(&mut near, &mut far).await;
                     }
-                });
+                }));
             }
         });
-        Self { port, running }
+        Self { port, running, passing }
+    }
+
+    /// Ends every connection; the next one is passed on as these were. Answers how many there were since the start.
+    pub fn cut(&self) -> usize {
+        let passing = self.passing.lock().unwrap();
+        passing.iter().for_each(JoinHandle::abort);
+        passing.len()
     }
 
     /// The same from a socket in a directory, as PostgreSQL names it.
@@ -94,7 +104,7 @@ impl Forwarder {
                 });
             }
         });
-        Self { port: 5432, running }
+        Self { port: 5432, running, passing: Arc::default() }
     }
 }
 
@@ -188,7 +198,7 @@ impl Cluster {
     /// Somebody who receives what is written, through a port.
     pub fn follow(&self, port: u16) -> Follower {
         let into = self.home.path().join(format!("followed-{port}"));
-        std::fs::create_dir(&into).unwrap();
+        std::fs::create_dir_all(&into).unwrap();
         std::fs::set_permissions(&into, std::fs::Permissions::from_mode(0o777)).unwrap();
         let url = format!("host=127.0.0.1 port={port} user=sandyq");
         let mut command = self.command("pg_receivewal");
