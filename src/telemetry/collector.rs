@@ -1,10 +1,13 @@
 //! Spans on their way to the operator's collector, by OTLP over HTTP. It is dialled as every other place: at addresses of declared
 //! sites alone, with no proxy and no redirect. Where it is away or slow, spans are lost and counted, and nothing waits.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::otlp::{Origin, rejected, request};
 use crate::{
@@ -122,55 +125,77 @@ impl Collector {
         }
         Ok(rejected(&body))
     }
-
-    /// Sends spans, again where that may help.
-    async fn deliver(&self, calls: &[CallSpan], again: &[Duration]) -> Result<u64, NotSent> {
-        for wait in again {
-            match self.send(calls).await {
-                Err(error) if error.may_pass() => sleep(*wait).await,
-                done => return done,
-            }
-        }
-        self.send(calls).await
-    }
 }
 
-/// Sends what waits, until `end`; then the last of it, for a moment.
+/// Sends what waits, until `end`; then the last of it, for a moment. What has not arrived by then is lost, and counted.
 pub async fn export(traces: Arc<Traces>, collector: Collector, end: impl Future<Output = ()> + Send) {
-    let mut exporter = Exporter { traces, collector, reached: true };
-    tokio::select! {
-        () = exporter.go_on() => {}
-        () = end => {}
-    }
-    if timeout(LAST_LIMIT, exporter.send_waiting(&[])).await.is_err() {
-        tracing::warn!("the last traces did not reach their collector in time");
+    let (tell, ending) = watch::channel(false);
+    let mut exporter = Exporter { traces, collector, ending, in_hand: Vec::new(), reached: true };
+    let all_done = {
+        let mut going = pin!(exporter.go_on());
+        tokio::select! {
+            () = &mut going => true,
+            // A request that is under way goes on: sent anew, its spans would arrive twice.
+            () = end => {
+                tell.send_replace(true);
+                timeout(LAST_LIMIT, going).await.is_ok()
+            }
+        }
+    };
+    if !all_done {
+        let lost = exporter.give_up();
+        tracing::warn!(lost, "the last traces did not reach their collector in time and are lost");
     }
 }
 
 struct Exporter {
     traces: Arc<Traces>,
     collector: Collector,
+    /// Whether the process ends: nothing is waited for any more but answers.
+    ending: watch::Receiver<bool>,
+    /// Taken out of the queue, and neither sent nor lost.
+    in_hand: Vec<CallSpan>,
     /// Whether the last request arrived: a change is told.
     reached: bool,
 }
 
 impl Exporter {
+    /// Until the end, and until nothing waits then.
     async fn go_on(&mut self) {
         loop {
-            self.traces.arrived().await;
-            sleep(GATHER).await;
-            self.send_waiting(&AGAIN).await;
+            self.unless_ending(self.traces.arrived()).await;
+            self.unless_ending(sleep(GATHER)).await;
+            // Asked before: what arrived before the end is taken after it.
+            let last = self.is_ending();
+            self.send_waiting().await;
+            if last {
+                return;
+            }
         }
     }
 
-    async fn send_waiting(&mut self, again: &[Duration]) {
+    fn is_ending(&self) -> bool {
+        *self.ending.borrow()
+    }
+
+    async fn unless_ending(&self, wait: impl Future<Output = ()> + Send) {
+        let mut ending = self.ending.clone();
+        tokio::select! {
+            () = wait => {}
+            // That nobody could tell any more would be the end as well.
+            _told = ending.wait_for(|ending| *ending) => {}
+        }
+    }
+
+    async fn send_waiting(&mut self) {
         loop {
-            let calls = self.traces.take(MAX_CALLS);
-            if calls.is_empty() {
+            self.in_hand = self.traces.take(MAX_CALLS);
+            if self.in_hand.is_empty() {
                 return;
             }
-            let all: u64 = calls.iter().map(CallSpan::spans).sum();
-            match self.collector.deliver(&calls, again).await {
+            let delivered = self.deliver().await;
+            let all = count(&std::mem::take(&mut self.in_hand));
+            match delivered {
                 Ok(rejected) => {
                     let lost = rejected.min(all);
                     self.traces.count_sent(all - lost);
@@ -190,4 +215,34 @@ impl Exporter {
             }
         }
     }
+
+    /// Sends what is in hand, again where that may help; once more at most after the end.
+    async fn deliver(&self) -> Result<u64, NotSent> {
+        for wait in AGAIN {
+            let last = self.is_ending();
+            match self.collector.send(&self.in_hand).await {
+                Err(error) if error.may_pass() && !last => {
+                    self.unless_ending(sleep(wait)).await;
+                }
+                done => return done,
+            }
+        }
+        self.collector.send(&self.in_hand).await
+    }
+
+    /// Counts as lost what is in hand and what waits; answers how many spans that is.
+    fn give_up(&mut self) -> u64 {
+        let mut lost = 0;
+        let mut calls = std::mem::take(&mut self.in_hand);
+        while !calls.is_empty() {
+            lost += count(&calls);
+            calls = self.traces.take(MAX_CALLS);
+        }
+        self.traces.count_lost(lost);
+        lost
+    }
+}
+
+fn count(calls: &[CallSpan]) -> u64 {
+    calls.iter().map(CallSpan::spans).sum()
 }

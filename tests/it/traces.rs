@@ -1,20 +1,35 @@
 //! Traces: what a collector is told of calls, and that no call waits for it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use opentelemetry_proto::tonic::{
     common::v1::any_value::Value,
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
-use sandyq::{config::Config, grpc::pb};
+use sandyq::{
+    config::Config,
+    crypto::random::SystemRng,
+    grpc::pb,
+    telemetry::{
+        collector::{self as telemetry, CollectorPlace},
+        otlp::Origin,
+    },
+    vault::{
+        Vault,
+        access::Call,
+        traces::{Sampling, TraceParent, Traces},
+    },
+};
+use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{Request, client::Grpc};
 use tonic_prost::ProstCodec;
 
 use crate::common::{
-    backend::{Backend, on_both},
+    backend::{Backend, here, on_both},
     collector::{Collector, Mode, attributes},
     metrics::{samples, scrape},
     served::{Served, detokenize_request, initialised},
+    vault::OpenVault,
 };
 
 const ASKED: [u8; 16] = [0xa1; 16];
@@ -191,6 +206,84 @@ async fn the_last_spans_are_sent_before_the_end() {
     drop(payments);
     served.running.stop().await.unwrap();
     assert_eq!(collector.spans().len(), 3);
+}
+
+/// A vault whose calls are traced, an exporter of them to a collector, and how that is told to end.
+async fn exporting(
+    dir: &Path,
+    collector: &Collector,
+) -> (Vault, Arc<Traces>, oneshot::Sender<()>, JoinHandle<()>) {
+    let OpenVault { vault, .. } = OpenVault::create(&Backend::Sqlite, dir, |store| store).await;
+    let traces = Traces::new(Sampling { ratio: 0.0, queue: 64 }, Arc::new(SystemRng::new()));
+    let vault = vault.with_traces(Some(Arc::clone(&traces)));
+    let place = CollectorPlace {
+        endpoint: format!("https://{}", collector.address),
+        authority: Some(collector.authority().to_vec()),
+    };
+    let origin = Origin { installation: "vault.example.kz".into(), replica: "sandyq-0".into(), port: 7443 };
+    let sender = telemetry::Collector::new(&place, origin, here()).unwrap();
+    let (end, ended) = oneshot::channel::<()>();
+    let ended = async {
+        ended.await.unwrap();
+    };
+    let exporter = tokio::spawn(telemetry::export(Arc::clone(&traces), sender, ended));
+    (vault, traces, end, exporter)
+}
+
+/// A call in a trace, which ends at once.
+fn traced(vault: &Vault, trace: [u8; 16]) {
+    let parent = TraceParent::parse(&traceparent(trace, true));
+    drop(vault.trace(parent, Some(Call::Detokenize)).unwrap());
+}
+
+/// What is to be sent again later, and what waits behind it, goes out at the end: each once.
+#[tokio::test]
+async fn what_is_in_hand_at_the_end_is_sent_once() {
+    let collector = Collector::start(Mode::Refuses("503 Service Unavailable")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (vault, traces, end, exporter) = exporting(dir.path(), &collector).await;
+    traced(&vault, ASKED);
+    collector.asked(1).await;
+    traced(&vault, [0xe5; 16]);
+    collector.turn(Mode::Takes(0));
+    end.send(()).unwrap();
+    exporter.await.unwrap();
+    let mut arrived: Vec<_> = collector.spans().into_iter().map(|span| span.trace_id).collect();
+    arrived.sort();
+    assert_eq!(arrived, [ASKED.to_vec(), vec![0xe5; 16]]);
+    assert_eq!(traces.counts(), [2, 0]);
+}
+
+/// A collector that hangs keeps no process: what it was given, and what waited for it, is lost and counted.
+#[tokio::test]
+async fn what_has_not_arrived_at_the_end_is_counted_as_lost() {
+    let collector = Collector::start(Mode::Hangs).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (vault, traces, end, exporter) = exporting(dir.path(), &collector).await;
+    traced(&vault, ASKED);
+    collector.asked(1).await;
+    for trace in 1..=5 {
+        traced(&vault, [trace; 16]);
+    }
+    end.send(()).unwrap();
+    exporter.await.unwrap();
+    assert_eq!(traces.counts(), [0, 6], "one in hand and five that waited");
+    assert!(traces.take(1).is_empty());
+}
+
+/// One that refuses loses what it is given at the end, with one attempt for each.
+#[tokio::test]
+async fn what_is_refused_at_the_end_is_counted_as_lost() {
+    let collector = Collector::start(Mode::Refuses("503 Service Unavailable")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (vault, traces, end, exporter) = exporting(dir.path(), &collector).await;
+    traced(&vault, ASKED);
+    collector.asked(1).await;
+    traced(&vault, [0xe5; 16]);
+    end.send(()).unwrap();
+    exporter.await.unwrap();
+    assert_eq!(traces.counts(), [0, 2]);
+    assert!(collector.spans().is_empty());
 }
 
 #[tokio::test]
