@@ -117,6 +117,14 @@ async fn what_is_done_to_rows_of_documents_is_found(backend: Backend) {
         }
         assert_eq!(open.differs().await, [], "put back after {done}");
     }
+    // The key of a subject, wrapped under a version that never was.
+    let wrap = "CAST(substr(wrapped_key, 1, 2) || x'00000009' || substr(wrapped_key, 7) AS BLOB)";
+    sql("CREATE TABLE kept_subjects AS SELECT * FROM subjects").await;
+    assert_eq!(sql(&format!("UPDATE subjects SET wrapped_key = {wrap}")).await, 2);
+    assert_eq!(open.differs().await, [("subjects", Problem::Edited); 2]);
+    let kept = "SELECT k.wrapped_key FROM kept_subjects k WHERE k.subject_id = subjects.subject_id";
+    sql(&format!("UPDATE subjects SET wrapped_key = ({kept})")).await;
+    assert_eq!(open.differs().await, []);
     // An older state, whole and with its MAC: the deletion of a document undone.
     delete(&open, 2).await;
     assert_eq!(open.differs().await, []);

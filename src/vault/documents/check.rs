@@ -12,11 +12,15 @@ use crate::{
     crypto::{
         aead::OpenError,
         document::{ContentHash, MAX_SEALED_PART, PartPlace},
-        keyring::Keyring,
+        keyring::KeyKind,
     },
     domain::ids::{PlatformId, UploadId},
-    store::{Damage, ReadKeys, Snapshot, Store, StoreError, rows::documents::DocumentRow},
+    store::{
+        Damage, ReadKeys, Snapshot, Store, StoreError,
+        rows::{config::KeyVersionRow, documents::DocumentRow},
+    },
     vault::{
+        context::Context,
         error::{VaultError, unreadable},
         reconcile::{Problem, RowFinding},
     },
@@ -78,15 +82,15 @@ impl Check {
     /// Compares versions of sides from an id on.
     pub(in crate::vault) async fn page(
         &mut self,
-        keys: &Keyring,
+        context: &Context,
         from: UploadId,
     ) -> Result<Checked, CheckError> {
         let rows = self.store.documents_between(self.platform, (from, last_id()), AT_ONCE).await?;
         let subjects = self.subjects(&rows).await?;
         let mut found = Vec::new();
         for row in &rows {
-            if !self.judge(keys, row, &subjects).await?.is_empty() {
-                found.extend(self.judge_again(keys, row.0).await?);
+            if !self.judge(context, row, &subjects).await?.is_empty() {
+                found.extend(self.judge_again(context, row.0).await?);
             }
         }
         let full = rows.len() == usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
@@ -95,11 +99,11 @@ impl Check {
     }
 
     /// What differs of a row that stayed as it was.
-    async fn judge_again(&mut self, keys: &Keyring, id: UploadId) -> Result<Vec<RowFinding>, CheckError> {
+    async fn judge_again(&mut self, context: &Context, id: UploadId) -> Result<Vec<RowFinding>, CheckError> {
         for _ in 0..TRIES {
             let Some(row) = self.row(id).await? else { break };
             let subjects = self.subjects(std::slice::from_ref(&row)).await?;
-            let found = self.judge(keys, &row, &subjects).await?;
+            let found = self.judge(context, &row, &subjects).await?;
             if found.is_empty() || self.row(id).await?.is_some_and(|now| is_same(&now, &row)) {
                 return Ok(found);
             }
@@ -121,12 +125,13 @@ impl Check {
 
     async fn judge(
         &mut self,
-        keys: &Keyring,
+        context: &Context,
         (id, row): &Row,
         subjects: &Snapshot,
     ) -> Result<Vec<RowFinding>, CheckError> {
         let edited = || Ok(vec![finding(ROWS, id.as_bytes(), Problem::Edited)]);
         let Ok(row) = row else { return edited() };
+        let keys = &context.keys;
         if keys.row.verify(&row.image(), &row.mac).is_err() {
             return edited();
         }
@@ -140,8 +145,11 @@ impl Check {
             Ok(key) => key,
             // Its version is disabled by an officer, or could not be loaded by this process, which its health tells. That is
             // no edit, and whoever has the version judges the row.
-            Err(OpenError::DisabledKeyVersion(_) | OpenError::UnknownKeyVersion(_)) => return Ok(Vec::new()),
-            Err(OpenError::Malformed | OpenError::Forged) => {
+            Err(OpenError::DisabledKeyVersion(_)) => return Ok(Vec::new()),
+            Err(OpenError::UnknownKeyVersion(version)) if is_on_record(context, version) => {
+                return Ok(Vec::new());
+            }
+            Err(OpenError::UnknownKeyVersion(_) | OpenError::Malformed | OpenError::Forged) => {
                 return Ok(vec![finding("subjects", subject.as_bytes(), Problem::Edited)]);
             }
         };
@@ -212,6 +220,11 @@ impl Check {
         }
         Ok(self.shelf.as_ref().is_some_and(|(_, names)| names.contains(name)))
     }
+}
+
+fn is_on_record(context: &Context, version: u32) -> bool {
+    let of_platform = |row: &KeyVersionRow| row.kind == KeyKind::Platform.as_str();
+    context.key_rows().iter().any(|row| of_platform(row) && row.version == version)
 }
 
 enum Found {

@@ -282,7 +282,7 @@ impl Run {
         let mut from = Some(check::first_id());
         while let Some(first) = from {
             let context = self.platform.lane.context();
-            let checked = check.page(&context.keys, first).await?;
+            let checked = check.page(&context, first).await?;
             for RowFinding { table, object, problem } in checked.found {
                 let is_told = |told: &RowFinding| told.table == table && told.object == object;
                 if !self.result.findings.iter().any(is_told) {
