@@ -63,7 +63,10 @@ impl Place {
             assert_ne!(narrow, config);
             std::fs::write(path, narrow).unwrap();
         };
-        Self { served: Served::start_files(&backend, change).await, brake: Brake::Heads(url, None) }
+        Self {
+            served: Served::start_files(&backend, change).await,
+            brake: Brake::Heads(url.as_str().to_owned(), None),
+        }
     }
 
     async fn hold(&mut self) {

@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -28,7 +28,46 @@ use sqlx::{Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnec
 pub enum Backend {
     Sqlite,
     /// URL of a database of the test's own.
-    Postgres(String),
+    Postgres(Arc<Url>),
+}
+
+/// Where a database is.
+#[derive(Debug)]
+pub struct Url {
+    url: String,
+    /// Its name on the test server.
+    own: Option<String>,
+}
+
+/// Databases on the test server that no test holds any more.
+static ENDED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// So many are dropped together: each drop waits for a checkpoint, and those after the first have little to write.
+const DROPPED_TOGETHER: usize = 16;
+
+impl Url {
+    pub fn as_str(&self) -> &str {
+        &self.url
+    }
+}
+
+impl std::ops::Deref for Url {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Url {
+    fn drop(&mut self) {
+        ENDED.lock().unwrap().extend(self.own.take());
+    }
+}
+
+/// Names to drop, when there are enough of them.
+fn ended() -> Vec<String> {
+    let mut ended = ENDED.lock().unwrap();
+    if ended.len() < DROPPED_TOGETHER { Vec::new() } else { std::mem::take(&mut *ended) }
 }
 
 /// Runs an async test on both databases, as `name::sqlite` and `name::postgres`.
@@ -60,8 +99,22 @@ impl Backend {
         for sql in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
             sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
         }
+        for old in ended() {
+            // One that a test's processes still have open waits for the next round.
+            let dropped =
+                sqlx::query(sqlx::AssertSqlSafe(format!("DROP DATABASE {old}"))).execute(&mut admin);
+            if dropped.await.is_err() {
+                ENDED.lock().unwrap().push(old);
+            }
+        }
         admin.close().await.unwrap();
-        Self::Postgres(server.replace("/postgres?", &format!("/{name}?")))
+        let url = server.replace("/postgres?", &format!("/{name}?"));
+        Self::Postgres(Arc::new(Url { url, own: Some(name) }))
+    }
+
+    /// A database that is not on the test server.
+    pub fn elsewhere(url: String) -> Self {
+        Self::Postgres(Arc::new(Url { url, own: None }))
     }
 
     /// The migrated store; SQLite keeps its file as `sandyq.db` in `dir`.
@@ -79,7 +132,7 @@ impl Backend {
         match self {
             Self::Sqlite => config.to_owned(),
             Self::Postgres(url) => config
-                .replace("sqlite = \"sandyq.db\"", &format!("postgres = \"{url}\""))
+                .replace("sqlite = \"sandyq.db\"", &format!("postgres = \"{}\"", url.as_str()))
                 .replace("\"mirror-beside-database\", ", ""),
         }
     }

@@ -87,7 +87,7 @@ impl Line {
         let (base, home) = url.split_once("?host=").unwrap();
         let listener = UnixListener::bind(dir.join(SOCKET)).unwrap();
         let line = Self::between(Ends::Socket(listener, Path::new(home).join(SOCKET)));
-        (line, Backend::Postgres(format!("{base}?host={}", dir.display())))
+        (line, Backend::elsewhere(format!("{base}?host={}", dir.display())))
     }
 
     fn between(ends: Ends) -> Self {

@@ -161,7 +161,7 @@ impl Pair {
     }
 
     pub fn backend(&self) -> Backend {
-        Backend::Postgres(format!("postgres://sandyq@localhost/vault?host={}", self.front.display()))
+        Backend::elsewhere(format!("postgres://sandyq@localhost/vault?host={}", self.front.display()))
     }
 }
 

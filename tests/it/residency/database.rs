@@ -197,7 +197,7 @@ const SITES: &str = "check_seconds = 1\nstop_writes = true\n\n[[residency.site]]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_added_abroad_is_found_and_stops_what_is_new() {
     let cluster = Cluster::start();
-    let backend = Backend::Postgres(Cluster::url("127.0.0.1", cluster.port));
+    let backend = Backend::elsewhere(Cluster::url("127.0.0.1", cluster.port));
     let served = Served::start_files(&backend, |files| {
         let path = files.join("sandyq.toml");
         let text = std::fs::read_to_string(&path).unwrap();

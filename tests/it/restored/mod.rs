@@ -85,7 +85,7 @@ impl Stopped {
         let fresh = backend.fresh().await;
         let config = fs::read_to_string(&path).unwrap();
         let config = match (&backend, &fresh) {
-            (Backend::Postgres(old), Backend::Postgres(new)) => config.replace(old, new),
+            (Backend::Postgres(old), Backend::Postgres(new)) => config.replace(old.as_str(), new),
             _ if config.contains("restored.db") => config.replace("restored.db", "restored-again.db"),
             _ => config.replace("sandyq.db", "restored.db"),
         };
@@ -107,7 +107,7 @@ impl Stopped {
         let fresh = self.backend.fresh().await;
         if let (Backend::Postgres(old), Backend::Postgres(new)) = (&self.backend, &fresh) {
             let path = files.join("sandyq.toml");
-            fs::write(&path, fs::read_to_string(&path).unwrap().replace(old, new)).unwrap();
+            fs::write(&path, fs::read_to_string(&path).unwrap().replace(old.as_str(), new)).unwrap();
         }
         for file in ["restored.db", "restored.db-wal", "restored.db-shm"] {
             let _gone = fs::remove_file(files.join(file));
