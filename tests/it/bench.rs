@@ -57,7 +57,7 @@ const MEANWHILE: [&str; 19] = [
     "update_rows_per_second",
 ];
 /// Keys of `upload`.
-const UPLOADS: [&str; 22] = [
+const UPLOADS: [&str; 23] = [
     "bytes_per_second",
     "crowd_growth_bytes",
     "crowd_peak_bytes",
@@ -78,6 +78,7 @@ const UPLOADS: [&str; 22] = [
     "server_cpu_us",
     "streams",
     "unsealed_bytes_per_second",
+    "unsealed_server_cpu_us",
     "upload_rate",
     "uploads",
 ];

@@ -48,6 +48,7 @@ pub(super) struct Images {
     p50_us: f64,
     p99_us: f64,
     server_cpu_us: Option<f64>,
+    unsealed_server_cpu_us: Option<f64>,
     crowd_uploads: u64,
     crowd_peak_bytes: Option<u64>,
     crowd_growth_bytes: Option<u64>,
@@ -145,6 +146,7 @@ pub(super) async fn measure(
         return Err(Failure::new(exit::FAILED, "nothing was measured"));
     };
     let rate_of = |series: &Series| series.median(|sample| sample.items_per_second);
+    let cpu_of = |series: &Series| series.median_of_known(|sample| sample.server_cpu_us).map(rounded);
     let (bytes, uploads_a_second) = (rate_of(sealed), sealed.median(|sample| sample.calls_per_second));
     let mut failures = Failures::default();
     all.iter().flat_map(|series| &series.samples).for_each(|sample| failures.take(sample));
@@ -184,7 +186,8 @@ pub(super) async fn measure(
         ratio_to_unsealed: sealed.ratio_to(unsealed, |sample| sample.items_per_second).map(rounded),
         p50_us: sealed.median(|sample| sample.p50_us),
         p99_us: sealed.median(|sample| sample.p99_us),
-        server_cpu_us: sealed.median_of_known(|sample| sample.server_cpu_us).map(rounded),
+        server_cpu_us: cpu_of(sealed),
+        unsealed_server_cpu_us: cpu_of(unsealed),
         crowd_uploads: crowd.calls,
         crowd_peak_bytes: crowd.peak_bytes,
         crowd_growth_bytes: grown,
