@@ -37,6 +37,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (20, "rights_done", include_str!("../../../migrations/sqlite/0020_rights_done.sql")),
     (21, "breaches", include_str!("../../../migrations/sqlite/0021_breaches.sql")),
     (22, "data_copies", include_str!("../../../migrations/sqlite/0022_data_copies.sql")),
+    (23, "room_for_wraps", include_str!("../../../migrations/sqlite/0023_room_for_wraps.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -63,6 +64,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (20, "rights_done", include_str!("../../../migrations/postgres/0020_rights_done.sql")),
     (21, "breaches", include_str!("../../../migrations/postgres/0021_breaches.sql")),
     (22, "data_copies", include_str!("../../../migrations/postgres/0022_data_copies.sql")),
+    (23, "room_for_wraps", include_str!("../../../migrations/postgres/0023_room_for_wraps.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.
