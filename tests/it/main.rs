@@ -75,6 +75,7 @@ mod rights;
 mod rights_export;
 mod root_keys;
 mod rules;
+mod rules_served;
 mod runbook;
 mod same_cost;
 mod scenarios;

@@ -125,9 +125,9 @@ fn revoke(person: &str, role: pb::Role) -> pb::RevokeRoleRequest {
 }
 
 /// A served installation whose staff authority the test holds.
-async fn with_staff() -> (Served, Authority) {
+async fn with_staff(backend: &Backend) -> (Served, Authority) {
     let (platform, staff) = (Authority::new("p").unwrap(), Authority::new("s").unwrap());
-    let served = Served::start_with(&Backend::Sqlite, &platform, &staff).await;
+    let served = Served::start_with(backend, &platform, &staff).await;
     (served, staff)
 }
 
@@ -286,7 +286,7 @@ async fn platforms_are_made_once_and_listed_by_name(backend: Backend) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_officer_stays_and_nobody_locks_themselves_out() {
-    let (served, authority) = with_staff().await;
+    let (served, authority) = with_staff(&Backend::Sqlite).await;
     let mut staff = served.platforms("admin").await;
     let list = pb::ListPersonsRequest::default();
     let admin = staff.list_persons(list).await.unwrap().into_inner().persons.remove(0);
@@ -321,9 +321,9 @@ async fn the_last_officer_stays_and_nobody_locks_themselves_out() {
     served.running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn r26_roles_hold_where_they_were_given() {
-    let (served, authority) = with_staff().await;
+on_both!(r26_roles_hold_where_they_were_given);
+async fn r26_roles_hold_where_they_were_given(backend: Backend) {
+    let (served, authority) = with_staff(&backend).await;
     person(&served, &authority, "local", &[(pb::Role::PlatformAdmin, "lerna")]).await;
     person(&served, &authority, "wide", &[(pb::Role::PlatformAdmin, "")]).await;
     let auditor = person(&served, &authority, "reader", &[(pb::Role::Auditor, "")]).await;

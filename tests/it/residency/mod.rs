@@ -10,6 +10,8 @@ use std::{fs, net::SocketAddr, path::Path};
 
 use sandyq::{cli::local::LocalInstallation, config::Config};
 
+use crate::common::backend::{Backend, on_both};
+
 const HERE: &str = "[[residency.site]]\nname = \"this-machine\"\nhere = true\n";
 const SQLITE: &str = "sqlite = \"sandyq.db\"";
 const ROOT_KEY: &str = "file = \"root.json\"\nunseal_key = \"unseal.key\"\n";
@@ -23,13 +25,18 @@ type Refusal = (Vec<(&'static str, String)>, Vec<&'static str>);
 
 /// An installation in `dir` whose configuration is changed.
 fn installation(dir: &Path, changes: &[(&str, &str)]) -> LocalInstallation {
+    installation_on(&Backend::Sqlite, dir, changes)
+}
+
+/// The same over this database, where no change names another.
+fn installation_on(backend: &Backend, dir: &Path, changes: &[(&str, &str)]) -> LocalInstallation {
     let local = LocalInstallation::create(&dir.join("vault"), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let mut text = fs::read_to_string(local.config_path()).unwrap();
     for (from, to) in changes {
         assert!(text.contains(from), "{from}");
         text = text.replacen(from, to, 1);
     }
-    fs::write(local.config_path(), text).unwrap();
+    fs::write(local.config_path(), backend.configure(&text)).unwrap();
     local
 }
 
@@ -58,8 +65,8 @@ fn traces(endpoint: &str) -> String {
     )
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn r15_what_lies_outside_the_declared_sites_does_not_start() {
+on_both!(r15_what_lies_outside_the_declared_sites_does_not_start);
+async fn r15_what_lies_outside_the_declared_sites_does_not_start(backend: Backend) {
     let frankfurt = |networks: &str| format!("{HERE}\n{FRANKFURT}networks = [{networks}]\n");
     let cases: Vec<Refusal> = vec![
         (
@@ -148,7 +155,7 @@ async fn r15_what_lies_outside_the_declared_sites_does_not_start() {
     for (changes, expected) in cases {
         let dir = tempfile::tempdir().unwrap();
         let changes: Vec<(&str, &str)> = changes.iter().map(|(from, to)| (*from, to.as_str())).collect();
-        let refused = installation(dir.path(), &changes)
+        let refused = installation_on(&backend, dir.path(), &changes)
             .start(false)
             .await
             .err()

@@ -99,7 +99,7 @@ impl Life<'_> {
     }
 
     /// A consent with all that Article 8(4) asks for.
-    fn terms(&self, given: &Agreed) -> Result<pb::ConsentGrant, String> {
+    pub fn terms(&self, given: &Agreed) -> Result<pb::ConsentGrant, String> {
         let head = &self.scenario.head;
         let at = given.given.as_deref().map_or(Ok(self.now()), on)?;
         let until = given.until.as_deref().map(on).transpose()?;
@@ -114,9 +114,9 @@ impl Life<'_> {
             cross_border_transfer: Some(given.abroad),
             publication: Some(given.publication),
             policy_version: given.policy_version.unwrap_or(1),
-            language: head.language.clone(),
+            language: given.language.as_ref().unwrap_or(&head.language).clone(),
             text_sha256: sha256(head.policy.as_bytes()).to_vec(),
-            site: head.site.clone(),
+            site: given.site.as_ref().unwrap_or(&head.site).clone(),
         })
     }
 

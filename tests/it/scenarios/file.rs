@@ -217,6 +217,9 @@ parts! {
         #[serde(default)] abroad: bool,
         #[serde(default)] publication: bool,
         policy_version: Option<u32>,
+        /// Where it was given, and in which language, if not as the head says.
+        site: Option<String>,
+        language: Option<String>,
     }
     Withdraw { purposes: Vec<String>, }
     Event { name: String, on: Option<String>, }

@@ -123,13 +123,16 @@ impl<'a> Life<'a> {
 
     /// One step: the day, the act, the answer, the entries.
     pub async fn go(&mut self, step: &Step) -> Result<(), String> {
+        self.answers(step).await?;
+        self.compare_log(step).await
+    }
+
+    /// The same without the entries.
+    pub async fn answers(&mut self, step: &Step) -> Result<(), String> {
         self.move_to(&step.frame)?;
         let came = self.act(&step.frame.by, &step.act).await?;
         let wanted = &step.frame.answer;
-        if came != *wanted {
-            return Err(format!("answered {came}, not {wanted}"));
-        }
-        self.compare_log(step).await
+        if came == *wanted { Ok(()) } else { Err(format!("answered {came}, not {wanted}")) }
     }
 
     fn move_to(&self, frame: &Frame) -> Result<(), String> {

@@ -4,10 +4,10 @@
 
 mod acts;
 pub mod file;
-mod life;
+pub mod life;
 mod log;
 mod requests;
-mod time;
+pub mod time;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 

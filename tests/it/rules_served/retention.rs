@@ -1,0 +1,129 @@
+//! How long: purposes end by their terms, and what nothing keeps is destroyed.
+
+use super::{answered, go, widened, with};
+use crate::common::backend::{Backend, on_both};
+
+on_both!(r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years);
+async fn r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years(backend: Backend) {
+    // The telephone goes with the term of its consent, the address fourteen days after the withdrawal, the IIN three years
+    // after the payment, which the cap of 7.3 would cut a day before.
+    answered(
+        &backend,
+        "lerna",
+        r#"
+        backend | sign_up = { fields = ["phone", "email", "iin"], consents = [{ to = "request_comms", fields = ["phone"], until = "2027-05-01" }, { to = "marketing_mail", fields = ["email"] }, { to = "payments", fields = ["iin"] }] } | ok
+        payments | event = { name = "payment" } | ok
+        + 1 day
+        backend | consent = { to = "payments", fields = ["iin"] } | ok
+        + 59 days
+        support | read = { purpose = "request_comms", fields = ["phone"] } | ok
+        + 2 days
+        support | read = { purpose = "request_comms", fields = ["phone"] } | CONSENT_EXPIRED
+        staff | sweep = {} | ok
+        staff | held = { state = "active", fields = ["email", "iin"] } | ok
+        backend | withdraw = { purposes = ["marketing_mail"] } | ok
+        mailing | read = { purpose = "marketing_mail", fields = ["email"] } | CONSENT_WITHDRAWN
+        + 13 days
+        staff | sweep = {} | ok
+        staff | held = { state = "active", fields = ["email", "iin"] } | ok
+        + 1 day
+        staff | sweep = {} | ok
+        staff | held = { state = "active", fields = ["iin"] } | ok
+        mailing | read = { purpose = "marketing_mail", fields = ["email"] } | TOKEN_NOT_FOUND
+        + 1019 days
+        payments | read = { purpose = "payments", fields = ["iin"] } | ok
+        + 2 days
+        payments | read = { purpose = "payments", fields = ["iin"] } | RETENTION_ENDED
+        staff | sweep = {} | ok
+        payments | read = { purpose = "payments", fields = ["iin"] } | TOKEN_NOT_FOUND
+        "#,
+    )
+    .await;
+}
+
+on_both!(r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal);
+async fn r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal(backend: Backend) {
+    // 5.1, 5.2: the product stops with the withdrawal; claims stand on a recorded refusal alone, and until the licence's
+    // end is recorded the plan says that it is missing.
+    answered(
+        &backend,
+        "experimentum",
+        r#"
+        backend | sign_up = { fields = ["email"], consents = [{ to = "content_access", fields = ["email"] }] } | ok
+        backend | event = { name = "first_login" } | ok
+        staff | plan = { rows = [{ field = "email", fate = "ends", purpose = "claims", month = "2030-03", missing = ["licence_end"] }] } | ok
+        + 30 days
+        legal | read = { purpose = "claims", fields = ["email"] } | LEGAL_REFERENCE_MISSING
+        legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | ok
+        backend | withdraw = { purposes = ["content_access"] } | ok
+        + 1 hour
+        licences | read = { purpose = "content_access", fields = ["email"] } | CONSENT_WITHDRAWN
+        legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | RETENTION_ENDED
+        sales | event = { name = "withdrawal_refused" } | CALLER_NOT_ALLOWED
+        legal | event = { name = "withdrawal_refused" } | ok
+        + 1 hour
+        legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | ok
+        licences | read = { purpose = "content_access", fields = ["email"] } | CONSENT_WITHDRAWN
+        licences | event = { name = "licence_end" } | ok
+        + 30 days
+        staff | sweep = {} | ok
+        staff | held = { state = "active", fields = ["email"] } | ok
+        staff | plan = { rows = [{ field = "email", fate = "ends", purpose = "claims", month = "2030-03" }] } | ok
+        + 1100 days
+        legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | RETENTION_ENDED
+        staff | sweep = {} | ok
+        legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | TOKEN_NOT_FOUND
+        "#,
+    )
+    .await;
+}
+
+on_both!(r10_r49_a_dispute_holds_what_a_sweep_would_destroy);
+async fn r10_r49_a_dispute_holds_what_a_sweep_would_destroy(backend: Backend) {
+    answered(
+        &backend,
+        "lerna",
+        r#"
+        backend | sign_up = { fields = ["iin", "email"], consents = [{ to = "payments", fields = ["iin"] }, { to = "request_comms", fields = ["email"] }] } | ok
+        staff | block = { trigger = "legal_hold", requester = "authority", review_after = "90 days", reference = "COURT-17" } | ok
+        payments | read = { purpose = "payments", fields = ["iin"] } | SUBJECT_RESTRICTED
+        backend | erase = {} | SUBJECT_RESTRICTED
+        backend | withdraw = { purposes = ["payments"] } | ok
+        + 30 days
+        staff | sweep = {} | ok
+        staff | held = { state = "restricted", fields = ["iin", "email"] } | ok
+        staff | unblock = { reference = "COURT-17/2" } | ok
+        support | read = { purpose = "request_comms", fields = ["email"] } | ok
+        payments | read = { purpose = "payments", fields = ["iin"] } | CONSENT_WITHDRAWN
+        + 1 hour
+        staff | sweep = {} | ok
+        staff | held = { state = "active", fields = ["email"] } | ok
+        payments | read = { purpose = "payments", fields = ["iin"] } | TOKEN_NOT_FOUND
+        "#,
+    )
+    .await;
+}
+
+on_both!(r52_a_profile_ends_with_what_it_was_computed_from);
+async fn r52_a_profile_ends_with_what_it_was_computed_from(backend: Backend) {
+    with(&backend, "lerna", async |life| {
+        let plain = "name = \"preferences\"\ntype";
+        let derived = "name = \"preferences\"\nderived_from = [\"purchases\"]\ntype";
+        widened(life, &[(plain, derived)]).await;
+        go(
+            life,
+            r#"
+            + 1 hour
+            backend | sign_up = { fields = ["purchases", "preferences"], consents = [{ to = "offers", fields = ["preferences"], policy_version = 2 }, { to = "offers", fields = ["purchases"], until = "2027-06-01", policy_version = 2 }] } | ok
+            mailing | read = { purpose = "offers", fields = ["preferences", "purchases"] } | ok
+            + 90 days
+            mailing | read = { purpose = "offers", fields = ["preferences", "purchases"] } | ok
+            + 5 days
+            mailing | read = { purpose = "offers", fields = ["purchases"] } | CONSENT_EXPIRED
+            mailing | read = { purpose = "offers", fields = ["preferences"] } | RETENTION_ENDED
+            "#,
+        )
+        .await;
+    })
+    .await;
+}
