@@ -42,9 +42,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut config = tonic_prost_build::configure()
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
-        // The last message of a stream is far larger than those before it.
+        // One of these messages is far larger than the others.
         .boxed(".sandyq.v1.AssessBreachResponse.step.breach")
         .boxed(".sandyq.v1.ExportBreachSubjectsResponse.step.breach")
+        .boxed(".sandyq.v1.RegisterRecipientResponse.outcome.applied")
+        .boxed(".sandyq.v1.UpdateRecipientKeyResponse.outcome.applied")
         .bytes(".sandyq.v1.LogTile")
         .bytes(".sandyq.v1.LogEntryBundle");
     let mut redacted = String::new();

@@ -6,6 +6,9 @@ use hpke::{
     setup_sender_with_rng,
 };
 
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
 use super::digest::sha256;
 use crate::domain::rng::Rng;
 
@@ -70,6 +73,38 @@ pub fn seal_to(
     Ok(SealedToKey { enc: enc.to_bytes().to_vec(), ciphertext })
 }
 
+/// Bytes of an answer.
+pub const ANSWER_BYTES: usize = 32;
+
+/// What only the holder of a key can answer.
+pub struct Challenge {
+    /// The answer, sealed: the encapsulated key, then the ciphertext with its tag.
+    pub sealed: [u8; 80],
+    /// SHA-256 of the answer.
+    pub answer_sha256: [u8; 32],
+}
+
+/// Seals a random answer to a key. `info` is what the holder must have.
+///
+/// # Errors
+/// [`NotSealed`].
+pub fn challenge(public_key: &[u8; 32], info: &[u8], rng: &dyn Rng) -> Result<Challenge, NotSealed> {
+    let mut answer = Zeroizing::new([0; ANSWER_BYTES]);
+    rng.fill(answer.as_mut_slice()).map_err(|_| NotSealed)?;
+    let sealed = seal_to(public_key, info, answer.as_slice(), rng)?;
+    let sealed = [sealed.enc.as_slice(), sealed.ciphertext.as_slice()].concat();
+    Ok(Challenge {
+        sealed: sealed.try_into().map_err(|_| NotSealed)?,
+        answer_sha256: sha256(answer.as_slice()),
+    })
+}
+
+/// Whether an answer is the one whose hash is kept, in constant time.
+#[must_use]
+pub fn is_answer(answer: &[u8], answer_sha256: &[u8; 32]) -> bool {
+    sha256(answer).ct_eq(answer_sha256).into()
+}
+
 /// The vault's randomness as the library wants it, which knows no failure: a failure is remembered, and what was made
 /// is thrown away.
 struct Source<'a> {
@@ -131,6 +166,21 @@ mod tests {
         cut.ciphertext.pop();
         assert_eq!(open(&secret, &cut, info), None);
         assert_ne!(sealed, seal_to(&public, info, b"synthetic", &rng).unwrap(), "fresh each time");
+    }
+
+    #[test]
+    fn only_the_holder_answers_a_challenge() {
+        let (rng, (secret, public)) = (SystemRng::new(), pair());
+        let made = challenge(&public, b"lerna, bank", &rng).unwrap();
+        let sealed = SealedToKey { enc: made.sealed[..32].to_vec(), ciphertext: made.sealed[32..].to_vec() };
+        let answer = open(&secret, &sealed, b"lerna, bank").unwrap();
+        assert_eq!(answer.len(), ANSWER_BYTES);
+        assert!(is_answer(&answer, &made.answer_sha256));
+        assert_eq!(open(&secret, &sealed, b"lerna, other"), None);
+        assert!(!is_answer(&answer[1..], &made.answer_sha256) && !is_answer(&[0; 32], &made.answer_sha256));
+        let another = challenge(&public, b"lerna, bank", &rng).unwrap();
+        assert!(!is_answer(&answer, &another.answer_sha256), "fresh each time");
+        assert!(challenge(&[0; 32], b"x", &rng).is_err(), "a point of small order");
     }
 
     #[test]

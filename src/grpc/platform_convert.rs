@@ -21,7 +21,7 @@ use crate::{
         page::{MAX_PAGE, PageAsk, Place},
         persons::PersonView,
         platforms::PlatformView,
-        recipients::{NewRecipient, RecipientRow},
+        recipients::{NewRecipient, RecipientRow, SUITE},
     },
 };
 
@@ -278,8 +278,23 @@ pub(super) fn recipient(vault: &Vault, row: &RecipientRow) -> pb::Recipient {
     let key = row.public_key.map(|key| pb::RecipientKey {
         key_id: data_encoding::HEXLOWER.encode(&fingerprint(&key)),
         public_key: key.to_vec(),
-        // An end is the only other change, and the last.
-        update_time: Some(row.updated_at).filter(|_| recipient.state == RecipientState::Active).map(time),
+        update_time: row
+            .key_proved_at
+            .or(Some(row.updated_at).filter(|_| recipient.state == RecipientState::Active))
+            .map(time),
+    });
+    let offered_key = row.offered.as_ref().map(|offered| {
+        let (enc, ciphertext) = offered.sealed.split_at(32);
+        pb::OfferedRecipientKey {
+            key_id: data_encoding::HEXLOWER.encode(&fingerprint(&offered.public_key)),
+            public_key: offered.public_key.to_vec(),
+            statement: offered.statement.clone(),
+            suite: SUITE.to_owned(),
+            enc: enc.to_vec(),
+            ciphertext: ciphertext.to_vec(),
+            expire_time: Some(time(offered.expires_at)),
+            wrong_answers: offered.wrong.into(),
+        }
     });
     pb::Recipient {
         platform: vault.platform_name(row.platform).map(|name| name.to_string()).unwrap_or_default(),
@@ -292,6 +307,7 @@ pub(super) fn recipient(vault: &Vault, row: &RecipientRow) -> pb::Recipient {
         valid_from_time: Some(time(recipient.valid_from)),
         valid_until_time: recipient.valid_until.map(time),
         key,
+        offered_key,
         register_time: Some(time(row.created_at)),
         end_time: Some(row.updated_at).filter(|_| recipient.state == RecipientState::Ended).map(time),
     }

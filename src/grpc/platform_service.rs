@@ -30,7 +30,7 @@ use crate::{
         install::VAULT,
         persons::{PersonView, RoleOf},
         platforms::PlatformView,
-        recipients::RecipientRow,
+        recipients::{KeyAnswer, RecipientRow},
         staff_keys::StaffKeyRow,
     },
 };
@@ -237,6 +237,26 @@ impl PlatformService {
         let row =
             self.vault.update_recipient_key(&call.caller, call.asker, &message.platform, name, key).await?;
         Ok(recipient(&self.vault, &row))
+    }
+
+    async fn prove(
+        &self,
+        call: Call,
+        message: pb::ProveRecipientKeyRequest,
+    ) -> Result<pb::ProveRecipientKeyResponse, VaultError> {
+        let mut check = Checker::new("");
+        required_platform(&mut check, &message.platform);
+        let name = check.parse("recipient", &message.recipient);
+        let answer = <[u8; 32]>::try_from(message.answer.as_slice()).ok();
+        if answer.is_none() {
+            check.refuse("answer", "must have 32 bytes");
+        }
+        let (name, answer) = check.finish(name.zip(answer))?;
+        let answer = KeyAnswer::new(answer);
+        let done =
+            self.vault.prove_recipient_key(&call.caller, call.asker, &message.platform, name, answer).await?;
+        let recipient = Some(recipient(&self.vault, &done.row));
+        Ok(pb::ProveRecipientKeyResponse { recipient, proved: done.proved })
     }
 
     async fn end(&self, call: Call, message: pb::EndRecipientRequest) -> Result<pb::Recipient, VaultError> {
@@ -483,7 +503,7 @@ impl platform_service_server::PlatformService for PlatformService {
         use pb::register_recipient_response::Outcome;
         let call = self.plan(&request, &request.get_ref().request_id)?;
         let work = self.register(call, request.into_inner());
-        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        let work = outcome(&self.vault, work, |done| Outcome::Applied(Box::new(done)), Outcome::Proposal);
         answer(work, |outcome| pb::RegisterRecipientResponse { outcome: Some(outcome) }).await
     }
 
@@ -505,8 +525,16 @@ impl platform_service_server::PlatformService for PlatformService {
         use pb::update_recipient_key_response::Outcome;
         let call = self.plan(&request, &request.get_ref().request_id)?;
         let work = self.update_key(call, request.into_inner());
-        let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
+        let work = outcome(&self.vault, work, |done| Outcome::Applied(Box::new(done)), Outcome::Proposal);
         answer(work, |outcome| pb::UpdateRecipientKeyResponse { outcome: Some(outcome) }).await
+    }
+
+    async fn prove_recipient_key(
+        &self,
+        request: Request<pb::ProveRecipientKeyRequest>,
+    ) -> Result<Response<pb::ProveRecipientKeyResponse>, Status> {
+        let call = self.change(&request, &request.get_ref().request_id)?;
+        answer(self.prove(call, request.into_inner()), |proved| proved).await
     }
 
     async fn end_recipient(

@@ -13,6 +13,7 @@ use crate::{
     vault::{
         Vault,
         access::Call,
+        callers::fingerprint,
         error::VaultError,
         proposals::{PlanBytes, ProposalView},
     },
@@ -89,7 +90,9 @@ pub(super) const fn summary(call: Call) -> &'static str {
         Call::EnrolPerson => "make a member of staff known",
         Call::GrantRole => "give a person a role",
         Call::RegisterRecipient => "register a third party that values may go to",
-        Call::UpdateRecipientKey => "give a recipient another key, to which releases are sealed",
+        Call::UpdateRecipientKey => {
+            "enrol another key of a recipient, to which releases are sealed once its holder has answered"
+        }
         Call::SetBudget => "set what a caller may spend",
         Call::EraseSubject => "erase a subject beyond the caller's budget",
         Call::CancelErasure => "call a subject's erasure off",
@@ -139,6 +142,11 @@ fn object(message: &DynamicMessage, path: &str, withheld: &mut Vec<String>) -> M
         } else {
             let json = json(&field, value, &format!("{path}."), withheld);
             shown.insert(field.name().to_owned(), json);
+            // What the approver compares with what the key's holder said.
+            if let ("public_key", Some(key)) = (field.name(), value.as_bytes()) {
+                let id = data_encoding::HEXLOWER.encode(&fingerprint(key));
+                shown.insert("key_id".to_owned(), Json::from(id));
+            }
         }
     }
     shown

@@ -111,6 +111,9 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::CallerNotFound => row(Code::NotFound, reason, "no such caller"),
         Denial::PersonNotFound => row(Code::NotFound, reason, "no such person"),
         Denial::RecipientNotFound => row(Code::NotFound, reason, "no such recipient"),
+        Denial::KeyNotOffered => {
+            row(Code::FailedPrecondition, reason, "no key of this recipient waits for an answer")
+        }
         Denial::PolicyNotFound => row(Code::NotFound, reason, "no such policy version"),
         Denial::NameTaken => row(Code::AlreadyExists, reason, "another has this name"),
         Denial::CertificateTaken => {

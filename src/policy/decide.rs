@@ -138,6 +138,8 @@ coded!(
         PersonNotFound = "PERSON_NOT_FOUND",
         /// The platform has no such recipient.
         RecipientNotFound = "RECIPIENT_NOT_FOUND",
+        /// No key of the recipient waits for an answer.
+        KeyNotOffered = "KEY_NOT_OFFERED",
         /// The platform has no such version of its policy, or none in force.
         PolicyNotFound = "POLICY_NOT_FOUND",
         /// Another has the name.
@@ -329,12 +331,8 @@ pub struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// What retention counts from.
     const fn life(&self) -> Life<'a> {
-        Life {
-            field: &self.address.field,
-            collected_at: self.collected_at,
-            consents: self.consents,
-            events: self.events,
-        }
+        let Self { address, collected_at, consents, events, .. } = *self;
+        Life { field: &address.field, collected_at, consents, events }
     }
 }
 

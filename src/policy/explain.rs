@@ -185,6 +185,7 @@ impl Clauses {
             | Denial::CallerNotFound
             | Denial::PersonNotFound
             | Denial::RecipientNotFound
+            | Denial::KeyNotOffered
             | Denial::PolicyNotFound
             | Denial::NameTaken
             | Denial::CertificateTaken

@@ -116,6 +116,8 @@ coded!(
         RegisterRecipient = "PlatformService/RegisterRecipient",
         /// Changes the key that releases are sealed to.
         UpdateRecipientKey = "PlatformService/UpdateRecipientKey",
+        /// Answers the challenge of a recipient's key.
+        ProveRecipientKey = "PlatformService/ProveRecipientKey",
         /// Ends releases to a recipient.
         EndRecipient = "PlatformService/EndRecipient",
         /// Recipients.
@@ -311,6 +313,7 @@ impl Call {
             | Self::EnableCaller
             | Self::RegisterRecipient
             | Self::UpdateRecipientKey
+            | Self::ProveRecipientKey
             | Self::SetBudget => &[PlatformAdmin],
             Self::DisableCaller | Self::EndRecipient => &[PlatformAdmin, SecurityOfficer],
             Self::ListPlatforms

@@ -45,6 +45,7 @@ pub mod platforms;
 pub mod policies;
 pub mod proposals;
 pub mod receipts;
+mod recipient_keys;
 pub mod recipients;
 pub mod reconcile;
 pub mod refusals;

@@ -10,6 +10,7 @@ use super::{
     deed::{Deed, Deeded, Hand},
     error::{VaultError, Violation},
     page::{Page, PageAsk, Slice},
+    recipient_keys::{Prove, offer},
     replay::ItemOutcome,
     tokenize::unavailable,
 };
@@ -28,7 +29,8 @@ use crate::{
     store::{Write, rows::Mac},
 };
 
-pub use crate::store::rows::config::RecipientRow;
+pub use super::recipient_keys::{KeyAnswer, Proved};
+pub use crate::{crypto::release::SUITE, store::rows::config::RecipientRow};
 
 /// A recipient as it is to be registered.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ pub struct NewRecipient {
     pub valid_from: Option<Timestamp>,
     /// Until when.
     pub valid_until: Timestamp,
-    /// X25519 key, to which releases are sealed.
+    /// X25519 key, to which releases are sealed once its holder has answered.
     pub public_key: Option<[u8; 32]>,
 }
 
@@ -94,7 +96,8 @@ impl Vault {
         self.run(platform, caller, asker, Register(new)).await
     }
 
-    /// Gives a recipient another key. What was sealed to the old one stays readable to it.
+    /// Offers another key to a recipient: it takes the place of the one before when its holder has answered
+    /// ([`Self::prove_recipient_key`]). What was sealed to the old one stays readable to it.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -108,6 +111,23 @@ impl Vault {
     ) -> Result<RecipientRow, VaultError> {
         let platform = self.target(caller, &asker, Call::UpdateRecipientKey, platform).await?;
         self.run(platform, caller, asker, ChangeRecipient { name, key: Some(key) }).await
+    }
+
+    /// Answers the challenge of a recipient's key: with the right answer releases are sealed to it from now on. Any third
+    /// wrong one ends the challenge.
+    ///
+    /// # Errors
+    /// [`VaultError`]; [`Denial::KeyNotOffered`] where no key waits for an answer.
+    pub async fn prove_recipient_key(
+        &self,
+        caller: &Caller,
+        asker: Asker,
+        platform: &str,
+        name: RecipientName,
+        answer: KeyAnswer,
+    ) -> Result<Proved, VaultError> {
+        let platform = self.target(caller, &asker, Call::ProveRecipientKey, platform).await?;
+        self.run(platform, caller, asker, Prove { name, answer }).await
     }
 
     /// Ends releases to a recipient, for good. Its name may be given again.
@@ -140,7 +160,11 @@ impl Vault {
     }
 }
 
-fn put(hand: &mut Hand<'_, '_>, mut row: RecipientRow, was: Option<Mac>) -> Result<RecipientRow, VaultError> {
+pub(super) fn put(
+    hand: &mut Hand<'_, '_>,
+    mut row: RecipientRow,
+    was: Option<Mac>,
+) -> Result<RecipientRow, VaultError> {
     row.updated_at = hand.scene.now;
     row.mac = hand.scene.keys().row.mac(&row.image());
     log(hand, &row)?;
@@ -163,14 +187,14 @@ fn log(hand: &mut Hand<'_, '_>, row: &RecipientRow) -> Result<(), VaultError> {
 }
 
 /// The recipient of this name that has not ended; else the one that ended last.
-fn find<'a>(context: &'a Context, name: &RecipientName) -> Result<&'a RecipientRow, Denial> {
+pub(super) fn find<'a>(context: &'a Context, name: &RecipientName) -> Result<&'a RecipientRow, Denial> {
     let named = context.recipients().iter().filter(|row| row.recipient.name == *name);
     named
         .max_by_key(|row| (row.recipient.state == RecipientState::Active, row.updated_at))
         .ok_or(Denial::RecipientNotFound)
 }
 
-fn by_id(scene: &Scene<'_>, before: &ItemOutcome) -> Result<RecipientRow, VaultError> {
+pub(super) fn by_id(scene: &Scene<'_>, before: &ItemOutcome) -> Result<RecipientRow, VaultError> {
     let id = RecipientId::from_bytes(before.id(0)?);
     let row = scene.context.recipients().iter().find(|row| row.recipient.id == id);
     Ok(row.cloned().ok_or(Denial::RecipientNotFound)?)
@@ -218,14 +242,17 @@ impl Deed for Register {
             valid_from: new.valid_from.unwrap_or(scene.now),
             valid_until: Some(new.valid_until),
             state: RecipientState::Active,
-            has_key: new.public_key.is_some(),
+            has_key: false,
         };
+        let offered = new.public_key.map(|key| offer(scene, &new.name, key).map(Box::new)).transpose()?;
         let row = RecipientRow {
             platform: scene.context.platform,
             recipient,
             legal_name: new.legal_name.clone(),
             contract: new.contract.to_string(),
-            public_key: new.public_key,
+            public_key: None,
+            key_proved_at: None,
+            offered,
             created_at: scene.now,
             updated_at: scene.now,
             mac: [0; 32],
@@ -242,7 +269,7 @@ impl Deed for Register {
 
 struct ChangeRecipient {
     name: RecipientName,
-    /// The new key; none to end it.
+    /// The key on offer; none to end it.
     key: Option<[u8; 32]>,
 }
 
@@ -271,8 +298,7 @@ impl Deed for ChangeRecipient {
         let row = match self.key {
             Some(_) if ended => return Err(Denial::RecipientNotFound.into()),
             Some(key) => {
-                row.public_key = Some(key);
-                row.recipient.has_key = true;
+                row.offered = Some(Box::new(offer(hand.scene, &self.name, key)?));
                 put(hand, row, Some(was))?
             }
             None if ended => {
@@ -281,6 +307,7 @@ impl Deed for ChangeRecipient {
             }
             None => {
                 row.recipient.state = RecipientState::Ended;
+                row.offered = None;
                 hand.plan.tightens = true;
                 put(hand, row, Some(was))?
             }

@@ -18,6 +18,7 @@ use crate::common::{
     backend::{Backend, on_both},
     documents::{PART, content},
     metrics::{samples, scrape},
+    recipients::{Pair, register},
     served::{Served, reason, reason_of_item, request_id},
     uploads::Open,
     vault::{OpenVault, POLICY, as_admin, spiffe, staff},
@@ -206,10 +207,9 @@ async fn a_sealed_batch_is_paid_for_whole_or_not_at_all(backend: Backend) {
         contract_reference: "D-17/2026".into(),
         purposes: vec!["payments".into()],
         valid_until_time: Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 0 }),
-        public_key: vec![9; 32],
         ..Default::default()
     };
-    served.platforms("admin").await.register_recipient(bank).await.unwrap();
+    register(&mut served.platforms("admin").await, bank, &Pair::of(1)).await;
     let stored = served.store(1).await;
     set(&served, pb::BudgetKind::DisclosureHour, 3, 3_600).await.unwrap();
     let release = async |fields: &[&str]| {

@@ -62,6 +62,7 @@ mod pooler;
 mod proposals;
 mod readme;
 mod receipts;
+mod recipient_keys;
 mod reconciled;
 mod reconciled_documents;
 mod registers;

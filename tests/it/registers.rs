@@ -24,6 +24,7 @@ use tonic::transport::Channel;
 use crate::common::{
     backend::{Backend, on_both},
     people::{grant, iin, tokenize_request},
+    recipients::{Pair, register},
     served::{Served, reason, request_id},
     vault::{OpenVault, as_admin},
 };
@@ -258,10 +259,14 @@ async fn life(served: &Served) -> pb::TokenizeResponse {
             contract_reference: format!("D-17/{}", name.to_uppercase()),
             purposes: vec![purpose.into()],
             valid_until_time: Some(time(4_000_000_000)),
-            public_key: if name == "forum" { Vec::new() } else { [9; 32].to_vec() },
             ..Default::default()
         };
-        served.platforms("admin").await.register_recipient(request).await.unwrap();
+        let mut staff = served.platforms("admin").await;
+        if name == "forum" {
+            staff.register_recipient(request).await.unwrap();
+        } else {
+            register(&mut staff, request, &Pair::of(1)).await;
+        }
     }
     let mut request = tokenize_request(1);
     request.fields.push(pb::FieldValue {

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::common::{
     backend::{Backend, on_both},
     people::iin,
+    recipients::{applied, proof},
     second::python,
     served::{Served, request_id},
 };
@@ -21,6 +22,30 @@ pub fn pair(dir: &Path, name: &str) -> Vec<u8> {
     let output = Command::new(python()).args(["-c", make]).arg(dir.join(name)).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     HEXLOWER.decode(text.trim().as_bytes()).unwrap()
+}
+
+/// What the recipient finds in a challenge, offline, by the code that `docs/releases.md` gives it.
+pub fn answer(
+    dir: &Path,
+    secret: &str,
+    log: &str,
+    recipient: &str,
+    offered: &pb::OfferedRecipientKey,
+) -> Result<Vec<u8>, String> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/releases.md")).unwrap();
+    let (_, code) = page.split_once("```python\n").unwrap();
+    let (code, _) = code.split_once("```\n").unwrap();
+    let [enc, ciphertext] = [&offered.enc, &offered.ciphertext].map(|bytes| BASE64.encode(bytes));
+    let challenge = json!({ "statement": offered.statement, "enc": enc, "ciphertext": ciphertext });
+    fs::write(dir.join("challenge.json"), challenge.to_string()).unwrap();
+    let mut command = Command::new(python());
+    command.args(["-c", code]).arg(dir.join("challenge.json")).arg(dir.join(secret)).args([log, recipient]);
+    let output = command.output().unwrap();
+    if output.status.success() {
+        let text = String::from_utf8(output.stdout).unwrap();
+        return Ok(HEXLOWER.decode(text.trim().as_bytes()).unwrap());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
 fn bank(name: &str, public_key: Vec<u8>) -> pb::RegisterRecipientRequest {
@@ -87,7 +112,16 @@ async fn a_release_opens_by_another_implementation_for_its_recipient_alone(backe
     let dir = dir.path();
     for name in ["bank", "other"] {
         let request = bank(name, pair(dir, name));
-        served.platforms("admin").await.register_recipient(request).await.unwrap();
+        let mut staff = served.platforms("admin").await;
+        let registered = staff.register_recipient(request).await.unwrap().into_inner();
+        let offered = applied(registered).offered_key.unwrap();
+        let of = |secret, log, recipient| answer(dir, secret, log, recipient, &offered);
+        let log = "vault.example.kz/lerna";
+        assert_eq!(of(name, "vault.example.kz/other", name), Err("this challenge is for another".into()));
+        assert_eq!(of(name, log, "somebody"), Err("this challenge is for another".into()));
+        let proved =
+            staff.prove_recipient_key(proof("lerna", name, of(name, log, name).unwrap())).await.unwrap();
+        assert!(proved.into_inner().proved);
     }
     let stored = served.store(1).await;
     let release = async |recipient: &str, reference: &str| {

@@ -417,7 +417,8 @@ async fn recipients_are_registered_as_the_policy_allows(backend: Backend) {
     };
     let keyed = staff.update_recipient_key(key("bank")).await.unwrap().into_inner();
     let Some(Keyed::Applied(keyed)) = keyed.outcome else { panic!("one officer is enough here") };
-    assert_eq!(keyed.key.unwrap().public_key, [9; 32]);
+    assert_eq!(keyed.offered_key.unwrap().public_key, [9; 32]);
+    assert!(keyed.key.is_none(), "nobody has shown to hold it");
     assert_eq!(refusal(staff.update_recipient_key(key("other")).await), "RECIPIENT_NOT_FOUND");
     let end = |name: &str| pb::EndRecipientRequest {
         request_id: request_id(),

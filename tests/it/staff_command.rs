@@ -111,7 +111,8 @@ async fn persons_and_recipients_are_managed() {
     assert_eq!(ask(&served, &register, &[])["recipients"][0]["country"], "KZ");
     let key = "09".repeat(32);
     let keyed = ask(&served, "platform recipient key bank --platform lerna --public-key", &[&key]);
-    assert!(keyed["recipients"][0]["key_id"].is_string());
+    let keyed = &keyed["recipients"][0];
+    assert!(keyed["offered_key_id"].is_string() && keyed["key_id"].is_null(), "nobody has answered for it");
     assert!(
         ask(&served, "platform recipient end bank --platform lerna", &[])["recipients"][0]["ended_at"]
             .is_string()

@@ -130,9 +130,9 @@ async fn each_dangerous_call_is_done_only_when_another_person_approves(backend: 
         public_key: vec![9; 32],
     };
     let proposal = proposed!(admin, update_recipient_key(request) in update_recipient_key_response);
-    assert!(recipients().await[0].key.is_none());
+    assert!(recipients().await[0].offered_key.is_none());
     house.approved(&proposal).await;
-    assert_eq!(recipients().await[0].key.as_ref().unwrap().public_key, [9; 32]);
+    assert_eq!(recipients().await[0].offered_key.as_ref().unwrap().public_key, [9; 32]);
     house.stop().await;
 }
 

@@ -1,13 +1,14 @@
-//! `sandyq platform recipient register|key|end|list`.
+//! `sandyq platform recipient register|key|challenge|prove|end|list`.
 
 use clap::Subcommand;
+use data_encoding::BASE64;
 use serde_json::json;
 
 use super::{Hex32, applied, hex32, service};
 use crate::{
     cli::{
         client::{self, request_id},
-        output::{Failure, Out, instant, refused},
+        output::{Failure, Out, exit, instant, refused},
     },
     grpc::pb,
 };
@@ -17,8 +18,8 @@ pub(in crate::cli) enum Command {
     /// DANGEROUS: register a third party that values may be released to. The policy in force must let its purposes'
     /// values go to recipients of this kind and country.
     Register(Box<RegisterArgs>),
-    /// DANGEROUS: give a recipient another key. Check the key with the recipient by another way than the one that it
-    /// came by: releases are sealed to whoever holds it.
+    /// DANGEROUS: offer a recipient another key, which counts when its holder has answered. Check the key id with the
+    /// recipient by another way than the one that the key came by: releases are sealed to whoever holds it.
     Key {
         #[command(flatten)]
         client: client::Args,
@@ -30,6 +31,31 @@ pub(in crate::cli) enum Command {
         /// X25519 public key, 64 hexadecimal digits.
         #[arg(long, value_parser = hex32, value_name = "HEX")]
         public_key: Hex32,
+    },
+    /// Show the challenge of a key that waits, as JSON to give to the recipient: only the holder of the private key finds
+    /// the answer in it.
+    Challenge {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        #[arg(long)]
+        platform: String,
+        /// Recipient.
+        name: String,
+    },
+    /// Answer the challenge of a key: with the right answer releases are sealed to it from now on.
+    Prove {
+        #[command(flatten)]
+        client: client::Args,
+        /// Platform.
+        #[arg(long)]
+        platform: String,
+        /// Recipient.
+        name: String,
+        /// What the recipient found in the challenge, 64 hexadecimal digits. It proves once; who reads it here can do
+        /// nothing with it.
+        #[arg(long, value_parser = hex32, value_name = "HEX")]
+        answer: Hex32,
     },
     /// End releases to a recipient, for good. It binds at once.
     End {
@@ -129,7 +155,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 public_key: args.public_key.map(|key| key.0).unwrap_or_default(),
             };
             let answer = service(&args.client).await?.register_recipient(request).await.map_err(refused)?;
-            print(out, &[applied!(answer, register_recipient_response)?])
+            print(out, &[*applied!(answer, register_recipient_response)?])
         }
         Command::Key { client, platform, name, public_key } => {
             let request = pb::UpdateRecipientKeyRequest {
@@ -139,28 +165,65 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 public_key: public_key.0,
             };
             let answer = service(&client).await?.update_recipient_key(request).await.map_err(refused)?;
-            print(out, &[applied!(answer, update_recipient_key_response)?])
+            print(out, &[*applied!(answer, update_recipient_key_response)?])
+        }
+        Command::Challenge { client, platform, name } => {
+            let all = all(&client, platform).await?;
+            let of_name = all.into_iter().filter(|r| r.name == name).find_map(|r| r.offered_key);
+            let missing = || Failure::new(exit::FAILED, format!("no key of {name} waits for an answer"));
+            challenge(out, &of_name.ok_or_else(missing)?)
+        }
+        Command::Prove { client, platform, name, answer } => {
+            let request = pb::ProveRecipientKeyRequest {
+                request_id: request_id()?,
+                platform,
+                recipient: name,
+                answer: answer.0,
+            };
+            let answer = service(&client).await?.prove_recipient_key(request).await.map_err(refused)?;
+            let answer = answer.into_inner();
+            print(out, answer.recipient.as_slice())?;
+            if answer.proved {
+                return Ok(());
+            }
+            let ended = answer.recipient.is_none_or(|recipient| recipient.offered_key.is_none());
+            let next =
+                if ended { "it was the last: enrol the key again" } else { "ask the recipient for it again" };
+            Err(Failure::new(exit::REFUSED, format!("that is not the answer; {next}")))
         }
         Command::End { client, platform, name } => {
             let request = pb::EndRecipientRequest { request_id: request_id()?, platform, recipient: name };
             let answer = service(&client).await?.end_recipient(request).await.map_err(refused)?;
             print(out, answer.into_inner().recipient.as_slice())
         }
-        Command::List { client, platform } => {
-            let mut service = service(&client).await?;
-            let (mut all, mut page_token) = (Vec::new(), String::new());
-            loop {
-                let platform = platform.clone();
-                let request = pb::ListRecipientsRequest { platform, page_size: 0, page_token };
-                let page = service.list_recipients(request).await.map_err(refused)?.into_inner();
-                all.extend(page.recipients);
-                page_token = page.next_page_token;
-                if page_token.is_empty() {
-                    return print(out, &all);
-                }
-            }
+        Command::List { client, platform } => print(out, &all(&client, platform).await?),
+    }
+}
+
+/// Every recipient of a platform, or of all that the caller may see.
+async fn all(client: &client::Args, platform: String) -> Result<Vec<pb::Recipient>, Failure> {
+    let mut service = service(client).await?;
+    let (mut all, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let platform = platform.clone();
+        let request = pb::ListRecipientsRequest { platform, page_size: 0, page_token };
+        let page = service.list_recipients(request).await.map_err(refused)?.into_inner();
+        all.extend(page.recipients);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(all);
         }
     }
+}
+
+/// The challenge as the recipient gets it: `docs/releases.md` says how it is opened.
+fn challenge(out: &mut Out, offered: &pb::OfferedRecipientKey) -> Result<(), Failure> {
+    let json = json!({
+        "statement": offered.statement, "suite": offered.suite,
+        "enc": BASE64.encode(&offered.enc), "ciphertext": BASE64.encode(&offered.ciphertext),
+    });
+    out.data(&json, &[json.to_string()])?;
+    Ok(())
 }
 
 fn print(out: &mut Out, all: &[pb::Recipient]) -> Result<(), Failure> {
@@ -174,6 +237,8 @@ fn print(out: &mut Out, all: &[pb::Recipient]) -> Result<(), Failure> {
                 "platform": r.platform, "name": r.name, "kind": kind(r), "country": r.country,
                 "legal_name": r.legal_name, "contract": r.contract_reference, "purposes": r.purposes,
                 "key_id": r.key.as_ref().map(|key| &key.key_id),
+                "offered_key_id": r.offered_key.as_ref().map(|key| &key.key_id),
+                "answer_until": instant(r.offered_key.as_ref().and_then(|key| key.expire_time.as_ref())),
                 "valid_from": instant(r.valid_from_time.as_ref()),
                 "valid_until": instant(r.valid_until_time.as_ref()),
                 "ended_at": instant(r.end_time.as_ref()),
@@ -188,7 +253,14 @@ fn print(out: &mut Out, all: &[pb::Recipient]) -> Result<(), Failure> {
                 (None, Some(until)) => format!("until {until}"),
                 (None, None) => String::new(),
             };
-            let key = if r.key.is_some() { "with a key" } else { "no key" };
+            let key = match (&r.key, &r.offered_key) {
+                (Some(_), None) => "with a key".to_owned(),
+                (None, None) => "no key".to_owned(),
+                (held, Some(offered)) => {
+                    let held = if held.is_some() { "with a key, " } else { "" };
+                    format!("{held}key {} waits for its answer", offered.key_id)
+                }
+            };
             let name = format!("{}/{}", r.platform, r.name);
             format!("{name:<24} {:<14} {}  {key}  {end}  {}", kind(r), r.country, r.purposes.join(", "))
         })

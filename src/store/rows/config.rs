@@ -214,6 +214,23 @@ impl HorizonRow {
     }
 }
 
+/// A key that two people enrolled for a recipient, and that nobody has shown to hold yet.
+#[derive(Debug, Clone)]
+pub struct OfferedKey {
+    /// X25519 public key.
+    pub public_key: [u8; 32],
+    /// What the challenge is bound to: HPKE's `info`.
+    pub statement: String,
+    /// The challenge: HPKE's encapsulated key, and the answer sealed.
+    pub sealed: [u8; 80],
+    /// SHA-256 of the answer, which is 32 random bytes.
+    pub answer_sha256: [u8; 32],
+    /// From when on no answer counts.
+    pub expires_at: Timestamp,
+    /// Wrong answers so far.
+    pub wrong: u8,
+}
+
 /// A recipient of a platform's values.
 #[derive(Debug, Clone)]
 pub struct RecipientRow {
@@ -227,6 +244,10 @@ pub struct RecipientRow {
     pub contract: String,
     /// X25519 public key (RFC 9180), for sealed releases.
     pub public_key: Option<[u8; 32]>,
+    /// When its holder proved it; none of a key from before there were challenges.
+    pub key_proved_at: Option<Timestamp>,
+    /// A key that waits for its holder's answer.
+    pub offered: Option<Box<OfferedKey>>,
     /// Registered.
     pub created_at: Timestamp,
     /// Last changed.
@@ -240,7 +261,7 @@ impl RecipientRow {
     #[must_use]
     pub fn image(&self) -> Canonical {
         let r = &self.recipient;
-        platform_row("recipients", self.platform)
+        let image = platform_row("recipients", self.platform)
             .bytes(r.id.as_bytes())
             .text(r.name.as_str())
             .text(r.kind.as_str())
@@ -253,7 +274,23 @@ impl RecipientRow {
             .text(&self.contract)
             .bytes(self.public_key.as_ref().map_or(&[], <[u8; 32]>::as_slice))
             .int(self.created_at.as_micros())
-            .int(self.updated_at.as_micros())
+            .int(self.updated_at.as_micros());
+        // Named where they stand: rows from before there were challenges keep their MAC.
+        let image = match self.key_proved_at {
+            None => image,
+            Some(at) => image.text("proved").int(at.as_micros()),
+        };
+        match &self.offered {
+            None => image,
+            Some(key) => image
+                .text("offered")
+                .bytes(&key.public_key)
+                .text(&key.statement)
+                .bytes(&key.sealed)
+                .bytes(&key.answer_sha256)
+                .int(key.expires_at.as_micros())
+                .int(key.wrong.into()),
+        }
     }
 }
 

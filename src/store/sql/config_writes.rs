@@ -5,20 +5,19 @@ use crate::{
     domain::{
         caller::Role,
         ids::{PersonId, PlatformId},
-        names::PurposeName,
         secret::Sealed,
     },
     store::rows::{
         Mac,
         config::{
-            BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
-            RoleGrantRow, StaffKeyRow,
+            BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RoleGrantRow,
+            StaffKeyRow,
         },
     },
 };
 
 /// A put is an insert, or an update of the very row that was read.
-fn put<'a>(
+pub(super) fn put<'a>(
     insert: &'static str,
     update: &'static str,
     was: Option<&'a Mac>,
@@ -29,7 +28,7 @@ fn put<'a>(
     }
 }
 
-fn only_if<'a>((statement, was): (Statement<'a>, Option<&'a Mac>)) -> Statement<'a> {
+pub(super) fn only_if<'a>((statement, was): (Statement<'a>, Option<&'a Mac>)) -> Statement<'a> {
     match was {
         None => statement,
         Some(was) => statement.bytes(was),
@@ -135,36 +134,6 @@ pub(super) fn put_staff_key<'a>(row: &'a StaffKeyRow, was: Option<&'a Mac>) -> S
         .bytes(proposer.as_bytes())
         .bytes(approver.as_bytes())
         .text(key.state.as_str())
-        .int(row.created_at.as_micros())
-        .int(row.updated_at.as_micros())
-        .bytes(&row.mac);
-    only_if((statement, was))
-}
-
-pub(super) fn put_recipient<'a>(row: &'a RecipientRow, was: Option<&'a Mac>) -> Statement<'a> {
-    let r = &row.recipient;
-    let (statement, was) = put(
-        "/* write::insert_recipient */ INSERT INTO recipients (platform_id, recipient_id, name, kind, country, purposes, \
-         valid_from, valid_until, state, legal_name, contract, public_key, created_at, updated_at, mac) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-        "/* write::update_recipient */ UPDATE recipients SET name = $3, kind = $4, country = $5, purposes = $6, \
-         valid_from = $7, valid_until = $8, state = $9, legal_name = $10, contract = $11, public_key = $12, \
-         created_at = $13, updated_at = $14, mac = $15 WHERE platform_id = $1 AND recipient_id = $2 AND mac = $16",
-        was,
-    );
-    let statement = statement
-        .int(row.platform.get())
-        .bytes(r.id.as_bytes())
-        .text(r.name.as_str())
-        .text(r.kind.as_str())
-        .text(r.country.as_str())
-        .own_text(r.purposes.iter().map(PurposeName::as_str).collect::<Vec<_>>().join(","))
-        .int(r.valid_from.as_micros())
-        .opt_int(micros(r.valid_until))
-        .text(r.state.as_str())
-        .text(&row.legal_name)
-        .text(&row.contract)
-        .opt_bytes(row.public_key.as_ref().map(<[u8; 32]>::as_slice))
         .int(row.created_at.as_micros())
         .int(row.updated_at.as_micros())
         .bytes(&row.mac);

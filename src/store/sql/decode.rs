@@ -6,12 +6,11 @@ use crate::{
         consent::{Consent, ConsentTerms, RecordAddress},
         event::SubjectEvent,
         ids::{
-            CallerId, ConsentId, EventId, OperationId, PersonId, PlatformId, ProposalId, RecipientId,
-            RecordId, RequestId, SubjectId, TokenRowId,
+            CallerId, ConsentId, EventId, OperationId, PersonId, PlatformId, ProposalId, RecordId, RequestId,
+            SubjectId, TokenRowId,
         },
-        names::{FieldName, PurposeName},
+        names::FieldName,
         operation::{BudgetLimit, BudgetWindow, Operation},
-        recipient::Recipient,
         secret::Sealed,
         subject::Restriction,
         time::Timestamp,
@@ -22,8 +21,7 @@ use crate::{
         rows::{
             ConsentRow, EventRow, IndexRow, RecordRow, SubjectRow, TokenRow,
             config::{
-                BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RecipientRow,
-                RoleGrantRow,
+                BudgetLimitRow, CallerRow, ClosureRow, KeyVersionRow, PersonRow, PolicyRow, RoleGrantRow,
             },
             log::HeadRow,
             work::{BudgetRow, OperationRow, ProposalRow, ReplicaRow, RequestRow, SealedPlan},
@@ -450,32 +448,6 @@ impl<'r, R: SqlRow> Columns<'r, R> {
             state: self.parse("state")?,
         };
         Ok(RoleGrantRow { grant, updated_at: self.time("updated_at")?, mac: self.array("mac")? })
-    }
-
-    /// `recipient_id, name, kind, country, purposes, valid_from, valid_until, state, legal_name, contract, public_key,
-    /// created_at, updated_at, mac`
-    pub(super) fn recipient(&mut self, platform: PlatformId) -> Result<RecipientRow, Damage> {
-        let id = RecipientId::from_bytes(self.array("recipient_id")?);
-        let (name, kind, country) = (self.parse("name")?, self.parse("kind")?, self.parse("country")?);
-        let purposes = self.list::<PurposeName>("purposes")?;
-        let (valid_from, valid_until) = (self.time("valid_from")?, self.optional_time("valid_until")?);
-        let state = self.parse("state")?;
-        let (legal_name, contract) = (self.text("legal_name")?.to_owned(), self.text("contract")?.to_owned());
-        let public_key = self.optional_array("public_key")?;
-        let has_key = public_key.is_some();
-        let recipient =
-            Recipient { id, name, kind, country, purposes, valid_from, valid_until, state, has_key };
-        let (created_at, updated_at) = (self.time("created_at")?, self.time("updated_at")?);
-        Ok(RecipientRow {
-            platform,
-            recipient,
-            legal_name,
-            contract,
-            public_key,
-            created_at,
-            updated_at,
-            mac: self.array("mac")?,
-        })
     }
 
     /// `caller_id, kind, max_spent, window_seconds, updated_at, mac`

@@ -16,6 +16,7 @@ mod inserts;
 mod list_writes;
 mod lists;
 mod read;
+mod recipients;
 pub(super) mod schema;
 mod sealed;
 pub(super) mod snapshot;

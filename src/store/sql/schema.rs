@@ -38,6 +38,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (21, "breaches", include_str!("../../../migrations/sqlite/0021_breaches.sql")),
     (22, "data_copies", include_str!("../../../migrations/sqlite/0022_data_copies.sql")),
     (23, "room_for_wraps", include_str!("../../../migrations/sqlite/0023_room_for_wraps.sql")),
+    (24, "recipient_keys", include_str!("../../../migrations/sqlite/0024_recipient_keys.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -65,6 +66,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (21, "breaches", include_str!("../../../migrations/postgres/0021_breaches.sql")),
     (22, "data_copies", include_str!("../../../migrations/postgres/0022_data_copies.sql")),
     (23, "room_for_wraps", include_str!("../../../migrations/postgres/0023_room_for_wraps.sql")),
+    (24, "recipient_keys", include_str!("../../../migrations/postgres/0024_recipient_keys.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -4,8 +4,8 @@ use super::{
     breaches::{insert_breach, update_breach},
     cases::{insert_case, update_case},
     config_writes::{
-        insert_key, insert_policy, put_caller, put_closure, put_limit, put_person, put_recipient, put_role,
-        put_staff_key, update_key,
+        insert_key, insert_policy, put_caller, put_closure, put_limit, put_person, put_role, put_staff_key,
+        update_key,
     },
     copies::{insert_copy, update_copy},
     documents::{
@@ -13,6 +13,7 @@ use super::{
         take_upload, update_document,
     },
     horizon::put_horizon,
+    recipients::put_recipient,
     statement::{Dialect, Statement, Touches},
 };
 use crate::{

@@ -163,7 +163,7 @@ impl Site<'_> {
         };
         let mut next = RecipientRow { updated_at: last.at, ..row.clone() };
         next.recipient.state = RecipientState::Ended;
-        next.recipient.valid_until = Some(last.at);
+        next.offered = None;
         next.mac = self.mac(&next.image());
         proved(row.mac, last, [(next.mac, Write::PutRecipient(next, Some(row.mac)))])
     }

@@ -18,6 +18,7 @@ pub mod people;
 pub mod places;
 pub mod random;
 pub mod raw;
+pub mod recipients;
 pub mod s3;
 pub mod second;
 pub mod served;

@@ -3,7 +3,10 @@
 use sandyq::{grpc::pb, vault::access::Call};
 
 use super::driver::Driver;
-use crate::common::served::request_id;
+use crate::common::{
+    recipients::{Pair, proof},
+    served::request_id,
+};
 
 /// Who may use the vault.
 pub async fn drive_staff(driver: &mut Driver) {
@@ -421,7 +424,7 @@ pub async fn drive_recipients(driver: &mut Driver, tokens: Vec<String>) {
         contract_reference: "D-17/2026".into(),
         purposes: vec!["payments".into()],
         valid_until_time: Some(prost_types::Timestamp { seconds: 4_000_000_000, nanos: 0 }),
-        public_key: vec![9; 32],
+        public_key: Pair::of(1).public(),
         ..Default::default()
     };
     driver.succeed("admin", Call::RegisterRecipient, bank).await;
@@ -429,9 +432,14 @@ pub async fn drive_recipients(driver: &mut Driver, tokens: Vec<String>) {
         request_id: request_id(),
         platform: "lerna".into(),
         recipient: "bank".into(),
-        public_key: vec![7; 32],
+        public_key: Pair::of(2).public(),
     };
-    driver.succeed("admin", Call::UpdateRecipientKey, key).await;
+    let offered: pb::UpdateRecipientKeyResponse = driver.answer("admin", Call::UpdateRecipientKey, key).await;
+    let Some(pb::update_recipient_key_response::Outcome::Applied(bank)) = offered.outcome else {
+        panic!("{offered:?}")
+    };
+    let answer = Pair::of(2).answer(&bank.offered_key.unwrap()).unwrap();
+    driver.succeed("admin", Call::ProveRecipientKey, proof("lerna", "bank", answer)).await;
     let release = pb::BatchDetokenizeRequest {
         request_id: request_id(),
         tokens,

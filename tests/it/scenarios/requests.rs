@@ -19,9 +19,12 @@ use super::{
     time::{date_of, from_pb, later, on, pb},
 };
 use crate::{
-    common::documents::{Documents, content, messages},
+    common::{
+        documents::{Documents, content, messages},
+        recipients::{applied, proof},
+    },
     policy_walk::oracle::PolicyText,
-    releases::pair,
+    releases::{answer, pair},
 };
 
 /// An image larger than one part, so that parts are put together.
@@ -304,7 +307,22 @@ impl Life<'_> {
             ..pb::RegisterRecipientRequest::default()
         };
         let mut staff = pb::platform_service_client::PlatformServiceClient::new(self.channel(by)?);
-        Ok(came(told(staff.register_recipient(request).await).map(drop)))
+        let registered = match told(staff.register_recipient(request).await) {
+            Ok(registered) => applied(registered),
+            Err(refused) => return Ok(refused),
+        };
+        let Some(offered) = registered.offered_key else { return Ok("ok".into()) };
+        // The recipient shows that the key is its own.
+        let log = format!("vault.example.kz/{}", self.policy.name());
+        let answer = answer(self.recipients.path(), &of.name, &log, &of.name, &offered)?;
+        let request = pb::ProveRecipientKeyRequest {
+            request_id: self.served.request_id(),
+            ..proof(self.policy.name(), &of.name, answer)
+        };
+        match told(staff.prove_recipient_key(request).await) {
+            Ok(answered) if !answered.proved => Err("the recipient does not hold its key".into()),
+            answered => Ok(came(answered.map(drop))),
+        }
     }
 
     pub async fn end_recipient(&self, by: &str, of: &Named) -> Came {
