@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -10,7 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sandyq::vault::{error::VaultError, tokenize::Tokenized};
+use sandyq::{
+    domain::time::Timestamp,
+    store::{SCHEMA_VERSION, Store, StoreError, rows::work::ReplicaRow},
+    vault::{error::VaultError, tokenize::Tokenized},
+};
 use tokio::task::JoinSet;
 
 use crate::common::{
@@ -23,6 +28,10 @@ use crate::common::{
 const AGAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than the vault waits for a server that does not answer.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// What the pool of a test may hold.
+const CONNECTIONS: i64 = 6;
+/// Ends every connection to the vault's database.
+const END_ALL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'vault'";
 
 /// Writers that go on whatever happens, and keep what was acknowledged to them.
 struct Load {
@@ -108,9 +117,7 @@ async fn what_was_acknowledged_outlasts_the_primary_and_the_vault_goes_on_with_i
     let load = Load::on(&open);
     load.more(1).await;
     pair.point_to(&pair.first);
-    pair.second
-        .run("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'vault'")
-        .await;
+    pair.second.run("postgres", END_ALL).await;
     let refused = open.tokenize(person(90_000, None)).await;
     assert!(matches!(refused, Err(VaultError::Unavailable)), "it takes nothing");
     pair.point_to(&pair.second);
@@ -118,6 +125,43 @@ async fn what_was_acknowledged_outlasts_the_primary_and_the_vault_goes_on_with_i
     let kept = load.end().await;
     all_are_there(&open, &kept).await;
     open.vault.close().await;
+    all_go_at_the_first_refusal(&pair, dir.path()).await;
+}
+
+/// The pool is full of connections to the server that only reads. What was refused on one of them tells of all: none of them refuses
+/// another write, and none stays for reads that would show an old state.
+async fn all_go_at_the_first_refusal(pair: &Pair, dir: &Path) {
+    let store = pair.backend().store(dir).await;
+    pair.point_to(&pair.first);
+    pair.second.run("postgres", END_ALL).await;
+    let began = Instant::now();
+    while pair.first.sessions().await < CONNECTIONS {
+        assert!(began.elapsed() < PATIENCE, "the pool does not fill");
+        let mut readers = JoinSet::new();
+        for _ in 0..CONNECTIONS {
+            let store = Arc::clone(&store);
+            // Those that were ended say so, each once.
+            readers.spawn(async move { store.installation().await.is_ok() });
+        }
+        readers.join_all().await;
+    }
+    assert!(beat(&store).await.is_err(), "the server only reads");
+    pair.point_to(&pair.second);
+    beat(&store).await.expect("the next write is on a new connection");
+    // Each is closed when its turn comes, and none of them is used.
+    while pair.first.sessions().await > 0 {
+        assert!(began.elapsed() < PATIENCE, "connections to the old primary stay");
+        beat(&store).await.expect("no write meets a connection to the old primary");
+    }
+    store.close().await;
+}
+
+/// A write.
+async fn beat(store: &Arc<dyn Store>) -> Result<(), StoreError> {
+    let now = Timestamp::from_micros(1_790_000_000_000_000);
+    let (name, schema) = ("sandyq-0".to_owned(), SCHEMA_VERSION);
+    let row = ReplicaRow { name, started_at: now, heartbeat_at: now, schema, keys_loaded_at: now };
+    store.heartbeat(&row).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

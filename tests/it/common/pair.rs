@@ -95,6 +95,15 @@ impl Node {
         connection.execute(sql).await.unwrap();
         connection.close().await.unwrap();
     }
+
+    /// How many connections of a vault it has.
+    pub async fn sessions(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sandyq'";
+        let count = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        count
+    }
 }
 
 /// Two servers, the second of which has everything that the first acknowledges.
