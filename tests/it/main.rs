@@ -37,6 +37,7 @@ mod documents_resumed;
 mod documents_s3;
 mod failover;
 mod faults;
+mod fsync_fails;
 mod fuzzed;
 mod horizon;
 mod index_rotation;

@@ -4,8 +4,12 @@ mod tamper;
 
 use std::{
     fs::{File, TryLockError},
+    io,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,10 +38,16 @@ use super::{
 
 const READERS: u32 = 4;
 
+/// Extended codes of SQLite for a file, and for a directory, that could not be synchronised (`SQLITE_IOERR_FSYNC` and
+/// `SQLITE_IOERR_DIR_FSYNC`).
+const NOT_KEPT: [&str; 2] = ["1034", "1290"];
+
 /// The database in one file.
 struct SqliteEngine {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Whether the disk once failed to keep what was written: nothing is written any more.
+    failed: AtomicBool,
     /// Held for the life of the process: a second vault on the same file would fight over the head.
     _lock: File,
 }
@@ -97,7 +107,29 @@ impl SqliteEngine {
             .connect_with(options.read_only(true).pragma("query_only", "ON"))
             .await
             .map_err(database("open the database for reading"))?;
-        Ok(Self { writer, readers, _lock: lock })
+        Ok(Self { writer, readers, failed: AtomicBool::new(false), _lock: lock })
+    }
+
+    /// After a synchronisation that failed the kernel may have let go of what it did not write, and the next one succeeds all the same:
+    /// from then on an acknowledgement of this process would be no more than a hope.
+    fn watch<T>(&self, outcome: sqlx::Result<T>) -> sqlx::Result<T> {
+        let error = outcome.as_ref().err().and_then(sqlx::Error::as_database_error);
+        let code = error.and_then(sqlx::error::DatabaseError::code);
+        if code.is_some_and(|code| NOT_KEPT.contains(&code.as_ref()))
+            && !self.failed.swap(true, Ordering::SeqCst)
+        {
+            tracing::error!(
+                "the disk did not keep what was written: this process writes nothing any more (docs/runbooks/alerts.md, SandyqNotServing)"
+            );
+        }
+        outcome
+    }
+
+    fn require_kept(&self) -> sqlx::Result<()> {
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(sqlx::Error::Io(io::Error::other("the disk did not keep an earlier write")));
+        }
+        Ok(())
     }
 }
 
@@ -131,7 +163,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 async fn lock(path: &Path) -> Result<File, StoreError> {
     let name = path.with_extension("lock");
-    let failed = |e: std::io::Error| StoreError::Schema(format!("cannot lock {}: {e}", name.display()));
+    let failed = |e: io::Error| StoreError::Schema(format!("cannot lock {}: {e}", name.display()));
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(failed)?;
     let patience = Instant::now() + LOCK_PATIENCE;
     loop {
@@ -165,7 +197,7 @@ impl Engine for SqliteEngine {
     async fn swap_head_alone(&self, statement: Statement<'_>) -> sqlx::Result<bool> {
         let mut tx = self.begin(Purpose::Write).await?;
         if self.swap_head(&mut tx, statement).await? {
-            tx.commit().await.map(|()| true)
+            self.commit(tx).await.map(|()| true)
         } else {
             tx.rollback().await.map(|()| false)
         }
@@ -178,13 +210,16 @@ impl Engine for SqliteEngine {
     async fn execute(&self, statement: Statement<'_>) -> sqlx::Result<u64> {
         let mut tx = self.begin(Purpose::Write).await?;
         let touched = self.execute_in(&mut tx, statement).await?;
-        tx.commit().await.map(|()| touched)
+        self.commit(tx).await.map(|()| touched)
     }
 
     async fn begin(&self, purpose: Purpose) -> sqlx::Result<Self::Tx> {
         match purpose {
             Purpose::Read | Purpose::Copy => self.readers.begin().await,
-            Purpose::Write => self.writer.begin_with("BEGIN IMMEDIATE").await,
+            Purpose::Write => {
+                self.require_kept()?;
+                self.watch(self.writer.begin_with("BEGIN IMMEDIATE").await)
+            }
         }
     }
 
@@ -194,11 +229,13 @@ impl Engine for SqliteEngine {
 
     async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64> {
         let query = bound!(Sqlite, statement, bind_rows);
-        Ok(query.execute(&mut **tx).await?.rows_affected())
+        Ok(self.watch(query.execute(&mut **tx).await)?.rows_affected())
     }
 
     async fn commit(&self, tx: Self::Tx) -> sqlx::Result<()> {
-        tx.commit().await
+        // Also where it began while the other's end was not known.
+        self.require_kept()?;
+        self.watch(tx.commit().await)
     }
 
     async fn rollback(&self, tx: Self::Tx) -> sqlx::Result<()> {

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
 };
@@ -57,7 +57,13 @@ impl Server {
 
     /// The same with another configuration.
     pub fn start_with(config: &Path) -> Self {
-        let mut child = serve(config).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_in(config, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_in(config: &Path, environment: &[(&str, PathBuf)]) -> Self {
+        let environment = environment.iter().cloned();
+        let mut child = serve(config).envs(environment).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut health = None;
         let mut said = Vec::new();
