@@ -27,6 +27,27 @@ enum End {
     Refused,
 }
 
+on_both!(an_upload_of_which_the_end_alone_was_lost_is_ended_from_there);
+async fn an_upload_of_which_the_end_alone_was_lost_is_ended_from_there(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = Open::new(&backend, dir.path(), 2).await;
+    for (number, size) in [(1, 999), (2, PART + 999)] {
+        let image = content(number.into(), size);
+        let sent = open.upload(number, Side::Front, &image);
+        let mut stream = open.begin(&sent, 0).await.unwrap();
+        send(&mut stream, &image).await.unwrap();
+        drop(stream);
+        let (offset, _) = open.query(&sent).await.unwrap();
+        assert_eq!(offset, u64::try_from(size).unwrap(), "all of it is durable");
+        for astray in [offset - 1, offset + 1] {
+            let told = open.begin(&sent, astray).await.err();
+            assert_eq!(told, Some(Denial::UploadMoved.into()), "{astray} of {size}");
+        }
+        let stored = open.begin(&sent, offset).await.unwrap().finish().await.unwrap();
+        assert!(open.read(stored).await.unwrap() == image, "{size}");
+    }
+}
+
 /// One upload, broken off and carried on at random.
 async fn sequence(open: &Open, number: u32, seed: u64, pool: &[u8]) -> End {
     let mut choices = Choices::quiet(seed);

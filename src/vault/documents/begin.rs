@@ -154,8 +154,11 @@ impl Begin {
             return Err(Denial::UploadNotFound);
         }
         let part = u64::try_from(PART_BYTES).unwrap_or(u64::MAX);
-        let parts = u32::try_from(self.new.offset / part).unwrap_or(u32::MAX);
-        if !self.new.offset.is_multiple_of(part) || parts > known.parts {
+        // Also its end, where every part is durable and the end of the stream alone was lost: what a query answers then.
+        let offset = self.new.offset;
+        let is_border = offset.is_multiple_of(part) || offset == known.size;
+        let parts = u32::try_from(offset.div_ceil(part)).unwrap_or(u32::MAX);
+        if !is_border || parts > known.parts {
             return Err(Denial::UploadMoved);
         }
         Ok(UploadRow { attempt: known.attempt.saturating_add(1), parts, ..known.clone() })
