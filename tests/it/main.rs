@@ -23,6 +23,7 @@ mod bench;
 mod breaches;
 mod buckets;
 mod clocks;
+mod clogged;
 mod command;
 mod commits;
 mod consents;

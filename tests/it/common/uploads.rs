@@ -102,6 +102,14 @@ impl Open {
 
     /// A stream of an upload, from an offset on.
     pub async fn begin(&self, sent: &Sent<'_>, offset: u64) -> Result<Box<Uploading>, VaultError> {
+        match self.begin_or_find(sent, offset).await? {
+            Begun::Open(uploading) => Ok(uploading),
+            Begun::Stored(_) => panic!("it is not done"),
+        }
+    }
+
+    /// The same, or what is stored already.
+    pub async fn begin_or_find(&self, sent: &Sent<'_>, offset: u64) -> Result<Begun, VaultError> {
         let caller = self.vault.caller(&spiffe("backend")).unwrap();
         let request = Asked { id: sent.request, body_mac: [7; 32], part: Part::Alone };
         let asker = Asker { request: Some(request), ..asker("backend") };
@@ -116,10 +124,7 @@ impl Open {
             evidence: None,
             offset,
         };
-        match self.vault.begin_upload(&caller, asker, new).await? {
-            Begun::Open(uploading) => Ok(uploading),
-            Begun::Stored(_) => panic!("it is not done"),
-        }
+        self.vault.begin_upload(&caller, asker, new).await
     }
 
     /// Where the next stream of an upload begins.
