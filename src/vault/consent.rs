@@ -53,14 +53,21 @@ struct Evidence<'a> {
 
 impl NewConsent {
     /// What the policy does not take; `prefix` is the path of the consent in the request.
-    pub(super) fn violations(&self, policy: &Policy, prefix: &str) -> Vec<Violation> {
+    pub(super) fn violations(&self, context: &Context, policy: &Policy, prefix: &str) -> Vec<Violation> {
         let mut found = Vec::new();
         let mut refuse =
             |field: &str, rule: &str| found.push(Violation::new(format!("{prefix}{field}"), rule));
-        match policy.purpose(&self.terms.purpose) {
-            None => refuse("purpose", "the policy does not declare this purpose"),
-            Some(purpose) if !self.terms.fields.iter().all(|field| purpose.covers(field)) => {
-                refuse("fields", "the purpose does not cover each of these fields");
+        if policy.purpose(&self.terms.purpose).is_none() {
+            refuse("purpose", "the policy does not declare this purpose");
+        } else if !self.is_within(policy) {
+            refuse("fields", "the purpose does not cover each of these fields");
+        }
+        // Who was shown an older text consented to what that text named, however wide the one in force is (rule R30).
+        let shown = Some(self.terms.policy_version).filter(|version| *version <= policy.version);
+        match shown.and_then(|version| context.version(version)) {
+            None => refuse("policy_version", "the policy has no such version"),
+            Some(shown) if !self.is_within(shown) => {
+                refuse("policy_version", "this version does not name each of the fields for the purpose");
             }
             Some(_) => {}
         }
@@ -76,9 +83,6 @@ impl NewConsent {
         if !policy.governs(&self.terms.site) {
             refuse("site", "the policy does not govern this site");
         }
-        if self.terms.policy_version == 0 || self.terms.policy_version > policy.version {
-            refuse("policy_version", "the policy has no such version");
-        }
         if self.terms.expires_at.is_some_and(|end| end <= self.terms.given_at) {
             refuse("expire_time", "a term ends after it begins");
         }
@@ -86,6 +90,12 @@ impl NewConsent {
             refuse("subject_name", &rule.to_string());
         }
         found
+    }
+
+    /// Whether a version declares the purpose, and each of the fields for it.
+    fn is_within(&self, policy: &Policy) -> bool {
+        let purpose = policy.purpose(&self.terms.purpose);
+        purpose.is_some_and(|purpose| self.terms.fields.iter().all(|field| purpose.covers(field)))
     }
 
     /// The row of this consent for a subject, recorded now.
@@ -153,7 +163,7 @@ impl Vault {
         if let Some(policy) =
             context.policy(self.shared.clock.now()).filter(|policy| policy.may_record_consents(caller))
         {
-            let violations = consent.violations(policy, "consent.");
+            let violations = consent.violations(&context, policy, "consent.");
             if !violations.is_empty() {
                 return Err(VaultError::Invalid(violations));
             }

@@ -269,6 +269,12 @@ impl Context {
             .find(|policy| policy.governs_from() <= now)
     }
 
+    /// A version of the policy, whether it governs or not.
+    #[must_use]
+    pub fn version(&self, number: u32) -> Option<&Policy> {
+        self.policies.iter().map(|applied| applied.policy.as_ref()).find(|policy| policy.version == number)
+    }
+
     /// Policy versions, newest first.
     #[must_use]
     pub fn policies(&self) -> &[AppliedPolicy] {

@@ -189,7 +189,7 @@ impl Checked {
             }
         }
         for (i, consent) in item.consents.iter().enumerate() {
-            violations.extend(consent.violations(policy, &format!("consents[{i}].")));
+            violations.extend(consent.violations(context, policy, &format!("consents[{i}].")));
         }
         if !violations.is_empty() {
             return Err(VaultError::Invalid(violations));

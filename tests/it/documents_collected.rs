@@ -23,8 +23,8 @@ use sandyq::{
 use crate::common::{
     backend::{Backend, on_both},
     child::Server,
-    documents::{PART, ask, content, messages, policy, start},
-    people::{grant, tokenize_request},
+    documents::{PART, ask, consent, content, messages, policy, start},
+    people::tokenize_request,
     random::Choices,
     served::{initialised_on, request_id},
     uploads::{Open, objects, reference, send},
@@ -204,7 +204,7 @@ async fn prepare(server: &Server, files: &Path) {
     let mut backend = VaultServiceClient::new(server.channel(files, "backend").await);
     for number in (1..=4).chain(11..=14) {
         let mut request = tokenize_request(number);
-        request.consents = vec![grant("payments", &["iin", "id_image"])];
+        request.consents = vec![consent()];
         backend.tokenize(request).await.unwrap();
     }
 }

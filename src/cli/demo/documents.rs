@@ -32,7 +32,7 @@ impl Story<'_> {
         let consent = pb::GrantConsentRequest {
             request_id: request_id()?,
             subject_reference: SUBJECT.to_owned(),
-            consent: Some(synthetic_consent("payments", &[FIELD])),
+            consent: Some(pb::ConsentGrant { policy_version: 2, ..synthetic_consent("payments", &[FIELD]) }),
         };
         consents(callers.backend.clone()).grant_consent(consent).await.map_err(refused)?;
         self.say(

@@ -61,6 +61,11 @@ pub fn messages(
     std::iter::once(first).chain(rest).collect()
 }
 
+/// A consent to the image by the version that first names it.
+pub fn consent() -> pb::ConsentGrant {
+    pb::ConsentGrant { policy_version: 2, ..grant("payments", &["iin", "id_image"]) }
+}
+
 /// A client of the documents.
 pub struct Documents(pub DocumentServiceClient<Channel>);
 
@@ -76,7 +81,7 @@ impl Served {
         self.policies("admin").await.apply_policy(request).await.unwrap();
         for number in 1..=people {
             let mut request = super::people::tokenize_request(number);
-            request.consents = vec![grant("payments", &["iin", "id_image"])];
+            request.consents = vec![consent()];
             self.vault("backend").await.tokenize(request).await.unwrap();
         }
     }

@@ -88,6 +88,7 @@ impl Open {
         let people = (1..=people).map(|number| {
             let mut consent = consent(None);
             consent.terms.fields.push("id_image".parse().unwrap());
+            consent.terms.policy_version = 2;
             sandyq::vault::tokenize::NewValues { consents: vec![consent], ..person(number, None) }
         });
         let backend = vault.caller(&spiffe("backend")).unwrap();

@@ -16,9 +16,9 @@ use tonic::transport::Channel;
 use super::{Server, log::Auditor};
 use crate::common::{
     backend::{Backend, on_both},
-    documents::{PART, ask, content, messages, policy, start},
+    documents::{PART, ask, consent, content, messages, policy, start},
     house::{SECOND, approval, proposed},
-    people::{grant, iin, tokenize_request},
+    people::{iin, tokenize_request},
     random::{Choices, rounds},
     served::{detokenize_request, replace_authorities, request_id},
     uploads::objects,
@@ -170,7 +170,7 @@ impl Life {
         for number in 1..=PEOPLE {
             let mut request = tokenize_request(number);
             if with_documents {
-                request.consents = vec![grant("payments", &["iin", "id_image"])];
+                request.consents = vec![consent()];
             }
             let stored = vault.tokenize(request).await.unwrap().into_inner();
             let iin = stored.tokens.into_iter().find(|token| token.field == "iin").unwrap();

@@ -197,6 +197,7 @@ impl Marked {
                 let publication = Some(true);
                 let subject_name = EVIDENCE.to_owned();
                 consents.push(pb::ConsentGrant {
+                    policy_version: self.policy.version,
                     publication,
                     subject_name,
                     ..grant(purpose.as_str(), &fields)

@@ -163,6 +163,12 @@ async fn r30_what_is_wider_asks_again_and_old_consents_keep_their_scope(backend:
             r#"
             support | read = { purpose = "request_comms", fields = ["email"] } | ok
             support | read = { purpose = "request_comms", fields = ["iin"] } | CONSENT_MISSING
+            backend | consent = { to = "request_comms", fields = ["iin"], policy_version = 1 } | INVALID_FIELDS
+            backend | consent = { to = "request_comms", fields = ["email", "iin"], policy_version = 1 } | INVALID_FIELDS
+            backend | consent = { to = "request_comms", fields = ["iin"], policy_version = 3 } | INVALID_FIELDS
+            backend | sign_up = { fields = ["iin"], consents = [{ to = "request_comms", fields = ["iin"], policy_version = 1 }] } | INVALID_FIELDS
+            support | read = { purpose = "request_comms", fields = ["iin"] } | CONSENT_MISSING
+            backend | consent = { to = "request_comms", fields = ["email"], policy_version = 1 } | ok
             backend | consent = { to = "request_comms", fields = ["iin"], policy_version = 2 } | ok
             support | read = { purpose = "request_comms", fields = ["iin"] } | ok
             "#,

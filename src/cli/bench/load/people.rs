@@ -60,6 +60,8 @@ impl Whom {
             subject_reference: reference(&self.names, number),
             fields: vec![value("surname", surname_of(number))],
             consents: vec![pb::ConsentGrant {
+                // The version that names the image, where there is one.
+                policy_version: if self.images { 2 } else { 1 },
                 expire_time: self.ending.then(soon),
                 ..synthetic_consent(PURPOSE, fields)
             }],
