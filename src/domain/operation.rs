@@ -102,8 +102,8 @@ pub struct Operation {
     pub phase: Phase,
     /// The key version that it makes active, or destroys; 0 where it works on no key.
     pub key_version: u32,
-    /// The last subject that this phase is done with, in the order of ids.
-    pub resume_after: Option<SubjectId>,
+    /// How far this phase is; none at its beginning.
+    pub resume_after: Option<Cursor>,
     /// At most so many rows a second; 0 for as many as go.
     pub rate: u32,
     /// When it was made.
@@ -120,6 +120,31 @@ pub struct Operation {
     pub done: u64,
     /// Steps in all, as far as known.
     pub total: u64,
+}
+
+/// How far a walk over all subjects is: the last subject that it is done with, in the order of ids; or, where it goes in the
+/// order in which they are stored, a place that the store alone can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor([u8; 16]);
+
+impl Cursor {
+    /// As it was kept.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// To be kept.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl From<SubjectId> for Cursor {
+    fn from(subject: SubjectId) -> Self {
+        Self(*subject.as_bytes())
+    }
 }
 
 impl Operation {
@@ -151,6 +176,12 @@ impl Operation {
             done: 0,
             total,
         }
+    }
+
+    /// The subject after which a phase in the order of ids goes on.
+    #[must_use]
+    pub fn after(&self) -> SubjectId {
+        self.resume_after.map_or(SubjectId::from_bytes([0; 16]), |cursor| SubjectId::from_bytes(cursor.0))
     }
 
     /// Whether it has not ended.

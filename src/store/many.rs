@@ -12,6 +12,7 @@ use super::{
 use crate::domain::{
     consent::RecordAddress,
     ids::{ConsentId, ObjectId, OperationId, PlatformId, RecordId, SubjectId, TokenRowId, UploadId},
+    operation::Cursor,
     secret::Sealed,
 };
 
@@ -25,6 +26,15 @@ pub trait KeyWorkStore: Send + Sync {
         after: SubjectId,
         limit: u32,
     ) -> Result<Vec<(SubjectId, Sealed)>, StoreError>;
+
+    /// Some `limit` subject keys as wrapped, in the order in which they are stored, from where another call ended. Who changes rows
+    /// meanwhile may move a key past this walk: what must meet every key goes in the order of ids.
+    async fn stored_keys(
+        &self,
+        platform: PlatformId,
+        from: Option<Cursor>,
+        limit: u32,
+    ) -> Result<StoredKeys, StoreError>;
 
     /// How many subject keys each header of a wrap has: the header names the version that wraps.
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError>;
@@ -58,6 +68,15 @@ pub trait KeyWorkStore: Send + Sync {
     /// It stands beside the commits of the platform's log, so that nobody waits for it who reads: a wrap says nothing that the log
     /// must tell at the same moment, and an operation's next commit tells how far it is.
     async fn rewrap(&self, worker: Worker, rows: &[Rewrapped]) -> Result<u64, StoreError>;
+}
+
+/// Subject keys of some place in the store.
+#[derive(Debug)]
+pub struct StoredKeys {
+    /// Those that are best written together, one round after the other.
+    pub rounds: Vec<Vec<(SubjectId, Sealed)>>,
+    /// Where to go on; none at the end.
+    pub next: Option<Cursor>,
 }
 
 /// A process that has an operation.

@@ -42,7 +42,7 @@ pub use error::{Damage, StoreError};
 pub use granting::GrantingTable;
 pub use many::{
     Hashed, HashedValue, IndexMove, KeyWorkStore, Many, Place, Resealed, Rewrapped, SealedCounts, SealedOf,
-    Swap, Worker,
+    StoredKeys, Swap, Worker,
 };
 use parts::PartStore;
 use rows::{

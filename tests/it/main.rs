@@ -86,6 +86,7 @@ mod shutdown;
 mod staff;
 mod staff_command;
 mod staff_keys;
+mod stored_keys;
 mod subjects;
 mod tampering;
 mod telemetry;

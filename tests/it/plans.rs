@@ -3,11 +3,15 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use sandyq::{domain::token::AnyToken, vault::subjects::SubjectName};
+use sandyq::{
+    domain::token::AnyToken,
+    vault::{keys::KeyKind, subjects::SubjectName},
+};
 
 use crate::common::{
     backend::Backend,
-    vault::{OpenVault, asker},
+    operations::work_through,
+    vault::{OpenVault, as_admin, asker},
 };
 
 /// Index conditions that name the platform alone walk through all its rows; only the head has no other key.
@@ -66,6 +70,18 @@ async fn a_subject_is_destroyed_from_its_keys() {
     }
 }
 
+/// In the order of ids, which are random, each key would be on another page.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_wrapped_anew_are_read_page_by_page() {
+    let told = Told::begin().await;
+    told.open.store_iin(1).await;
+    told.open.vault.rotate_key(&told.open.admin(), as_admin(), "lerna", KeyKind::Platform, 0).await.unwrap();
+    work_through(&told.open).await;
+    let plans = told.plans("/* read::stored_keys").await;
+    assert!(!plans.is_empty());
+    assert!(plans.iter().all(|plan| plan.contains("Tid Range Scan on subjects")), "{plans:?}");
+}
+
 /// A vault whose server tells every plan.
 struct Told {
     open: OpenVault,
@@ -90,13 +106,18 @@ impl Told {
 
     /// Checks every plan of the statements that begin so; answers how many there were, and the indexes that they take.
     async fn end(self, statements: &str) -> (usize, BTreeSet<String>) {
+        let plans = self.plans(statements).await;
+        let seen = plans.iter().flat_map(|plan| indexes_of(plan)).collect();
+        (plans.len(), seen)
+    }
+
+    /// Every plan of the statements that begin so.
+    async fn plans(self, statements: &str) -> Vec<String> {
         self.open.vault.close().await;
         let log = server_log();
         let log = String::from_utf8_lossy(&log[self.before..]);
         let wanted = format!("Query Text: {statements}");
-        let plans: Vec<&str> = log.split(&wanted).skip(1).map(end_of_plan).collect();
-        let seen = plans.iter().flat_map(|plan| indexes_of(plan)).collect();
-        (plans.len(), seen)
+        log.split(&wanted).skip(1).map(|text| end_of_plan(text).to_owned()).collect()
     }
 }
 

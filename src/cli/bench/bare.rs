@@ -1,7 +1,8 @@
 //! The ceilings: a server with the vault's TLS and none of its layers. `echo` answers what it was built with; `select`
 //! looks the token up first, one indexed SELECT a call, without policy, audit or decryption. Both speak Detokenize, so
 //! the same client measures all three. `store` takes the stream of an upload and stores its parts where the vault would,
-//! one after the other and each durable before the next, but unsealed.
+//! one after the other and each durable before the next, but unsealed. It checks the hash that the stream declares, as whoever
+//! takes that stream has to.
 
 use std::{
     convert::Infallible,
@@ -26,7 +27,7 @@ use crate::{
     blobs::parts::{PartName, Parts},
     cli::serve::DOCUMENTS_LIMIT,
     config::{Config, Database},
-    crypto::{digest::token_hash, random::SystemRng},
+    crypto::{digest::token_hash, document::ContentHash, random::SystemRng},
     domain::{
         ids::{ObjectId, PlatformId, UploadId},
         token::Token,
@@ -197,11 +198,14 @@ async fn store(parts: &Parts, mut stream: Streaming<pb::UploadDocumentRequest>) 
     let failed = |error: &dyn std::fmt::Display| Status::unavailable(error.to_string());
     let rng = SystemRng::new();
     let upload = UploadId::random(&rng).map_err(|e| failed(&e))?;
-    let mut part = Vec::with_capacity(PART_BYTES);
+    let (mut part, mut hash, mut declared) = (Vec::with_capacity(PART_BYTES), ContentHash::default(), None);
     loop {
         let message = stream.message().await?;
         let ended = message.is_none();
-        part.extend(message.map(|message| message.data).unwrap_or_default());
+        let message = message.unwrap_or_default();
+        declared = declared.or(message.start.map(|start| start.sha256));
+        hash.update(&message.data);
+        part.extend(message.data);
         if part.len() >= PART_BYTES || (ended && !part.is_empty()) {
             let object = ObjectId::random(&rng).map_err(|e| failed(&e))?;
             let name = PartName { platform: PlatformId::VAULT, upload, object };
@@ -209,7 +213,10 @@ async fn store(parts: &Parts, mut stream: Streaming<pb::UploadDocumentRequest>) 
             parts.put(&name, full).await.map_err(|e| failed(&e))?;
         }
         if ended {
-            return Ok(());
+            let declared = declared.and_then(|sha256| sha256.try_into().ok());
+            let is_as_declared = declared.is_some_and(|sha256| hash.is(&sha256));
+            let refused = || Status::invalid_argument("the content has not the hash that was declared");
+            return is_as_declared.then_some(()).ok_or_else(refused);
         }
     }
 }

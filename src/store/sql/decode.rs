@@ -10,7 +10,7 @@ use crate::{
             SubjectId, TokenRowId,
         },
         names::FieldName,
-        operation::{BudgetLimit, BudgetWindow, Operation},
+        operation::{BudgetLimit, BudgetWindow, Cursor, Operation},
         secret::Sealed,
         subject::Restriction,
         time::Timestamp,
@@ -502,8 +502,8 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         let (phase, key_version) = (self.parse("phase")?, self.number("key_version")?);
         let resume_after = match self.bytes("resume_after")? {
             [] => None,
-            id => Some(SubjectId::from_bytes(
-                id.try_into().map_err(|_| Damage { table: "operations", column: "resume_after" })?,
+            cursor => Some(Cursor::from_bytes(
+                cursor.try_into().map_err(|_| Damage { table: "operations", column: "resume_after" })?,
             )),
         };
         let rate = self.number("rate")?;

@@ -22,6 +22,7 @@ mod sealed;
 pub(super) mod snapshot;
 mod staff;
 pub(super) mod statement;
+mod stored_keys;
 mod writes;
 
 use copy::TableSql;
@@ -32,7 +33,7 @@ use statement::{Dialect, Statement};
 use super::{
     CallerKey, Commit, CommitOutcome, Damage, GrantingTable, Hashed, IndexMove, Installation, KeyWorkStore,
     LockedHead, NewPlatform, ReadKeys, Rewrapped, RowMark, SealedCounts, SealedOf, Snapshot, Store,
-    StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
+    StoreError, StoredConfig, StoredKeys, StoredTree, WhichOperations, Worker,
     breaches::{BreachStore, OpenBreaches, WhichBreaches},
     cases::{CaseStore, OpenCases, WhichCases},
     copies::{CopyStore, OpenCopies, WhichCopies},
@@ -51,6 +52,7 @@ use super::{
 };
 use crate::domain::{
     ids::{BreachId, CaseId, CopyId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
+    operation::Cursor,
     secret::Sealed,
     time::Timestamp,
 };
@@ -289,6 +291,15 @@ impl<E: Engine> KeyWorkStore for SqlStore<E> {
         limit: u32,
     ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
         self.read_wrapped_keys(platform, after, limit).await
+    }
+
+    async fn stored_keys(
+        &self,
+        platform: PlatformId,
+        from: Option<Cursor>,
+        limit: u32,
+    ) -> Result<StoredKeys, StoreError> {
+        self.read_stored_keys(platform, from, limit).await
     }
 
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {

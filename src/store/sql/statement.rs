@@ -175,6 +175,8 @@ pub(in crate::store) struct Dialect {
     words: &'static [(&'static str, &'static str)],
     /// Whether [`Param::Rows`] is an array for each column.
     column_arrays: bool,
+    /// How the table of subjects is read page by page; none where it is stored in the order of its primary key.
+    pub(in crate::store) pages: Option<PagesSql>,
     /// [`Dialect::find`] by an index and by the primary key: `{row}`, `{alias}`, `{index}`, `{on}`.
     find: [&'static str; 2],
     /// `commit::swap_head`, whose parameters say what it does.
@@ -187,6 +189,15 @@ pub(in crate::store) struct Dialect {
     pub(in crate::store) has_schema: &'static str,
     /// Every column of every table: table, column, type, place in the primary key (from 1; 0 for none).
     pub(in crate::store) columns: &'static str,
+}
+
+/// A walk over a table in the order of its pages.
+#[derive(Debug)]
+pub(in crate::store) struct PagesSql {
+    /// How many pages it has: `pages`.
+    pub(in crate::store) count: &'static str,
+    /// What is on the pages from `$2` to before `$3`, each written as the place before its first row.
+    pub(in crate::store) read: &'static str,
 }
 
 /// SQLite. CROSS JOIN and INDEXED BY hold its planner to the order written: from the few wanted keys to the rows.
@@ -203,6 +214,7 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
         ("{share}", ""),
     ],
     column_arrays: false,
+    pages: None,
     find: [
         "CROSS JOIN {row} INDEXED BY {index} ON {alias}.platform_id = $1 AND {on}",
         "CROSS JOIN {row} ON {alias}.platform_id = $1 AND {on}",
@@ -244,6 +256,14 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
         ("{share}", " FOR SHARE"),
     ],
     column_arrays: true,
+    // The sum keeps the primary key, which begins with the platform, from being walked through instead.
+    pages: Some(PagesSql {
+        count: "/* read::count_pages */ SELECT pg_relation_size('subjects') / current_setting('block_size')::bigint \
+            AS pages",
+        read: "/* read::stored_keys */ SELECT subject_id, wrapped_key, CAST((CAST(CAST(ctid AS text) AS point))[0] AS bigint) \
+            AS page FROM subjects WHERE platform_id + 0 = $1 AND wrapped_key IS NOT NULL \
+            AND ctid >= CAST($2 AS tid) AND ctid < CAST($3 AS tid) ORDER BY ctid",
+    }),
     // A subquery with an OFFSET is not merged into what is around it, so it runs once for each key and no other join
     // can be planned. The sum keeps the primary key, which begins with the platform, from being taken for an index
     // that fits: without statistics the two look alike.

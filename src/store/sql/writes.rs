@@ -365,7 +365,7 @@ fn insert_operation(o: &Operation) -> Statement<'_> {
 }
 
 fn resume_after(o: &Operation) -> &[u8] {
-    o.resume_after.as_ref().map_or(&[], |id| id.as_bytes().as_slice())
+    o.resume_after.as_ref().map_or(&[], |cursor| cursor.as_bytes().as_slice())
 }
 
 fn update_operation(o: &Operation, fence: u32) -> Statement<'_> {

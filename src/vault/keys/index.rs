@@ -16,7 +16,7 @@ use crate::{
     },
     domain::{
         ids::{EntryId, PlatformId, SubjectId, TokenRowId},
-        operation::{Operation, Phase},
+        operation::{Cursor, Operation, Phase},
         token::{AnyToken, TokenHash},
     },
     policy::decide::Denial,
@@ -49,14 +49,15 @@ impl Vault {
         let read = read.map_err(unavailable)?;
         let (rows, last) = (read.len(), read.last().map(|of| of.subject));
         if taken.phase == Phase::Drop {
-            return Ok(Slice { piece: Piece::Dropped, rows, last, damaged: false });
+            let next = last.map(Cursor::from);
+            return Ok(Slice { piece: Piece::Dropped(last), rows, next, damaged: false });
         }
         let mut hashing = Hashing { keys, from, to, filling: Filling::new(versions), damaged: false };
         for of in read {
             hashing.subject(taken.platform, &of);
         }
         let Hashing { filling, damaged, .. } = hashing;
-        Ok(Slice { piece: Piece::Index(filling), rows, last, damaged })
+        Ok(Slice { piece: Piece::Index(filling), rows, next: last.map(Cursor::from), damaged })
     }
 }
 

@@ -4,7 +4,7 @@ use super::{index::Filling, rekey::Resealing};
 use crate::{
     domain::{
         ids::{ObjectId, SubjectId},
-        operation::Operation,
+        operation::{Cursor, Operation},
     },
     store::{ReadKeys, Write},
     vault::{
@@ -18,7 +18,8 @@ pub(super) struct Slice {
     pub(super) piece: Piece,
     /// Subjects that were looked at.
     pub(super) rows: usize,
-    pub(super) last: Option<SubjectId>,
+    /// Where the next one begins; none where this was the last.
+    pub(super) next: Option<Cursor>,
     /// Whether something of them does not open, or is not what it was.
     pub(super) damaged: bool,
 }
@@ -29,8 +30,8 @@ pub(super) enum Piece {
     Wraps(u64),
     /// Values, references and tokens, hashed anew.
     Index(Filling),
-    /// Places in indexes of other versions, dropped.
-    Dropped,
+    /// Places in indexes of other versions, dropped up to this subject's.
+    Dropped(Option<SubjectId>),
     /// Subjects under new keys.
     Reseal(Resealing),
 }
@@ -40,14 +41,14 @@ impl Piece {
     pub(super) fn objects(&self) -> Vec<ObjectId> {
         match self {
             Self::Reseal(resealing) => resealing.objects(),
-            Self::Wraps(_) | Self::Index(_) | Self::Dropped => Vec::new(),
+            Self::Wraps(_) | Self::Index(_) | Self::Dropped(_) => Vec::new(),
         }
     }
 
     pub(super) fn reads(&self, keys: &mut ReadKeys) {
         match self {
             Self::Index(filling) => filling.reads(keys),
-            Self::Wraps(_) | Self::Dropped | Self::Reseal(_) => {}
+            Self::Wraps(_) | Self::Dropped(_) | Self::Reseal(_) => {}
         }
     }
 
@@ -55,7 +56,6 @@ impl Piece {
     pub(super) fn plan(
         &self,
         operation: &Operation,
-        up_to: Option<SubjectId>,
         scene: &Scene<'_>,
         plan: &mut Plan,
     ) -> Result<Planned, VaultError> {
@@ -67,9 +67,8 @@ impl Piece {
                 let planned = resealing.plan(scene, plan)?;
                 Ok(if planned { Planned::Ready { changed, damaged: false } } else { Planned::Later })
             }
-            Self::Dropped => {
-                let after = operation.resume_after.unwrap_or(SubjectId::from_bytes([0; 16]));
-                let keep = operation.key_version;
+            Self::Dropped(up_to) => {
+                let (after, keep) = (operation.after(), operation.key_version);
                 plan.writes.extend(up_to.map(|up_to| Write::DropIndex(keep, after, up_to)));
                 Ok(Planned::Ready { changed: 0, damaged: false })
             }

@@ -17,7 +17,7 @@ use crate::{
     },
     domain::{
         ids::{EntryId, ObjectId, PlatformId, SubjectId},
-        operation::{Operation, Phase},
+        operation::{Cursor, Operation, Phase},
         rng::Rng,
     },
     store::{Many, Resealed, SealedOf, Swap, Write},
@@ -107,7 +107,7 @@ impl Vault {
             (count, last) = (count + 1, Some(of.subject));
         }
         let piece = Piece::Reseal(Resealing(Arc::new(resealed)));
-        Ok(Some(Slice { piece, rows: count, last, damaged }))
+        Ok(Some(Slice { piece, rows: count, next: last.map(Cursor::from), damaged }))
     }
 
     async fn reseal(

@@ -3,7 +3,6 @@
 //! cursor, so that any process goes on where another stopped.
 
 use std::{
-    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,6 +11,7 @@ use super::{
     KeyState, KeyVersionRow, destruction,
     ends::{fail, put_key, retire},
     horizon,
+    pace::{BESIDE_IT, IN_THE_LANE, rest},
     piece::{Planned, Slice},
     rekey::RESEAL,
     root,
@@ -20,7 +20,7 @@ use crate::{
     audit::entry::{Entry, Verdict},
     crypto::keyring::{KeyKind, Keyring},
     domain::{
-        ids::{EntryId, OperationId, PlatformId, SubjectId},
+        ids::{EntryId, OperationId, PlatformId},
         operation::{Operation, OperationKind, OperationState, Phase},
         time::Timestamp,
     },
@@ -38,19 +38,6 @@ use crate::{
     },
 };
 
-/// How much is done at a time.
-#[derive(Debug, Clone)]
-pub(in crate::vault) struct Pace {
-    /// How long it should take.
-    slice: Duration,
-    /// Fewest and most rows.
-    rows: RangeInclusive<u32>,
-}
-
-/// Of a commit that writes all of it: everybody else waits meanwhile.
-pub(in crate::vault) const IN_THE_LANE: Pace = Pace { slice: Duration::from_millis(20), rows: 16..=1_000 };
-/// Where it is written before the commit, which tells of it alone.
-const BESIDE_IT: Pace = Pace { slice: Duration::from_millis(200), rows: 16..=4_000 };
 /// Times in a row that somebody else is faster with one of the subjects.
 const MOST_AGAIN: u32 = 200;
 /// A process that was not heard of for so long is not waited for: what it decides next, it decides with the new keys.
@@ -85,7 +72,7 @@ impl Vault {
             self.drop_all_ready(platform).await?;
         }
         let pace = if taken.kind == OperationKind::RotatePlatformKey { BESIDE_IT } else { IN_THE_LANE };
-        let (mut rows, mut again) = (*pace.rows.start(), 0);
+        let (mut rows, mut again) = (pace.fewest(), 0);
         loop {
             let began = Instant::now();
             let (went, done) = match (taken.phase, taken.kind) {
@@ -135,7 +122,7 @@ impl Vault {
     async fn slice(&self, taken: &mut Operation, rows: u32) -> Result<(Went, usize), VaultError> {
         // No more in one commit than a second may see.
         let rows = if taken.rate > 0 { rows.min(taken.rate) } else { rows };
-        let after = taken.resume_after.unwrap_or(SubjectId::from_bytes([0; 16]));
+        let after = taken.after();
         let keys = self.keys_of(taken).await?;
         let slice = if taken.kind == OperationKind::RotateIndexKey {
             self.index_slice(&keys, taken, after, rows).await?
@@ -144,7 +131,7 @@ impl Vault {
             let Some(slice) = sealed else { return Ok((Went::Stopped, 0)) };
             slice
         } else {
-            self.wrapping_slice(&keys, taken, after, rows).await?
+            self.wrapping_slice(&keys, taken, rows).await?
         };
         let (objects, read) = (slice.piece.objects(), slice.rows);
         // One damaged row must not keep all others under the old version: it is met again at the end.
@@ -231,25 +218,6 @@ impl Vault {
         let may_wait = self.settings.proposal_time;
         self.step_of(&of, |reply| StepAct { operation, step, may_wait, answer: None, reply }).await
     }
-}
-
-impl Pace {
-    /// Rows of the next slice, from those of the last and the time that it took.
-    pub(in crate::vault) fn fit(&self, rows: u32, took: Duration) -> u32 {
-        let next = match took {
-            took if took > self.slice => rows / 2,
-            took if took < self.slice / 2 => rows * 2,
-            _ => rows,
-        };
-        next.clamp(*self.rows.start(), *self.rows.end())
-    }
-}
-
-/// How long to wait after so many rows, so that a second sees no more than the rate.
-pub(in crate::vault) fn rest(rate: u32, rows: usize, took: Duration) -> Option<Duration> {
-    let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-    let due = Duration::from_secs(1).checked_mul(rows)?.checked_div(rate)?;
-    due.checked_sub(took)
 }
 
 pub(super) enum Step {
@@ -482,14 +450,14 @@ fn advance(
     }
     let rows = u64::try_from(slice.rows).unwrap_or(u64::MAX);
     let mut next = Operation {
-        resume_after: slice.last,
+        resume_after: slice.next,
         lease_until: Some(scene.now.plus(LEASE)),
         // Subjects that came since are done already; those that went are not missed.
         done: (operation.done + rows).min(operation.total),
         ..operation.clone()
     };
     let mark = plan.mark();
-    let changed = match slice.piece.plan(operation, slice.last, scene, plan)? {
+    let changed = match slice.piece.plan(operation, scene, plan)? {
         Planned::Ready { damaged: true, .. } if operation.phase == Phase::Verify => {
             plan.undo_to(mark);
             return fail(operation, scene, plan);
@@ -499,7 +467,7 @@ fn advance(
     };
     let count = if matches!(operation.phase, Phase::Verify | Phase::Drop) { rows } else { changed };
     let mut call = call_of(operation.kind, operation.phase);
-    if slice.last.is_none() {
+    if slice.next.is_none() {
         if let Some(phase) = phase_after(operation.kind, operation.phase) {
             next.phase = phase;
         } else {
@@ -574,25 +542,4 @@ pub(super) fn log(
         ..Entry::new(id, scene.now, scene.context.platform, call, Verdict::Done)
     });
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commits_grow_and_shrink_with_their_time() {
-        assert_eq!(IN_THE_LANE.fit(16, Duration::from_millis(1)), 32);
-        assert_eq!(IN_THE_LANE.fit(64, Duration::from_millis(15)), 64);
-        assert_eq!(IN_THE_LANE.fit(64, Duration::from_millis(25)), 32);
-        assert_eq!(IN_THE_LANE.fit(1_000, Duration::ZERO), 1_000);
-        assert_eq!(IN_THE_LANE.fit(16, Duration::from_secs(1)), 16);
-    }
-
-    #[test]
-    fn a_rate_is_kept() {
-        assert_eq!(rest(0, 100, Duration::ZERO), None);
-        assert_eq!(rest(100, 50, Duration::from_millis(100)), Some(Duration::from_millis(400)));
-        assert_eq!(rest(100, 50, Duration::from_secs(1)), None);
-    }
 }

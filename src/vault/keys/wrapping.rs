@@ -1,51 +1,62 @@
 //! What a rotation of the platform key does with each subject: its key is wrapped anew.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time::sleep;
 
-use super::piece::{Piece, Slice};
+use super::{
+    pace::BESIDE_IT,
+    piece::{Piece, Slice},
+};
 use crate::{
     crypto::keyring::{Keyring, WrapError},
     domain::{
         ids::{PlatformId, SubjectId},
-        operation::Operation,
+        operation::{Cursor, Operation, Phase},
         secret::Sealed,
     },
-    store::{Rewrapped, Worker},
+    store::{Rewrapped, StoredKeys, Worker},
     vault::{Vault, error::VaultError, tokenize::unavailable},
 };
 
 /// Keys of one statement: what is written at once delays the commits of others, though none waits for it.
 const CHUNK: usize = 512;
-/// Parts of ten of its own time that the work rests after each chunk, for readers' processes to come in between. Three parts
-/// took a quarter of its speed and brought the median time of reads from 2.3 times that without a rotation to 1.9; their
-/// slowest wait for the disk, and rests change nothing there (docs/performance.md).
-const REST_TENTHS: u32 = 2;
 
 impl Vault {
     pub(super) async fn wrapping_slice(
         &self,
         keys: &Keyring,
         taken: &Operation,
-        after: SubjectId,
         rows: u32,
     ) -> Result<Slice, VaultError> {
         let platform = taken.platform;
-        let read = self.shared.store.wrapped_keys(platform, after, rows).await.map_err(unavailable)?;
-        let (last, count) = (read.last().map(|(id, _)| *id), read.len());
-        let (mut changed, mut damaged) = (0, false);
-        let mut read = read.into_iter();
-        while !read.as_slice().is_empty() {
-            let began = Instant::now();
-            let (wraps, all_open) = self.wrap_anew(keys, platform, read.by_ref().take(CHUNK))?;
-            damaged |= !all_open;
-            if !wraps.is_empty() {
-                changed += self.rewrap(taken, &wraps).await?;
+        let read = self.keys_to_wrap(taken, rows).await?;
+        let (mut count, mut changed, mut damaged) = (0, 0, false);
+        for round in read.rounds {
+            count += round.len();
+            let mut round = round.into_iter();
+            while !round.as_slice().is_empty() {
+                let began = Instant::now();
+                let (wraps, all_open) = self.wrap_anew(keys, platform, round.by_ref().take(CHUNK))?;
+                damaged |= !all_open;
+                if !wraps.is_empty() {
+                    changed += self.rewrap(taken, &wraps).await?;
+                }
+                sleep(BESIDE_IT.rest_after(began.elapsed())).await;
             }
-            sleep(rest_after(began.elapsed())).await;
         }
-        Ok(Slice { piece: Piece::Wraps(changed), rows: count, last, damaged })
+        Ok(Slice { piece: Piece::Wraps(changed), rows: count, next: read.next, damaged })
+    }
+
+    /// As they are stored, to be quick; then once more in the order of ids, so that no key is passed by that moved meanwhile.
+    async fn keys_to_wrap(&self, taken: &Operation, rows: u32) -> Result<StoredKeys, VaultError> {
+        let (store, platform) = (&self.shared.store, taken.platform);
+        if taken.phase == Phase::Rewrap {
+            return store.stored_keys(platform, taken.resume_after, rows).await.map_err(unavailable);
+        }
+        let keys = store.wrapped_keys(platform, taken.after(), rows).await.map_err(unavailable)?;
+        let next = keys.last().map(|(last, _)| Cursor::from(*last));
+        Ok(StoredKeys { rounds: vec![keys], next })
     }
 
     /// Those that are not under the active version yet, and whether all of them open.
@@ -76,8 +87,4 @@ impl Vault {
         let worker = Worker { platform: taken.platform, operation: taken.id, fence: taken.fence };
         self.shared.store.rewrap(worker, wraps).await.map_err(unavailable)
     }
-}
-
-fn rest_after(took: Duration) -> Duration {
-    took.saturating_mul(REST_TENTHS) / 10
 }

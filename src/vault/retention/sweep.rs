@@ -9,7 +9,7 @@ use crate::{
         caller::Caller,
         consent::SubjectState,
         ids::{DocumentId, EntryId, OperationId, PlatformId, SubjectId},
-        operation::{Operation, OperationKind, OperationState},
+        operation::{Cursor, Operation, OperationKind, OperationState},
         receipt::ReceiptKind,
         time::Timestamp,
     },
@@ -26,7 +26,7 @@ use crate::{
         deed::{Deed, Deeded, Hand},
         documents::DELETED,
         error::VaultError,
-        keys::{IN_THE_LANE, rest},
+        keys::{SWEEP, rest},
         operations::{DESTROY, LEASE, begun_before},
         replay::ItemOutcome,
         tokenize::unavailable,
@@ -45,9 +45,6 @@ pub(in crate::vault) const ANONYMISED: &str = "Operation/AnonymiseSubject";
 
 /// A platform has one sweep at a time.
 const OBJECT: [u8; 16] = *b"retention       ";
-/// Fewest and most subjects of one commit: each brings its records, consents and events.
-const FEWEST: u32 = 8;
-const MOST: u32 = 64;
 
 impl Vault {
     /// Begins a sweep.
@@ -140,11 +137,11 @@ impl Vault {
     /// [`VaultError`]; whoever takes the operation next goes on where this one stopped.
     pub(in crate::vault) async fn sweep(&self, operation: &Operation) -> Result<(), VaultError> {
         let Some(mut taken) = self.sweep_step(operation.clone(), Step::Take).await? else { return Ok(()) };
-        let mut rows = FEWEST;
+        let mut rows = SWEEP.fewest();
         loop {
             let began = Instant::now();
             let limit = if taken.rate > 0 { rows.min(taken.rate) } else { rows };
-            let after = taken.resume_after.unwrap_or(SubjectId::from_bytes([0; 16]));
+            let after = taken.after();
             let read = self.shared.store.wrapped_keys(taken.platform, after, limit).await;
             let subjects: Vec<_> = read.map_err(unavailable)?.into_iter().map(|(id, _)| id).collect();
             let done = subjects.len();
@@ -152,10 +149,10 @@ impl Vault {
                 Some(next) if next.is_open() => taken = next,
                 _ => return Ok(()),
             }
-            rows = IN_THE_LANE.fit(rows, began.elapsed()).clamp(FEWEST, MOST);
-            if let Some(pause) = rest(taken.rate, done, began.elapsed()) {
-                tokio::time::sleep(pause).await;
-            }
+            let took = began.elapsed();
+            rows = SWEEP.fit(rows, took);
+            let pause = rest(taken.rate, done, took).unwrap_or_default();
+            tokio::time::sleep(pause.max(SWEEP.rest_after(took))).await;
         }
     }
 
@@ -368,7 +365,7 @@ fn slice(
     }
     let rows = count(subjects.len());
     let next = Operation {
-        resume_after: subjects.last().copied().or(operation.resume_after),
+        resume_after: subjects.last().copied().map(Cursor::from).or(operation.resume_after),
         lease_until: Some(scene.now.plus(LEASE)),
         // Subjects that came since are looked at too.
         done: operation.done + rows,

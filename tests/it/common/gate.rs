@@ -9,13 +9,14 @@ use sandyq::{
     audit::entry::Entry,
     domain::{
         ids::{BreachId, CaseId, CopyId, ObjectId, OperationId, PlatformId, ProposalId, SubjectId, UploadId},
+        operation::Cursor,
         secret::Sealed,
         time::Timestamp,
     },
     store::{
         CallerKey, Commit, CommitOutcome, Damage, GrantingTable, Hashed, IndexMove, Installation,
         KeyWorkStore, LockedHead, NewPlatform, ReadKeys, Rewrapped, RowMark, SealedCounts, SealedOf,
-        Snapshot, Store, StoreError, StoredConfig, StoredTree, WhichOperations, Worker,
+        Snapshot, Store, StoreError, StoredConfig, StoredKeys, StoredTree, WhichOperations, Worker,
         breaches::{BreachStore, OpenBreaches, WhichBreaches},
         cases::{CaseStore, OpenCases, WhichCases},
         copies::{CopyStore, OpenCopies, WhichCopies},
@@ -338,6 +339,15 @@ impl KeyWorkStore for Gate {
         limit: u32,
     ) -> Result<Vec<(SubjectId, Sealed)>, StoreError> {
         self.inner.wrapped_keys(platform, after, limit).await
+    }
+
+    async fn stored_keys(
+        &self,
+        platform: PlatformId,
+        from: Option<Cursor>,
+        limit: u32,
+    ) -> Result<StoredKeys, StoreError> {
+        self.inner.stored_keys(platform, from, limit).await
     }
 
     async fn count_wraps(&self, platform: PlatformId) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
