@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::{
     client::{self, request_id, subjects},
-    output::{Failure, Out, show_time},
+    output::{Failure, Out, refused, show_time},
     receipt,
+    registers::{At, code},
     values::when,
 };
 use crate::grpc::pb;
@@ -80,6 +81,14 @@ pub(super) enum Command {
         /// Why: the case, in the platform's numbering.
         #[arg(long)]
         reference: String,
+    },
+    /// List who is blocked, the soonest review first.
+    Restrictions {
+        #[command(flatten)]
+        at: At,
+        /// Those alone whose day of review is over.
+        #[arg(long)]
+        overdue: bool,
     },
     /// Erase the subject. Unreadable at once; keys are destroyed after the cooling time, and nothing brings them back.
     Erase {
@@ -176,6 +185,7 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             let at = show_time(answer.map_err(|s| Failure::refused(&s))?.into_inner().unrestrict_time);
             Ok(out.data(&json!({ "unrestricted_at": at }), &[format!("lifted       {at}")])?)
         }
+        Command::Restrictions { at, overdue } => restrictions(at, overdue, out).await,
         Command::Erase { which, yes: false, .. } => {
             get(&which, out).await?;
             Ok(out.note("nothing was erased: say --yes to erase this subject")?)
@@ -228,6 +238,38 @@ async fn erase(which: &Which, reference: String, out: &mut Out) -> Result<(), Fa
         Some(pb::erase_subject_response::Outcome::Proposal(p)) => Err(Failure::proposed(&p)),
         None => Ok(()),
     }
+}
+
+async fn restrictions(at: At, overdue: bool, out: &mut Out) -> Result<(), Failure> {
+    let filter = if overdue { pb::RestrictionFilter::Overdue } else { pb::RestrictionFilter::All };
+    let mut calls = subjects(at.client.connect().await?);
+    let (mut lines, mut rows, mut page_token) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let (platform, filter) = (at.platform.clone(), filter.into());
+        let request = pb::ListRestrictionsRequest { platform, filter, page_size: 0, page_token };
+        let page = calls.list_restrictions(request).await.map_err(refused)?.into_inner();
+        for subject in &page.subjects {
+            let block = subject.restriction.unwrap_or_default();
+            let trigger = code(block.trigger().as_str_name(), "RESTRICTION_TRIGGER_");
+            let requester = code(block.requester().as_str_name(), "RESTRICTION_REQUESTER_");
+            let (since, review) = (show_time(block.restrict_time), show_time(block.review_time));
+            let late = if subject.overdue { "  OVERDUE" } else { "" };
+            lines
+                .push(format!("{}  review {review}  {trigger:<19} by {requester}{late}", subject.subject_id));
+            rows.push(json!({
+                "subject_id": subject.subject_id, "trigger": trigger, "requester": requester,
+                "restricted_at": since, "review_at": review, "overdue": subject.overdue,
+            }));
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if lines.is_empty() {
+        lines.push("no block".to_owned());
+    }
+    Ok(out.data(&json!({ "subjects": rows }), &lines)?)
 }
 
 async fn get(which: &Which, out: &mut Out) -> Result<(), Failure> {

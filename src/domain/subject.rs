@@ -70,3 +70,11 @@ pub struct Restriction {
     /// When somebody must look at it again.
     pub review_at: Timestamp,
 }
+
+impl Restriction {
+    /// Whether the day of its review is over: it stands all the same, until somebody decides.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.review_at <= now
+    }
+}

@@ -13,6 +13,7 @@ use super::{
         subject_service_server,
     },
     proposal_convert::outcome,
+    registers::{place, place_token},
     status::status,
 };
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
         Vault,
         erasure::Erasure,
         error::VaultError,
+        restrictions::{self, ListedRestrictions, RestrictedSubject},
         subjects::{Block, Disclosure, MAX_PAGE, SubjectName, SubjectView},
     },
 };
@@ -121,6 +123,30 @@ impl SubjectService {
         let lifted =
             self.vault.unrestrict_subject(caller, call.asker, platform, subject, Some(reference)).await?;
         Ok(pb::UnrestrictSubjectResponse { unrestrict_time: Some(time(lifted)) })
+    }
+
+    async fn restrictions(
+        &self,
+        call: Call,
+        m: pb::ListRestrictionsRequest,
+    ) -> Result<pb::ListRestrictionsResponse, VaultError> {
+        let which = match pb::RestrictionFilter::try_from(m.filter) {
+            Ok(pb::RestrictionFilter::Unspecified | pb::RestrictionFilter::All) => ListedRestrictions::All,
+            Ok(pb::RestrictionFilter::Overdue) => ListedRestrictions::Overdue,
+            Err(_) => return Err(VaultError::invalid("filter", "is no filter of blocks")),
+        };
+        let (size, after) = (page_size(m.page_size, restrictions::MAX_PAGE)?, place(&m.page_token)?);
+        let (found, next) =
+            self.vault.restrictions(&call.caller, call.asker, &m.platform, which, after, size).await?;
+        let one = |subject: &RestrictedSubject| pb::RestrictedSubject {
+            subject_id: subject.id.to_string(),
+            restriction: Some(restriction_pb(&subject.restriction)),
+            overdue: subject.overdue,
+        };
+        Ok(pb::ListRestrictionsResponse {
+            subjects: found.iter().map(one).collect(),
+            next_page_token: place_token(next),
+        })
     }
 
     pub(super) async fn erase(
@@ -337,6 +363,7 @@ calls! {
     record_event(RecordEventRequest) -> RecordEventResponse = record, Required, |m| &m.request_id;
     restrict_subject(RestrictSubjectRequest) -> RestrictSubjectResponse = restrict, Required, |m| &m.request_id;
     unrestrict_subject(UnrestrictSubjectRequest) -> UnrestrictSubjectResponse = unrestrict, Required, |m| &m.request_id;
+    list_restrictions(ListRestrictionsRequest) -> ListRestrictionsResponse = restrictions, Optional, |_m| "";
     get_erasure_receipts(GetErasureReceiptsRequest) -> GetErasureReceiptsResponse = receipts, Optional, |_m| "";
     erase_subject(EraseSubjectRequest) -> EraseSubjectResponse = erase, Plan, |m| &m.request_id;
     cancel_erasure(CancelErasureRequest) -> CancelErasureResponse = cancel, Plan, |m| &m.request_id;

@@ -13,6 +13,7 @@ mod granting;
 mod many;
 pub mod parts;
 pub mod postgres;
+pub mod restrictions;
 pub mod rows;
 mod sql;
 pub mod sqlite;
@@ -45,6 +46,7 @@ pub use many::{
     StoredKeys, Swap, Worker,
 };
 use parts::PartStore;
+use restrictions::RestrictionStore;
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
     breaches::BreachRow,
@@ -61,7 +63,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 24;
+pub const SCHEMA_VERSION: i64 = 25;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -414,7 +416,7 @@ pub trait LockedHead: Send {
 
 /// The database.
 #[async_trait::async_trait]
-pub trait Store: PartStore + CaseStore + BreachStore + CopyStore + KeyWorkStore {
+pub trait Store: PartStore + CaseStore + BreachStore + CopyStore + RestrictionStore + KeyWorkStore {
     /// Records the installation and its platform 0. Refused where there is one.
     async fn create_installation(&self, name: &str, vault: NewPlatform) -> Result<(), StoreError>;
 

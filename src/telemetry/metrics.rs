@@ -206,11 +206,12 @@ fn rights(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
     }
 }
 
-/// Breaches and copies: how many stand open, and how many of these are overdue.
+/// Breaches, copies and blocks: how many stand open, and how many of these are overdue.
 fn open_rows(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
     let open = meters.open_registers();
     let breaches: Vec<_> = open.breaches.iter().map(|b| (b.platform, [b.count, b.overdue])).collect();
     let copies: Vec<_> = open.copies.iter().map(|c| (c.platform, [c.count, c.overdue])).collect();
+    let blocks: Vec<_> = open.restrictions.iter().map(|b| (b.platform, [b.count, b.overdue])).collect();
     for (name, help, rows, at) in [
         (
             "sandyq_breaches_open",
@@ -226,6 +227,8 @@ fn open_rows(text: &mut Text, meters: &Meters, measures: &[PlatformMeasure]) {
         ),
         ("sandyq_copies_open", "Copies of data outside the vault that have not ended.", &copies, 0),
         ("sandyq_copies_overdue", "Those of them that should be destroyed by now.", &copies, 1),
+        ("sandyq_restrictions_open", "Subjects whose data are blocked.", &blocks, 0),
+        ("sandyq_restrictions_overdue", "Those of them whose day of review is over.", &blocks, 1),
     ] {
         let mut family = text.gauge(name, help);
         for measure in measures {

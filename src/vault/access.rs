@@ -50,6 +50,8 @@ coded!(
         RestrictSubject = "SubjectService/RestrictSubject",
         /// Lifts the block.
         UnrestrictSubject = "SubjectService/UnrestrictSubject",
+        /// Who is blocked, by the day of review.
+        ListRestrictions = "SubjectService/ListRestrictions",
         /// Erases a subject.
         EraseSubject = "SubjectService/EraseSubject",
         /// Calls an erasure off before the destruction.
@@ -297,6 +299,7 @@ impl Call {
             | Self::GetBreach
             | Self::ListBreaches => &[DataProtection, SecurityOfficer, Auditor],
             Self::ListDisclosures
+            | Self::ListRestrictions
             | Self::GetCase
             | Self::ListCases
             | Self::ListCopies

@@ -30,6 +30,7 @@ use crate::{
         breaches::OpenBreaches,
         cases::OpenCases,
         copies::OpenCopies,
+        restrictions::OpenRestrictions,
         rows::{config::KeyState, work::OpenOperations},
     },
 };
@@ -214,6 +215,8 @@ pub struct OpenRegisters {
     pub breaches: Vec<OpenBreaches>,
     /// Copies outside the vault that have not ended.
     pub copies: Vec<OpenCopies>,
+    /// Blocks on the use of subjects' data.
+    pub restrictions: Vec<OpenRestrictions>,
 }
 
 /// Column of a permit in the table of decisions; of what was done; denials follow in their own order.
@@ -527,7 +530,7 @@ impl Vault {
         self.platforms.load().values().map(|served| measure(served)).collect()
     }
 
-    /// Looks up what is only in the database: how many operations, requests of people, breaches and copies are open.
+    /// Looks up what is only in the database: how many operations, requests, breaches, copies and blocks are open.
     ///
     /// # Errors
     /// [`VaultError::Unavailable`].
@@ -538,7 +541,8 @@ impl Vault {
         let cases = self.shared.store.open_cases(now).await.map_err(unavailable)?;
         let breaches = self.shared.store.open_breaches(now).await.map_err(unavailable)?;
         let copies = self.shared.store.open_copies(now).await.map_err(unavailable)?;
-        self.shared.meters.set_open_registers(OpenRegisters { cases, breaches, copies });
+        let restrictions = self.shared.store.open_restrictions(now).await.map_err(unavailable)?;
+        self.shared.meters.set_open_registers(OpenRegisters { cases, breaches, copies, restrictions });
         Ok(())
     }
 }

@@ -55,6 +55,7 @@ pub mod replay;
 pub mod replicas;
 pub mod residency;
 pub mod restore;
+pub mod restrictions;
 pub mod retention;
 pub mod revise;
 pub mod rights;

@@ -7,12 +7,14 @@ use sandyq::{
     domain::{
         consent::SubjectState,
         subject::{RestrictionRequester, RestrictionTrigger},
+        time::Timestamp,
     },
     grpc::pb::{self, subject_service_client::SubjectServiceClient},
     policy::decide::Denial,
     vault::{
         error::VaultError,
         operations::Worked,
+        restrictions::{ListedRestrictions, ReviewPlace},
         subjects::{Block, SubjectName},
     },
 };
@@ -231,4 +233,71 @@ async fn disclosures_are_told_from_the_log(backend: Backend) {
     let says = |entry: &Entry| (entry.purpose.clone().unwrap(), entry.field.clone().unwrap());
     assert!(first.iter().chain(&rest).all(|d| says(&d.says) == ("payments".into(), "iin".into())));
     assert!(first.iter().all(|d| d.caller == Some(open.caller("payments").id)));
+}
+
+impl OpenVault {
+    async fn block_until(&self, number: u32, review_at: Timestamp) {
+        let block = Block {
+            subject: SubjectName::Reference(format!("user-{number}")),
+            trigger: RestrictionTrigger::LegalHold,
+            requester: RestrictionRequester::Authority,
+            review_at,
+            reference: None,
+        };
+        self.vault.restrict_subject(&self.caller("backend"), asker("backend"), "", block).await.unwrap();
+    }
+}
+
+/// Microseconds.
+const DAY: i64 = 86_400_000_000;
+
+on_both!(r11_blocks_whose_review_is_over_are_counted_and_listed_page_by_page);
+async fn r11_blocks_whose_review_is_over_are_counted_and_listed_page_by_page(backend: Backend) {
+    let (dir, open) = with_officer(&backend).await;
+    let counted = async || {
+        open.vault.sample().await.unwrap();
+        let blocks = open.vault.meters().open_registers().restrictions;
+        blocks.iter().map(|open| (open.count, open.overdue)).collect::<Vec<_>>()
+    };
+    let list = async |which, after: Option<ReviewPlace>, size| {
+        open.vault.restrictions(&open.admin(), as_admin(), "lerna", which, after, size).await
+    };
+    assert_eq!(counted().await, []);
+    assert_eq!(list(ListedRestrictions::All, None, 10).await.unwrap(), (vec![], None));
+    let mut ids = Vec::new();
+    for number in 1..=4 {
+        ids.push(open.store_iin(number).await.subject);
+    }
+    // Two of the same day: their ids part them.
+    let now = open.clock.now();
+    for (number, days) in [(1, 3), (2, 1), (3, 1)] {
+        open.block_until(number, now.plus_micros(days * DAY)).await;
+    }
+    assert_eq!(counted().await, [(3, 0)]);
+    assert_eq!(list(ListedRestrictions::Overdue, None, 10).await.unwrap().0, []);
+    open.clock.advance(DAY + 1_000_000);
+    assert_eq!(counted().await, [(3, 2)]);
+    let mut expected = [ids[1], ids[2]];
+    expected.sort();
+    let mut found = Vec::new();
+    for which in [ListedRestrictions::All, ListedRestrictions::Overdue] {
+        let (mut after, mut pages) = (None, Vec::new());
+        loop {
+            let (page, next) = list(which, after, 1).await.unwrap();
+            pages.extend(page.iter().map(|blocked| (blocked.id, blocked.overdue)));
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        found.push(pages);
+    }
+    let two = expected.map(|id| (id, true)).to_vec();
+    assert_eq!(found[1], two, "the fourth is not blocked");
+    assert_eq!(found[0], [two, vec![(ids[0], false)]].concat());
+    // An auditor's list is of rows that the vault wrote.
+    let edit = "UPDATE subjects SET review_at = 1 WHERE platform_id = 1 AND state = 'restricted'";
+    assert_eq!(backend.sql(dir.path(), edit).await, 3);
+    let damaged = list(ListedRestrictions::Overdue, None, 10).await;
+    assert_eq!(damaged.err(), Some(Denial::DataDamaged.into()));
 }

@@ -17,6 +17,7 @@ mod list_writes;
 mod lists;
 mod read;
 mod recipients;
+mod restrictions;
 pub(super) mod schema;
 mod sealed;
 pub(super) mod snapshot;
@@ -39,7 +40,9 @@ use super::{
     copies::{CopyStore, OpenCopies, WhichCopies},
     copy::{Copying, Row, Table},
     parts::PartStore,
+    restrictions::{OpenRestrictions, RestrictionStore, WhichRestrictions},
     rows::{
+        SubjectRow,
         breaches::BreachRow,
         config::PolicyRow,
         copies::CopyRow,
@@ -258,6 +261,23 @@ impl<E: Engine> CopyStore for SqlStore<E> {
 
     async fn open_copies(&self, now: Timestamp) -> Result<Vec<OpenCopies>, StoreError> {
         self.count_open_copies(now).await
+    }
+}
+
+#[async_trait::async_trait]
+impl<E: Engine> RestrictionStore for SqlStore<E> {
+    async fn restricted_subjects(
+        &self,
+        platform: PlatformId,
+        which: WhichRestrictions,
+        after: (Timestamp, SubjectId),
+        limit: u32,
+    ) -> Result<Vec<SubjectRow>, StoreError> {
+        self.read_restricted(platform, which, after, limit).await
+    }
+
+    async fn open_restrictions(&self, now: Timestamp) -> Result<Vec<OpenRestrictions>, StoreError> {
+        self.count_open_restrictions(now).await
     }
 }
 

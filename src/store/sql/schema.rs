@@ -39,6 +39,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (22, "data_copies", include_str!("../../../migrations/sqlite/0022_data_copies.sql")),
     (23, "room_for_wraps", include_str!("../../../migrations/sqlite/0023_room_for_wraps.sql")),
     (24, "recipient_keys", include_str!("../../../migrations/sqlite/0024_recipient_keys.sql")),
+    (25, "reviews", include_str!("../../../migrations/sqlite/0025_reviews.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -67,6 +68,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (22, "data_copies", include_str!("../../../migrations/postgres/0022_data_copies.sql")),
     (23, "room_for_wraps", include_str!("../../../migrations/postgres/0023_room_for_wraps.sql")),
     (24, "recipient_keys", include_str!("../../../migrations/postgres/0024_recipient_keys.sql")),
+    (25, "reviews", include_str!("../../../migrations/postgres/0025_reviews.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -1,5 +1,7 @@
 //! A store that stands in front of the real one: it stops, fails or counts at a chosen moment; no clock decides anything.
 
+mod restrictions;
+
 use std::sync::{
     Arc,
     atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering},

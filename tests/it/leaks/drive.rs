@@ -379,6 +379,13 @@ impl Marked {
             ..Default::default()
         };
         driver.succeed("backend", Call::RestrictSubject, restrict).await;
+        let blocked = pb::ListRestrictionsRequest {
+            platform: "lerna".into(),
+            ..pb::ListRestrictionsRequest::default()
+        };
+        let blocked: pb::ListRestrictionsResponse =
+            driver.answer("admin", Call::ListRestrictions, blocked).await;
+        assert_eq!(blocked.subjects.len(), 1);
         let unblock = pb::UnrestrictSubjectRequest {
             request_id: request_id(),
             subject: Some(by_reference(1)),

@@ -1,7 +1,12 @@
 //! How long: purposes end by their terms, and what nothing keeps is destroyed.
 
+use sandyq::grpc::pb::{self, subject_service_client::SubjectServiceClient};
+
 use super::{answered, go, widened, with};
-use crate::common::backend::{Backend, on_both};
+use crate::{
+    common::backend::{Backend, on_both},
+    scenarios::life::{Life, STAFF, came, told},
+};
 
 on_both!(r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years);
 async fn r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years(backend: Backend) {
@@ -124,6 +129,70 @@ async fn r52_a_profile_ends_with_what_it_was_computed_from(backend: Backend) {
             "#,
         )
         .await;
+    })
+    .await;
+}
+
+/// Who is blocked, as staff is told: whether each review is over.
+async fn reviews(life: &Life<'_>, filter: pb::RestrictionFilter) -> Vec<bool> {
+    let request = pb::ListRestrictionsRequest {
+        platform: life.platform_for(STAFF),
+        filter: filter.into(),
+        ..pb::ListRestrictionsRequest::default()
+    };
+    let mut staff = SubjectServiceClient::new(life.channel(STAFF).unwrap());
+    let listed = staff.list_restrictions(request).await.unwrap().into_inner();
+    assert!(listed.subjects.iter().all(|blocked| Some(&blocked.subject_id) == life.subject.as_ref()));
+    listed.subjects.iter().map(|blocked| blocked.overdue).collect()
+}
+
+on_both!(r11_a_block_is_told_from_its_day_of_review_on);
+async fn r11_a_block_is_told_from_its_day_of_review_on(backend: Backend) {
+    use pb::RestrictionFilter::{All, Overdue};
+    // 6.5: a block is lifted where its trigger is not confirmed, and never ends by itself.
+    with(&backend, "lerna", async |life| {
+        go(
+            life,
+            r#"
+            backend | sign_up = { fields = ["email"], consents = [{ to = "request_comms", fields = ["email"] }] } | ok
+            staff | block = { trigger = "accuracy_disputed", requester = "subject", review_after = "30 days", reference = "CASE-17" } | ok
+            + 29 days
+            support | read = { purpose = "request_comms", fields = ["email"] } | SUBJECT_RESTRICTED
+            "#,
+        )
+        .await;
+        assert_eq!((reviews(life, All).await, reviews(life, Overdue).await), (vec![false], vec![]));
+        go(
+            life,
+            r#"
+            + 1 day
+            support | read = { purpose = "request_comms", fields = ["email"] } | SUBJECT_RESTRICTED
+            "#,
+        )
+        .await;
+        assert_eq!((reviews(life, All).await, reviews(life, Overdue).await), (vec![true], vec![true]));
+        let mut service = SubjectServiceClient::new(life.channel("backend").unwrap());
+        let refused = told(service.list_restrictions(pb::ListRestrictionsRequest::default()).await);
+        assert_eq!(came(refused.map(drop)), "CALLER_NOT_ALLOWED");
+        // Decided anew: it stands, with a further day; and then it is lifted.
+        go(
+            life,
+            r#"
+            staff | block = { trigger = "accuracy_disputed", requester = "subject", review_after = "10 days", reference = "CASE-17" } | ok
+            "#,
+        )
+        .await;
+        assert_eq!((reviews(life, All).await, reviews(life, Overdue).await), (vec![false], vec![]));
+        go(
+            life,
+            r#"
+            + 11 days
+            staff | unblock = { reference = "CASE-17" } | ok
+            support | read = { purpose = "request_comms", fields = ["email"] } | ok
+            "#,
+        )
+        .await;
+        assert_eq!((reviews(life, All).await, reviews(life, Overdue).await), (vec![], vec![]));
     })
     .await;
 }
