@@ -6,6 +6,7 @@ use super::{
     code::coded,
     ids::RecipientId,
     names::{PurposeName, RecipientName},
+    reference::Reference,
     time::Timestamp,
 };
 
@@ -54,6 +55,60 @@ coded!(
         Active = "active",
         /// Receives nothing any more.
         Ended = "ended",
+    }
+);
+
+coded!(
+    /// On what data may go to a recipient abroad (Law 94-V, Article 16; rule R16). None of them opens anything by itself: a release
+    /// abroad stands on the subject's consent to it too.
+    Safeguard, "safeguard" {
+        /// The state there protects personal data; the assessment says so.
+        AdequateProtection = "adequate_protection",
+        /// An international treaty.
+        Treaty = "treaty",
+        /// A law.
+        Law = "law",
+        /// Clauses of the contract that bind the recipient to protect the data.
+        ContractClauses = "contract_clauses",
+        /// Nothing but the consent of each subject.
+        SubjectConsent = "subject_consent",
+    }
+);
+
+impl Safeguard {
+    /// Whether it says nothing without the paper behind it.
+    #[must_use]
+    pub const fn needs_reference(self) -> bool {
+        !matches!(self, Self::SubjectConsent)
+    }
+}
+
+/// On what a recipient abroad receives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Abroad {
+    /// The ground.
+    pub safeguard: Safeguard,
+    /// The treaty, law, assessment or clauses, in the operator's numbering.
+    pub reference: Option<Reference>,
+}
+
+coded!(
+    /// What a recipient has promised in its contract, as clause 9.4 of the policy of lerna.kz lists it (rule R17).
+    RecipientCondition, "condition" {
+        /// It keeps the data confidential, and discloses them to nobody: 9.4(а).
+        Confidentiality = "confidentiality",
+        /// It uses means of protection: 9.4(б).
+        ProtectionMeans = "protection_means",
+        /// It finds and records unauthorised access, and restores the data: 9.4(б).
+        IncidentRecovery = "incident_recovery",
+        /// It limits who has access: 9.4(б).
+        RestrictedAccess = "restricted_access",
+        /// It checks how well its measures protect: 9.4(б).
+        EffectivenessChecks = "effectiveness_checks",
+        /// It takes the other measures that the law asks for: 9.4(б).
+        LawfulMeasures = "lawful_measures",
+        /// It passes the data on to nobody, and distributes them to nobody, consent or not: 9.4(в).
+        NoOnwardTransfer = "no_onward_transfer",
     }
 );
 

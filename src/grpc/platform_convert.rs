@@ -1,8 +1,10 @@
 //! Messages of `PlatformService` to the vault's types and back.
 
 use super::{
+    codes::same,
     convert::{Checker, time},
     pb,
+    registers::{distinct, reference},
 };
 use crate::{
     domain::{
@@ -10,7 +12,7 @@ use crate::{
         iin,
         names::PlatformName,
         operation::{BudgetKind, BudgetLimit},
-        recipient::{RecipientKind, RecipientState},
+        recipient::{Abroad, RecipientCondition, RecipientKind, RecipientState, Safeguard},
         reference::Reference,
     },
     vault::{
@@ -24,6 +26,25 @@ use crate::{
         recipients::{NewRecipient, RecipientRow, SUITE},
     },
 };
+
+same!(
+    safeguard,
+    safeguard_pb,
+    Safeguard { AdequateProtection, Treaty, Law, ContractClauses, SubjectConsent }
+);
+same!(
+    condition,
+    condition_pb,
+    RecipientCondition {
+        Confidentiality,
+        ProtectionMeans,
+        IncidentRecovery,
+        RestrictedAccess,
+        EffectivenessChecks,
+        LawfulMeasures,
+        NoOnwardTransfer,
+    }
+);
 
 /// Longest registered name of an operator or recipient, in bytes.
 const MAX_LEGAL_NAME: usize = 512;
@@ -137,6 +158,9 @@ pub(super) fn new_recipient(message: &pb::RegisterRecipientRequest) -> Result<Ne
     check_legal_name(&mut check, &message.legal_name);
     let contract = Reference::parse(&message.contract_reference);
     let contract = contract.map_err(|e| check.refuse("contract_reference", &e.to_string())).ok();
+    let abroad = abroad(&mut check, message);
+    let conditions =
+        distinct(&mut check, "conditions", &message.conditions, RecipientCondition::ALL.len(), condition);
     if message.purposes.is_empty() {
         check.refuse("purposes", "a recipient is registered for at least one purpose");
     }
@@ -155,6 +179,8 @@ pub(super) fn new_recipient(message: &pb::RegisterRecipientRequest) -> Result<Ne
             country: country?,
             legal_name: message.legal_name.clone(),
             contract: contract?,
+            abroad,
+            conditions,
             purposes,
             valid_from,
             valid_until: valid_until?,
@@ -162,6 +188,19 @@ pub(super) fn new_recipient(message: &pb::RegisterRecipientRequest) -> Result<Ne
         })
     })();
     check.finish(new)
+}
+
+/// On what a recipient abroad receives. What is missing beside its country, the vault says.
+fn abroad(check: &mut Checker, message: &pb::RegisterRecipientRequest) -> Option<Abroad> {
+    let reference = check.reference("safeguard_reference", &message.safeguard_reference);
+    if message.safeguard == i32::from(pb::Safeguard::Unspecified) {
+        if reference.is_some() {
+            check.refuse("safeguard", "is required where its reference is given");
+        }
+        return None;
+    }
+    let safeguard = check.code("safeguard", safeguard(message.safeguard))?;
+    Some(Abroad { safeguard, reference })
 }
 
 /// An X25519 public key (RFC 7748).
@@ -296,6 +335,7 @@ pub(super) fn recipient(vault: &Vault, row: &RecipientRow) -> pb::Recipient {
             wrong_answers: offered.wrong.into(),
         }
     });
+    let abroad = row.abroad.as_ref();
     pb::Recipient {
         platform: vault.platform_name(row.platform).map(|name| name.to_string()).unwrap_or_default(),
         name: recipient.name.to_string(),
@@ -310,6 +350,9 @@ pub(super) fn recipient(vault: &Vault, row: &RecipientRow) -> pb::Recipient {
         offered_key,
         register_time: Some(time(row.created_at)),
         end_time: Some(row.updated_at).filter(|_| recipient.state == RecipientState::Ended).map(time),
+        safeguard: abroad.map_or(pb::Safeguard::Unspecified, |abroad| safeguard_pb(abroad.safeguard)).into(),
+        safeguard_reference: reference(abroad.and_then(|abroad| abroad.reference.as_ref())),
+        conditions: row.conditions.iter().map(|one| condition_pb(*one).into()).collect(),
     }
 }
 

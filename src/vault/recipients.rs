@@ -21,7 +21,9 @@ use crate::{
         caller::Caller,
         ids::RecipientId,
         names::{PurposeName, RecipientName},
-        recipient::{CountryCode, Recipient, RecipientKind, RecipientState},
+        recipient::{
+            Abroad, CountryCode, Recipient, RecipientCondition, RecipientKind, RecipientState, Safeguard,
+        },
         reference::Reference,
         time::Timestamp,
     },
@@ -45,6 +47,10 @@ pub struct NewRecipient {
     pub legal_name: String,
     /// Contract or legal ground, in the platform's numbering.
     pub contract: Reference,
+    /// On what it receives, where it is abroad.
+    pub abroad: Option<Abroad>,
+    /// What it has promised there, each once.
+    pub conditions: Vec<RecipientCondition>,
     /// Purposes that it may receive for.
     pub purposes: Vec<PurposeName>,
     /// From when; from now, where none is given.
@@ -71,6 +77,23 @@ impl NewRecipient {
                 },
             };
             found.extend(rule.map(|rule| Violation::new(format!("purposes[{i}]"), rule)));
+        }
+        let stands = self.abroad.as_ref().map(|abroad| (abroad.safeguard, abroad.reference.is_some()));
+        match stands {
+            None if self.country != CountryCode::KZ => {
+                found.push(Violation::new("safeguard", "is required for a recipient abroad (Article 16)"));
+            }
+            Some(_) if self.country == CountryCode::KZ => {
+                found.push(Violation::new("safeguard", "is for recipients abroad alone"));
+            }
+            Some((safeguard, referred)) if safeguard.needs_reference() && !referred => {
+                found.push(Violation::new("safeguard_reference", "is required: the safeguard stands on it"));
+            }
+            Some((Safeguard::SubjectConsent, true)) => {
+                let rule = "is for safeguards that stand on a paper: each consent has a record of its own";
+                found.push(Violation::new("safeguard_reference", rule));
+            }
+            Some(_) | None => {}
         }
         if self.valid_until <= self.valid_from.unwrap_or(now).max(now) {
             found
@@ -233,6 +256,8 @@ impl Deed for Register {
         let mut purposes = new.purposes.clone();
         purposes.sort();
         purposes.dedup();
+        let mut conditions = new.conditions.clone();
+        conditions.sort();
         let recipient = Recipient {
             id: RecipientId::random(scene.rng()).map_err(unavailable)?,
             name: new.name.clone(),
@@ -250,6 +275,8 @@ impl Deed for Register {
             recipient,
             legal_name: new.legal_name.clone(),
             contract: new.contract.to_string(),
+            abroad: new.abroad.clone(),
+            conditions,
             public_key: None,
             key_proved_at: None,
             offered,

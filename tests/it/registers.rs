@@ -18,7 +18,7 @@ use sandyq::{
         statement::{BadRegisters, FORMAT, ReadRegisters, Register, RegisterStatement},
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::common::{
@@ -259,8 +259,18 @@ async fn life(served: &Served) -> pb::TokenizeResponse {
             contract_reference: format!("D-17/{}", name.to_uppercase()),
             purposes: vec![purpose.into()],
             valid_until_time: Some(time(4_000_000_000)),
+            conditions: vec![
+                pb::RecipientCondition::NoOnwardTransfer.into(),
+                pb::RecipientCondition::Confidentiality.into(),
+            ],
             ..Default::default()
         };
+        let abroad = pb::RegisterRecipientRequest {
+            safeguard: pb::Safeguard::Treaty.into(),
+            safeguard_reference: "TREATY-17".into(),
+            ..request.clone()
+        };
+        let request = if country == "KZ" { request } else { abroad };
         let mut staff = served.platforms("admin").await;
         if name == "forum" {
             staff.register_recipient(request).await.unwrap();
@@ -382,11 +392,17 @@ async fn r45_r46_r48_every_register_is_in_an_export_that_holds_offline(backend: 
     assert_eq!(told(Register::Policies, &["version", "governs"]), [["1", "true"]]);
     let purposes = told(Register::Purposes, &["purpose", "basis", "dpia"]);
     assert!(purposes.contains(&["payments", "consent", "null"].map(String::from).to_vec()), "{purposes:?}");
-    assert_eq!(
-        told(Register::Recipients, &["name", "country", "contract", "state"]).len(),
-        3,
-        "registered with their contracts"
-    );
+    let recipients = rows(&file, Register::Recipients);
+    let of = |name: &str| {
+        let row = recipients.iter().find(|row| row["name"] == name).unwrap();
+        ["country", "contract", "state", "safeguard", "safeguard_reference", "conditions"]
+            .map(|key| row[key].clone())
+    };
+    let promised = json!(["confidentiality", "no_onward_transfer"]);
+    let visa = [json!("US"), json!("D-17/VISA"), json!("active"), json!("treaty"), json!("TREATY-17")];
+    assert_eq!(of("visa"), [&visa[..], std::slice::from_ref(&promised)].concat()[..]);
+    let bank = [json!("KZ"), json!("D-17/BANK"), json!("active"), json!(null), json!(null), promised];
+    assert_eq!((of("bank"), recipients.len()), (bank, 3), "registered with their contracts");
     let access = told(Register::Access, &["who", "name", "state"]);
     for (who, name) in [("caller", "backend"), ("caller", "payments"), ("person", "admin")] {
         assert!(access.contains(&[who, name, "enabled"].map(String::from).to_vec()), "{access:?}");

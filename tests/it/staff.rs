@@ -391,7 +391,14 @@ async fn recipients_are_registered_as_the_policy_allows(backend: Backend) {
             "a purpose without banks",
             pb::RegisterRecipientRequest { purposes: vec!["request_comms".into()], ..bank("b") },
         ),
-        ("abroad", pb::RegisterRecipientRequest { country: "DE".into(), ..bank("b") }),
+        (
+            "abroad",
+            pb::RegisterRecipientRequest {
+                country: "DE".into(),
+                safeguard: pb::Safeguard::SubjectConsent.into(),
+                ..bank("b")
+            },
+        ),
         ("no such country", pb::RegisterRecipientRequest { country: "XX".into(), ..bank("b") }),
         ("no contract", pb::RegisterRecipientRequest { contract_reference: String::new(), ..bank("b") }),
         (

@@ -105,10 +105,13 @@ async fn persons_and_recipients_are_managed() {
     let persons = ask(&served, "platform person list", &[]);
     assert_eq!(persons["persons"].as_array().unwrap().len(), 2);
 
-    let register = "platform recipient register bank --platform lerna --kind bank --contract D-17 \
+    let register = "platform recipient register bank --platform lerna --kind bank --contract D-17 --condition confidentiality --condition no-onward-transfer \
                     --purpose payments --valid-until 2099-01-01T00:00:00+05:00 --legal-name Bank";
     let register = register.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(ask(&served, &register, &[])["recipients"][0]["country"], "KZ");
+    let registered = ask(&served, &register, &[]);
+    let registered = &registered["recipients"][0];
+    assert_eq!((&registered["country"], &registered["safeguard"]), (&"KZ".into(), &Value::Null));
+    assert_eq!(registered["conditions"], serde_json::json!(["confidentiality", "no_onward_transfer"]));
     let key = "09".repeat(32);
     let keyed = ask(&served, "platform recipient key bank --platform lerna --public-key", &[&key]);
     let keyed = &keyed["recipients"][0];

@@ -9,6 +9,7 @@ use crate::{
     cli::{
         client::{self, request_id},
         output::{Failure, Out, exit, instant, refused},
+        registers::{code, number},
     },
     grpc::pb,
 };
@@ -99,6 +100,16 @@ pub(in crate::cli) struct RegisterArgs {
     /// Contract or legal ground, in your numbering: `[A-Z0-9/._-]{1,64}`.
     #[arg(long)]
     contract: String,
+    /// On what it receives, where it is abroad: `adequate-protection`, `treaty`, `law`, `contract-clauses`, or
+    /// `subject-consent`, where nothing but consents stands behind it.
+    #[arg(long, value_parser = SAFEGUARDS)]
+    safeguard: Option<String>,
+    /// The treaty, law, assessment or clauses, in your numbering.
+    #[arg(long, default_value = "")]
+    safeguard_reference: String,
+    /// What it has promised in the contract; repeat for more.
+    #[arg(long = "condition", value_parser = CONDITIONS)]
+    conditions: Vec<String>,
     /// Purpose that it may receive for; repeat for more.
     #[arg(long = "purpose", required = true)]
     purposes: Vec<String>,
@@ -112,6 +123,17 @@ pub(in crate::cli) struct RegisterArgs {
     #[arg(long, value_parser = hex32, value_name = "HEX")]
     public_key: Option<Hex32>,
 }
+
+const SAFEGUARDS: [&str; 5] = ["adequate-protection", "treaty", "law", "contract-clauses", "subject-consent"];
+const CONDITIONS: [&str; 7] = [
+    "confidentiality",
+    "protection-means",
+    "incident-recovery",
+    "restricted-access",
+    "effectiveness-checks",
+    "lawful-measures",
+    "no-onward-transfer",
+];
 
 /// Kinds by the names that policies use.
 const KINDS: [(&str, pb::RecipientKind); 12] = [
@@ -141,6 +163,13 @@ fn time(text: &str) -> Result<prost_types::Timestamp, String> {
 pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
     match command {
         Command::Register(args) => {
+            let safeguard = args
+                .safeguard
+                .as_deref()
+                .map(|code| number("SAFEGUARD_", code, pb::Safeguard::from_str_name).map(i32::from));
+            let condition = |code: &String| {
+                number("RECIPIENT_CONDITION_", code, pb::RecipientCondition::from_str_name).map(i32::from)
+            };
             let request = pb::RegisterRecipientRequest {
                 request_id: request_id()?,
                 platform: args.platform,
@@ -153,6 +182,9 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 valid_from_time: args.valid_from,
                 valid_until_time: Some(args.valid_until),
                 public_key: args.public_key.map(|key| key.0).unwrap_or_default(),
+                safeguard: safeguard.transpose()?.unwrap_or_default(),
+                safeguard_reference: args.safeguard_reference,
+                conditions: args.conditions.iter().map(condition).collect::<Result<_, _>>()?,
             };
             let answer = service(&args.client).await?.register_recipient(request).await.map_err(refused)?;
             print(out, &[*applied!(answer, register_recipient_response)?])
@@ -230,12 +262,19 @@ fn print(out: &mut Out, all: &[pb::Recipient]) -> Result<(), Failure> {
     let kind = |r: &pb::Recipient| {
         KINDS.into_iter().find(|(_, kind)| *kind == r.kind()).map_or("unknown", |(name, _)| name)
     };
+    let safeguard = |r: &pb::Recipient| {
+        let some = Some(r.safeguard()).filter(|safeguard| *safeguard != pb::Safeguard::Unspecified);
+        some.map(|safeguard| code(safeguard.as_str_name(), "SAFEGUARD_"))
+    };
+    let condition = |of: pb::RecipientCondition| code(of.as_str_name(), "RECIPIENT_CONDITION_");
     let json: Vec<_> = all
         .iter()
         .map(|r| {
             json!({
                 "platform": r.platform, "name": r.name, "kind": kind(r), "country": r.country,
                 "legal_name": r.legal_name, "contract": r.contract_reference, "purposes": r.purposes,
+                "safeguard": safeguard(r), "safeguard_reference": r.safeguard_reference,
+                "conditions": r.conditions().map(condition).collect::<Vec<_>>(),
                 "key_id": r.key.as_ref().map(|key| &key.key_id),
                 "offered_key_id": r.offered_key.as_ref().map(|key| &key.key_id),
                 "answer_until": instant(r.offered_key.as_ref().and_then(|key| key.expire_time.as_ref())),
@@ -262,7 +301,9 @@ fn print(out: &mut Out, all: &[pb::Recipient]) -> Result<(), Failure> {
                 }
             };
             let name = format!("{}/{}", r.platform, r.name);
-            format!("{name:<24} {:<14} {}  {key}  {end}  {}", kind(r), r.country, r.purposes.join(", "))
+            let abroad = safeguard(r).map(|safeguard| format!(" by {safeguard} {}", r.safeguard_reference));
+            let country = format!("{}{}", r.country, abroad.unwrap_or_default());
+            format!("{name:<24} {:<14} {country}  {key}  {end}  {}", kind(r), r.purposes.join(", "))
         })
         .collect();
     out.data(&json!({ "recipients": json }), &lines)?;

@@ -53,6 +53,8 @@ const SHAPES: [Shape; 9] = [
             ("kind", "kind"),
             ("country", "country"),
             ("contract", "contract"),
+            ("safeguard", "abroad on"),
+            ("conditions", "has promised"),
             ("valid_until", "until"),
             ("state", "state"),
             ("purposes", "purposes"),

@@ -9,7 +9,8 @@ use crate::domain::{
     ids::PlatformId,
     names::PurposeName,
     operation::BudgetLimit,
-    recipient::Recipient,
+    recipient::{Abroad, Recipient, RecipientCondition},
+    reference::Reference,
     secret::Sealed,
     staff_key::StaffKey,
     time::Timestamp,
@@ -242,6 +243,10 @@ pub struct RecipientRow {
     pub legal_name: String,
     /// The contract, in the platform's numbering; empty where there is none.
     pub contract: String,
+    /// On what it receives, where it is abroad; none where that was not asked for yet.
+    pub abroad: Option<Abroad>,
+    /// What it has promised.
+    pub conditions: Vec<RecipientCondition>,
     /// X25519 public key (RFC 9180), for sealed releases.
     pub public_key: Option<[u8; 32]>,
     /// When its holder proved it; none of a key from before there were challenges.
@@ -275,7 +280,18 @@ impl RecipientRow {
             .bytes(self.public_key.as_ref().map_or(&[], <[u8; 32]>::as_slice))
             .int(self.created_at.as_micros())
             .int(self.updated_at.as_micros());
-        // Named where they stand: rows from before there were challenges keep their MAC.
+        // Named where they stand: rows from before there were such columns keep their MAC.
+        let image = match &self.abroad {
+            None => image,
+            Some(abroad) => image
+                .text("abroad")
+                .text(abroad.safeguard.as_str())
+                .text(abroad.reference.as_ref().map_or("", Reference::as_str)),
+        };
+        let image = match self.conditions.as_slice() {
+            [] => image,
+            some => image.text("conditions").texts(some.iter().map(|condition| condition.as_str())),
+        };
         let image = match self.key_proved_at {
             None => image,
             Some(at) => image.text("proved").int(at.as_micros()),

@@ -144,7 +144,10 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         self.text(column)?.parse().map_err(|_| self.damaged(column))
     }
 
-    fn optional_parse<T: std::str::FromStr>(&mut self, column: &'static str) -> Result<Option<T>, Damage> {
+    pub(super) fn optional_parse<T: std::str::FromStr>(
+        &mut self,
+        column: &'static str,
+    ) -> Result<Option<T>, Damage> {
         let text = self.optional_text(column)?;
         text.map(|text| text.parse().map_err(|_| self.damaged(column))).transpose()
     }

@@ -126,8 +126,8 @@ impl<E: Engine> SqlStore<E> {
                                created_at, updated_at, mac FROM callers WHERE platform_id = $1 ORDER BY name";
         const RECIPIENTS: &str = "/* read::config */ SELECT recipient_id, name, kind, country, purposes, valid_from, \
                                   valid_until, state, legal_name, contract, public_key, created_at, updated_at, \
-                                  mac, key_proved_at, offered_key, offer_statement, offer_sealed, \
-                                  offer_answer_sha256, offer_expires_at, offer_wrong \
+                                  mac, key_proved_at, safeguard, safeguard_reference, conditions, offered_key, \
+                                  offer_statement, offer_sealed, offer_answer_sha256, offer_expires_at, offer_wrong \
                                   FROM recipients WHERE platform_id = $1 ORDER BY name";
         const LIMITS: &str = "/* read::config */ SELECT caller_id, kind, max_spent, window_seconds, updated_at, mac \
                               FROM budget_limits WHERE platform_id = $1 ORDER BY kind";

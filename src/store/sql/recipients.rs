@@ -11,7 +11,8 @@ use crate::{
     domain::{
         ids::{PlatformId, RecipientId},
         names::PurposeName,
-        recipient::Recipient,
+        recipient::{Abroad, Recipient},
+        reference::Reference,
     },
     store::{
         Damage,
@@ -27,16 +28,19 @@ pub(super) fn put_recipient<'a>(row: &'a RecipientRow, was: Option<&'a Mac>) -> 
     let (statement, was) = put(
         "/* write::insert_recipient */ INSERT INTO recipients (platform_id, recipient_id, name, kind, country, purposes, \
          valid_from, valid_until, state, legal_name, contract, public_key, created_at, updated_at, mac, key_proved_at, \
-         offered_key, offer_statement, offer_sealed, offer_answer_sha256, offer_expires_at, offer_wrong) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)",
+         offered_key, offer_statement, offer_sealed, offer_answer_sha256, offer_expires_at, offer_wrong, safeguard, \
+         safeguard_reference, conditions) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
+         $23, $24, $25)",
         "/* write::update_recipient */ UPDATE recipients SET name = $3, kind = $4, country = $5, purposes = $6, \
          valid_from = $7, valid_until = $8, state = $9, legal_name = $10, contract = $11, public_key = $12, \
          created_at = $13, updated_at = $14, mac = $15, key_proved_at = $16, offered_key = $17, offer_statement = $18, \
-         offer_sealed = $19, offer_answer_sha256 = $20, offer_expires_at = $21, offer_wrong = $22 \
-         WHERE platform_id = $1 AND recipient_id = $2 AND mac = $23",
+         offer_sealed = $19, offer_answer_sha256 = $20, offer_expires_at = $21, offer_wrong = $22, \
+         safeguard = $23, safeguard_reference = $24, conditions = $25 \
+         WHERE platform_id = $1 AND recipient_id = $2 AND mac = $26",
         was,
     );
-    let offered = row.offered.as_ref();
+    let (offered, abroad) = (row.offered.as_ref(), row.abroad.as_ref());
     let statement = statement
         .int(row.platform.get())
         .bytes(r.id.as_bytes())
@@ -59,14 +63,17 @@ pub(super) fn put_recipient<'a>(row: &'a RecipientRow, was: Option<&'a Mac>) -> 
         .opt_bytes(offered.map(|key| key.sealed.as_slice()))
         .opt_bytes(offered.map(|key| key.answer_sha256.as_slice()))
         .opt_int(offered.map(|key| key.expires_at.as_micros()))
-        .opt_int(offered.map(|key| key.wrong.into()));
+        .opt_int(offered.map(|key| key.wrong.into()))
+        .opt_text(abroad.map(|abroad| abroad.safeguard.as_str()))
+        .opt_text(abroad.and_then(|abroad| abroad.reference.as_ref()).map(Reference::as_str))
+        .own_text(row.conditions.iter().map(|c| c.as_str()).collect::<Vec<_>>().join(","));
     only_if((statement, was))
 }
 
 impl<R: SqlRow> Columns<'_, R> {
     /// `recipient_id, name, kind, country, purposes, valid_from, valid_until, state, legal_name, contract, public_key,
-    /// created_at, updated_at, mac, key_proved_at, offered_key, offer_statement, offer_sealed, offer_answer_sha256,
-    /// offer_expires_at, offer_wrong`
+    /// created_at, updated_at, mac, key_proved_at, safeguard, safeguard_reference, conditions, offered_key, offer_statement,
+    /// offer_sealed, offer_answer_sha256, offer_expires_at, offer_wrong`
     pub(super) fn recipient(&mut self, platform: PlatformId) -> Result<RecipientRow, Damage> {
         let id = RecipientId::from_bytes(self.array("recipient_id")?);
         let (name, kind, country) = (self.parse("name")?, self.parse("kind")?, self.parse("country")?);
@@ -79,6 +86,7 @@ impl<R: SqlRow> Columns<'_, R> {
         let recipient =
             Recipient { id, name, kind, country, purposes, valid_from, valid_until, state, has_key };
         let (created_at, updated_at) = (self.time("created_at")?, self.time("updated_at")?);
+        let (mac, key_proved_at) = (self.array("mac")?, self.optional_time("key_proved_at")?);
         Ok(RecipientRow {
             platform,
             recipient,
@@ -87,10 +95,24 @@ impl<R: SqlRow> Columns<'_, R> {
             public_key,
             created_at,
             updated_at,
-            mac: self.array("mac")?,
-            key_proved_at: self.optional_time("key_proved_at")?,
+            mac,
+            key_proved_at,
+            abroad: self.abroad()?,
+            conditions: self.list("conditions")?,
+            // The last: where there is none, its columns are not read.
             offered: self.offered_key()?.map(Box::new),
         })
+    }
+
+    /// `safeguard, safeguard_reference`
+    fn abroad(&mut self) -> Result<Option<Abroad>, Damage> {
+        let safeguard = self.optional_parse("safeguard")?;
+        let reference = self.optional_parse("safeguard_reference")?;
+        match (safeguard, reference) {
+            (None, None) => Ok(None),
+            (Some(safeguard), reference) => Ok(Some(Abroad { safeguard, reference })),
+            (None, Some(_)) => Err(self.damaged("safeguard")),
+        }
     }
 
     /// `offered_key, offer_statement, offer_sealed, offer_answer_sha256, offer_expires_at, offer_wrong`

@@ -40,6 +40,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (23, "room_for_wraps", include_str!("../../../migrations/sqlite/0023_room_for_wraps.sql")),
     (24, "recipient_keys", include_str!("../../../migrations/sqlite/0024_recipient_keys.sql")),
     (25, "reviews", include_str!("../../../migrations/sqlite/0025_reviews.sql")),
+    (26, "recipient_terms", include_str!("../../../migrations/sqlite/0026_recipient_terms.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -69,6 +70,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (23, "room_for_wraps", include_str!("../../../migrations/postgres/0023_room_for_wraps.sql")),
     (24, "recipient_keys", include_str!("../../../migrations/postgres/0024_recipient_keys.sql")),
     (25, "reviews", include_str!("../../../migrations/postgres/0025_reviews.sql")),
+    (26, "recipient_terms", include_str!("../../../migrations/postgres/0026_recipient_terms.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -77,6 +77,9 @@ pub(super) fn recipient(row: &RecipientRow) -> Value {
         "contract": row.contract, "purposes": of.purposes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "valid_from": of.valid_from.to_string(), "valid_until": opt(of.valid_until), "state": of.state.as_str(),
         "has_key": row.public_key.is_some(), "registered_at": row.created_at.to_string(),
+        "safeguard": row.abroad.as_ref().map(|abroad| abroad.safeguard.as_str()),
+        "safeguard_reference": row.abroad.as_ref().and_then(|abroad| abroad.reference.as_ref()).map(Reference::as_str),
+        "conditions": row.conditions.iter().map(|one| one.as_str()).collect::<Vec<_>>(),
     })
 }
 

@@ -15,7 +15,13 @@ async fn r16_r17_r20_r44_payments_go_sealed_to_whom_9_2_names_and_abroad_by_a_co
         staff | recipient = { name = "bank", kind = "bank", country = "DE", purposes = ["payments"], contract = "D-1", until = "2028-01-01" } | INVALID_FIELDS
         staff | recipient = { name = "bank", kind = "bank", purposes = ["payments"], contract = "D-1", until = "2028-01-01", has_key = true } | ok
         staff | recipient = { name = "keyless", kind = "bank", purposes = ["payments"], contract = "D-2", until = "2028-01-01" } | ok
-        staff | recipient = { name = "visa", kind = "payment_system", country = "US", purposes = ["payments"], contract = "D-3", until = "2030-01-01", has_key = true } | ok
+        staff | recipient = { name = "visa", kind = "payment_system", country = "US", purposes = ["payments"], contract = "D-3", until = "2030-01-01", safeguard = "unspecified" } | INVALID_FIELDS
+        staff | recipient = { name = "visa", kind = "payment_system", country = "US", purposes = ["payments"], contract = "D-3", until = "2030-01-01", safeguard = "unspecified", paper = "SCC-17" } | INVALID_FIELDS
+        staff | recipient = { name = "visa", kind = "payment_system", country = "US", purposes = ["payments"], contract = "D-3", until = "2030-01-01", safeguard = "treaty" } | INVALID_FIELDS
+        staff | recipient = { name = "visa", kind = "payment_system", country = "US", purposes = ["payments"], contract = "D-3", until = "2030-01-01", safeguard = "subject_consent", paper = "SCC-17" } | INVALID_FIELDS
+        staff | recipient = { name = "kaspi", kind = "bank", purposes = ["payments"], contract = "D-3", until = "2030-01-01", safeguard = "law", paper = "LAW-17" } | INVALID_FIELDS
+        staff | recipient = { name = "visa", kind = "payment_system", country = "US", purposes = ["payments"], contract = "D-3", until = "2030-01-01", promised = ["confidentiality", "confidentiality"] } | INVALID_FIELDS
+        staff | recipient = { name = "visa", kind = "payment_system", country = "US", purposes = ["payments"], contract = "D-3", until = "2030-01-01", safeguard = "contract_clauses", paper = "SCC-17", promised = ["confidentiality", "no_onward_transfer"], has_key = true } | ok
         payments | read = { purpose = "payments", fields = ["iin", "surname"], recipient = "bank" } | SEAL_REQUIRED
         payments | read = { purpose = "payments", fields = ["payment_status"], recipient = "bank" } | FIELD_NOT_ALLOWED
         payments | release = { purpose = "payments", fields = ["surname", "payment_status"], recipient = "bank" } | FIELD_NOT_ALLOWED

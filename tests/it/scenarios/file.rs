@@ -301,6 +301,10 @@ parts! {
         name: String,
         kind: String,
         country: Option<String>,
+        /// Of one abroad; consents alone unless given, and its paper.
+        safeguard: Option<String>,
+        #[serde(default)] paper: String,
+        #[serde(default)] promised: Vec<String>,
         purposes: Vec<String>,
         contract: String,
         until: String,

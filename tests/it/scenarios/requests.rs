@@ -292,13 +292,20 @@ impl Life<'_> {
 
     pub async fn register_recipient(&self, by: &str, of: &Recipient) -> Came {
         let kind = if of.kind == "state" { "state_body" } else { &of.kind };
+        let country = of.country.clone().unwrap_or_else(|| "KZ".into());
+        let unless_given = if country == "KZ" { "unspecified" } else { "subject_consent" };
+        let safeguard = of.safeguard.as_deref().unwrap_or(unless_given);
+        let promised = |one: &String| word!(pb::RecipientCondition, "RECIPIENT_CONDITION", one);
         let has_key = of.has_key.then(|| pair(self.recipients.path(), &of.name));
         let request = pb::RegisterRecipientRequest {
             request_id: self.served.request_id(),
             platform: self.platform_for(by),
             name: of.name.clone(),
             kind: word!(pb::RecipientKind, "RECIPIENT_KIND", kind)?,
-            country: of.country.clone().unwrap_or_else(|| "KZ".into()),
+            country,
+            safeguard: word!(pb::Safeguard, "SAFEGUARD", safeguard)?,
+            safeguard_reference: of.paper.clone(),
+            conditions: of.promised.iter().map(promised).collect::<Result<_, String>>()?,
             legal_name: format!("ТОО «{}»", of.name),
             contract_reference: of.contract.clone(),
             purposes: of.purposes.clone(),
