@@ -7,7 +7,7 @@ use super::{
     client::{self, request_id, subjects},
     output::{Failure, Out, refused, show_time},
     receipt,
-    registers::{At, code},
+    registers::{At, code, number},
     values::when,
 };
 use crate::grpc::pb;
@@ -56,6 +56,12 @@ pub(super) enum Command {
         /// When, RFC 3339; now, where absent.
         #[arg(long)]
         at: Option<String>,
+        /// Why a withdrawal is refused, where the event says that it is.
+        #[arg(long, value_parser = ["law", "obligation"], requires = "ground")]
+        withdrawal_bar: Option<String>,
+        /// The law or the contract behind that, in the platform's numbering.
+        #[arg(long, default_value = "", requires = "withdrawal_bar")]
+        ground: String,
     },
     /// Block use of the subject's data until the block is lifted. It binds at once.
     Restrict {
@@ -145,13 +151,18 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
     match command {
         Command::Get(which) => get(&which, out).await,
         Command::Disclosures(which) => disclosures(&which, out).await,
-        Command::Event { which, event, at } => {
+        Command::Event { which, event, at, withdrawal_bar, ground } => {
+            let bar = withdrawal_bar
+                .as_deref()
+                .map(|code| number("WITHDRAWAL_BAR_", code, pb::WithdrawalBar::from_str_name).map(i32::from));
             let request = pb::RecordEventRequest {
                 request_id: request_id()?,
                 subject: Some(which.name()),
                 platform: which.platform.clone(),
                 event,
                 event_time: Some(when(at.as_deref())?),
+                withdrawal_bar: bar.transpose()?.unwrap_or_default(),
+                ground,
             };
             let answer = subjects(which.client.connect().await?).record_event(request).await;
             let id = answer.map_err(|s| Failure::refused(&s))?.into_inner().event_id;
@@ -248,7 +259,7 @@ async fn restrictions(at: At, overdue: bool, out: &mut Out) -> Result<(), Failur
         let (platform, filter) = (at.platform.clone(), filter.into());
         let request = pb::ListRestrictionsRequest { platform, filter, page_size: 0, page_token };
         let page = calls.list_restrictions(request).await.map_err(refused)?.into_inner();
-        for subject in &page.subjects {
+        for subject in page.subjects {
             let block = subject.restriction.unwrap_or_default();
             let trigger = code(block.trigger().as_str_name(), "RESTRICTION_TRIGGER_");
             let requester = code(block.requester().as_str_name(), "RESTRICTION_REQUESTER_");
@@ -300,8 +311,20 @@ async fn get(which: &Which, out: &mut Out) -> Result<(), Failure> {
             "field": held.field, "version": version, "source": source, "updated_at": updated,
         }));
     }
+    let mut events = Vec::new();
+    for event in &subject.events {
+        let some = Some(event.withdrawal_bar()).filter(|bar| *bar != pb::WithdrawalBar::Unspecified);
+        let bar = some.map(|bar| code(bar.as_str_name(), "WITHDRAWAL_BAR_"));
+        let why = bar.as_ref().map(|bar| format!(", barred by {bar} {}", event.ground)).unwrap_or_default();
+        let at = show_time(event.event_time);
+        lines.push(format!("event        {at}  {}{why}", event.event));
+        events.push(json!({
+            "event_id": event.event_id, "event": event.event, "at": at,
+            "recorded_at": show_time(event.record_time), "withdrawal_bar": bar, "ground": event.ground,
+        }));
+    }
     let data = json!({
-        "subject_id": subject.subject_id, "state": state, "kind": kind, "fields": fields,
+        "subject_id": subject.subject_id, "state": state, "kind": kind, "fields": fields, "events": events,
         "tokens": subject.token_count, "consents": subject.consent_count,
         "review_at": subject.restriction.as_ref().map(|block| show_time(block.review_time)),
         "destroy_at": subject.erasure.as_ref().map(|erasure| show_time(erasure.destroy_time)),

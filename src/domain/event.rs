@@ -1,6 +1,6 @@
 //! Events in a subject's life that retention and consents count from (rule R42).
 
-use super::{names::EventName, time::Timestamp};
+use super::{code::coded, names::EventName, reference::Reference, time::Timestamp};
 
 /// Something that happened to a subject, as the platform recorded it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -9,6 +9,25 @@ pub struct SubjectEvent {
     pub name: EventName,
     /// When it happened.
     pub at: Timestamp,
+}
+
+coded!(
+    /// Why a consent cannot be withdrawn (Law 94-V, Article 8(2); rule R7).
+    WithdrawalBar, "bar of a withdrawal" {
+        /// A law forbids it.
+        Law = "law_bars",
+        /// An obligation of the person is not fulfilled.
+        Obligation = "obligation_unfulfilled",
+    }
+);
+
+/// Why the operator refuses a withdrawal. It stands with the event that says so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WithdrawalRefusal {
+    /// Why.
+    pub bar: WithdrawalBar,
+    /// The law or the contract, in the operator's numbering.
+    pub ground: Reference,
 }
 
 /// The one event that no policy declares: the subject objects to decisions by machine (Law 94-V, Article 19-1).

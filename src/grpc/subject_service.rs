@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     authn::{Call, RequestIdRule, authenticate},
+    codes::same,
     convert::{Checker, page_size, page_token, source, time, view_code},
     limits::within_limit,
     pb::{
@@ -13,13 +14,13 @@ use super::{
         subject_service_server,
     },
     proposal_convert::outcome,
-    registers::{place, place_token},
+    registers::{place, place_token, reference},
     status::status,
 };
 use crate::{
     domain::{
         consent::SubjectState,
-        event::SubjectEvent,
+        event::{SubjectEvent, WithdrawalBar, WithdrawalRefusal},
         ids::PlatformId,
         receipt::ReceiptKind,
         subject::{Restriction, RestrictionRequester, RestrictionTrigger, SubjectKind},
@@ -32,6 +33,8 @@ use crate::{
         subjects::{Block, Disclosure, MAX_PAGE, SubjectName, SubjectView},
     },
 };
+
+same!(bar, bar_pb, WithdrawalBar { Law, Obligation });
 
 /// Serves subjects.
 pub struct SubjectService {
@@ -87,9 +90,10 @@ impl SubjectService {
         check.own_platform(&m.platform);
         let event = check.parse("event", &m.event);
         let at = check.past_time("event_time", m.event_time, now);
+        let refusal = refusal(&mut check, m.withdrawal_bar, &m.ground);
         let (name, at) = check.finish(event.zip(at))?;
         let event = SubjectEvent { name, at };
-        let id = self.vault.record_event(&call.caller, call.asker, subject, event).await?;
+        let id = self.vault.record_event(&call.caller, call.asker, subject, event, refusal).await?;
         Ok(pb::RecordEventResponse { event_id: id.to_string() })
     }
 
@@ -245,6 +249,19 @@ pub(super) fn name(name: Option<pb::SubjectName>) -> Result<SubjectName, VaultEr
     check.finish(named)
 }
 
+/// Why a withdrawal is refused, with the law or the contract behind it.
+fn refusal(check: &mut Checker, number: i32, ground: &str) -> Option<WithdrawalRefusal> {
+    if number == i32::from(pb::WithdrawalBar::Unspecified) {
+        if !ground.is_empty() {
+            check.refuse("ground", "goes with `withdrawal_bar`");
+        }
+        return None;
+    }
+    let (bar, ground) =
+        (check.code("withdrawal_bar", bar(number)), check.required_reference("ground", ground));
+    bar.zip(ground).map(|(bar, ground)| WithdrawalRefusal { bar, ground })
+}
+
 fn trigger(number: i32) -> Option<RestrictionTrigger> {
     match pb::RestrictionTrigger::try_from(number).ok()? {
         pb::RestrictionTrigger::Unspecified => None,
@@ -317,6 +334,19 @@ fn subject_pb(view: &SubjectView) -> pb::Subject {
         source: source(held.source).into(),
         update_time: Some(time(held.updated_at)),
     });
+    let events = view.events.iter().map(|row| {
+        let refusal = row.refusal.as_ref();
+        pb::RecordedEvent {
+            event_id: row.id.to_string(),
+            event: row.event.name.to_string(),
+            event_time: Some(time(row.event.at)),
+            record_time: Some(time(row.recorded_at)),
+            withdrawal_bar: refusal
+                .map_or(pb::WithdrawalBar::Unspecified, |refusal| bar_pb(refusal.bar))
+                .into(),
+            ground: reference(refusal.map(|refusal| &refusal.ground)),
+        }
+    });
     pb::Subject {
         subject_id: view.id.to_string(),
         kind: kind.into(),
@@ -331,6 +361,7 @@ fn subject_pb(view: &SubjectView) -> pb::Subject {
         fields: fields.collect(),
         token_count: i64::try_from(view.tokens).unwrap_or(i64::MAX),
         consent_count: i64::try_from(view.consents).unwrap_or(i64::MAX),
+        events: events.collect(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         decide::{Ask, Denial, Facts, Permit, RecipientAsk, decide},
         model::Policy,
     },
-    store::rows::{RecordRow, SubjectRow, config::RecipientRow},
+    store::rows::{EventRow, RecordRow, SubjectRow, config::RecipientRow},
 };
 
 /// What a decision knows of a token.
@@ -54,14 +54,20 @@ impl Scene<'_> {
     /// # Errors
     /// [`Denial::DataDamaged`] where one was changed behind the vault.
     pub(super) fn events_of(&self, subject: SubjectId) -> Result<Vec<SubjectEvent>, Denial> {
+        Ok(self.recorded_events_of(subject)?.iter().map(|row| row.event.clone()).collect())
+    }
+
+    /// The same as they were recorded.
+    ///
+    /// # Errors
+    /// As [`Self::events_of`].
+    pub(super) fn recorded_events_of(&self, subject: SubjectId) -> Result<&[EventRow], Denial> {
         let rows = self.found(self.snapshot.events_of.get(&subject))?.map_or(&[][..], Vec::as_slice);
-        rows.iter()
-            .map(|row| {
-                let verified = self.keys().row.verify(&row.image(), &row.mac);
-                verified.map_err(|e| self.damaged("subject_events", &e))?;
-                Ok(row.event.clone())
-            })
-            .collect()
+        for row in rows {
+            let verified = self.keys().row.verify(&row.image(), &row.mac);
+            verified.map_err(|e| self.damaged("subject_events", &e))?;
+        }
+        Ok(rows)
     }
 
     /// A recipient as a decision sees it.

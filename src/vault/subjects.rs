@@ -16,7 +16,7 @@ use crate::{
     domain::{
         caller::Caller,
         consent::SubjectState,
-        event::SubjectEvent,
+        event::{SubjectEvent, WithdrawalRefusal},
         ids::{CallerId, EntryId, EventId, PlatformId, SubjectId},
         names::{EventName, FieldName},
         operation::Operation,
@@ -66,6 +66,8 @@ pub struct SubjectView {
     pub tokens: u64,
     /// Consents, of all states.
     pub consents: usize,
+    /// Events, in the order in which they happened.
+    pub events: Vec<EventRow>,
 }
 
 /// A field that is held.
@@ -165,7 +167,8 @@ impl Vault {
         }
     }
 
-    /// Records that something happened to a subject.
+    /// Records that something happened to a subject. An event by which the operator refuses a withdrawal has its reason, and no
+    /// other has one.
     ///
     /// # Errors
     /// [`VaultError`].
@@ -175,8 +178,9 @@ impl Vault {
         asker: Asker,
         subject: SubjectName,
         event: SubjectEvent,
+        refusal: Option<WithdrawalRefusal>,
     ) -> Result<EventId, VaultError> {
-        self.run(caller.platform, caller, asker, Record { subject, event }).await
+        self.run(caller.platform, caller, asker, Record { subject, event, refusal }).await
     }
 
     /// Blocks use of a subject's data until somebody lifts it; a new block replaces one that is there.
@@ -290,6 +294,8 @@ impl Deed for Get {
         });
         let mut fields: Vec<_> = fields.collect();
         fields.sort_by(|a, b| a.field.cmp(&b.field));
+        let mut events = scene.recorded_events_of(row.id)?.to_vec();
+        events.sort_by_key(|row| (row.event.at, row.id));
         let view = SubjectView {
             id: row.id,
             kind: row.kind,
@@ -301,6 +307,7 @@ impl Deed for Get {
             fields,
             tokens: 0,
             consents: scene.consents_of(row.id)?.len(),
+            events,
         };
         hand.log(|entry| Entry { subject: Some((*view.id.as_bytes()).into()), ..entry })?;
         Ok(Deeded::answer(view))
@@ -338,6 +345,7 @@ impl Deed for NameFor {
 struct Record {
     subject: SubjectName,
     event: SubjectEvent,
+    refusal: Option<WithdrawalRefusal>,
 }
 
 impl Record {
@@ -346,6 +354,20 @@ impl Record {
         let name: &EventName = &self.event.name;
         policy.event(name).ok_or(Denial::EventNotDeclared)?;
         if policy.may_record_event(caller, name) { Ok(()) } else { Err(Denial::CallerNotAllowed) }
+    }
+
+    /// Whether it has a reason where it needs one, and there alone.
+    fn has_its_reason(&self, scene: &Scene<'_>) -> Result<(), VaultError> {
+        match (scene.policy()?.refuses_withdrawal(&self.event.name), &self.refusal) {
+            (true, None) => Err(VaultError::invalid(
+                "withdrawal_bar",
+                "is required: a refusal of a withdrawal has a reason",
+            )),
+            (false, Some(_)) => {
+                Err(VaultError::invalid("withdrawal_bar", "goes with an event that refuses a withdrawal"))
+            }
+            (true, Some(_)) | (false, None) => Ok(()),
+        }
     }
 }
 
@@ -367,20 +389,28 @@ impl Deed for Record {
     fn act(&mut self, hand: &mut Hand<'_, '_>) -> Result<Deeded<EventId>, VaultError> {
         let scene = hand.scene;
         self.may(scene, hand.caller)?;
+        self.has_its_reason(scene)?;
         let subject = self.subject.find(scene)?;
         if subject.state == SubjectState::Erased {
             return Err(Denial::SubjectErased.into());
         }
         let id = EventId::random(scene.rng()).map_err(unavailable)?;
-        let (platform, event): (PlatformId, _) = (scene.context.platform, self.event.clone());
-        let mut row =
-            EventRow { platform, id, subject: subject.id, event, recorded_at: scene.now, mac: [0; 32] };
+        let mut row = EventRow {
+            platform: scene.context.platform,
+            id,
+            subject: subject.id,
+            event: self.event.clone(),
+            refusal: self.refusal.clone(),
+            recorded_at: scene.now,
+            mac: [0; 32],
+        };
         row.mac = scene.keys().row.mac(&row.image());
         hand.log(|entry| Entry {
             subject: Some((*subject.id.as_bytes()).into()),
             object_kind: Some("event".to_owned()),
             object: Some(id.as_bytes().to_vec()),
             row_mac: Some(row.mac.into()),
+            reference: row.refusal.as_ref().map(|refusal| refusal.ground.to_string()),
             ..entry
         })?;
         hand.plan.writes.push(Write::InsertEvent(row));

@@ -20,7 +20,7 @@ impl Open {
     async fn account_deleted(&self, number: u32) {
         let event = SubjectEvent { name: "account_deleted".parse().unwrap(), at: self.clock.now() };
         let caller = self.vault.caller(&spiffe("backend")).unwrap();
-        self.vault.record_event(&caller, asker("backend"), reference(number), event).await.unwrap();
+        self.vault.record_event(&caller, asker("backend"), reference(number), event, None).await.unwrap();
     }
 
     async fn swept(&self) {

@@ -203,7 +203,7 @@ async fn an_event_ends_a_purpose_and_the_next_sweep_the_record(backend: Backend)
     assert!(open.read_first(&stored).await.is_ok());
     let event = SubjectEvent { name: "account_deleted".parse().unwrap(), at: open.clock.now() };
     let name = SubjectName::Id(stored.subject);
-    open.vault.record_event(&open.caller("backend"), asker("backend"), name, event).await.unwrap();
+    open.vault.record_event(&open.caller("backend"), asker("backend"), name, event, None).await.unwrap();
     assert_eq!(open.read_first(&stored).await, Err(Denial::RetentionEnded.into()));
     open.swept().await;
     assert_eq!(open.read_first(&stored).await, Err(Denial::TokenNotFound.into()));

@@ -219,6 +219,13 @@ impl Policy {
         self.subject.managed_by.contains(&caller.name)
     }
 
+    /// Whether the event refuses a withdrawal, so that what a purpose keeps outlives it (rules R7, R9).
+    #[must_use]
+    pub fn refuses_withdrawal(&self, event: &EventName) -> bool {
+        let refusals = self.purposes.values().filter_map(|purpose| purpose.retention.refusal.as_ref());
+        refusals.map(|refusal| &refusal.event).any(|name| name == event)
+    }
+
     /// Whether this caller may record the event: it manages subjects, or the event names it.
     #[must_use]
     pub fn may_record_event(&self, caller: &Caller, event: &EventName) -> bool {

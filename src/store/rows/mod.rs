@@ -13,7 +13,7 @@ use crate::domain::{
     canonical::Canonical,
     code::coded,
     consent::{Consent, RecordAddress, SubjectState},
-    event::SubjectEvent,
+    event::{SubjectEvent, WithdrawalRefusal},
     ids::{EventId, PlatformId, RecordId, SubjectId, TokenRowId},
     names::FieldName,
     secret::Sealed,
@@ -216,6 +216,8 @@ pub struct EventRow {
     pub subject: SubjectId,
     /// What and when.
     pub event: SubjectEvent,
+    /// Why a withdrawal is refused, where the event says that it is.
+    pub refusal: Option<WithdrawalRefusal>,
     /// When the vault recorded it.
     pub recorded_at: Timestamp,
     /// MAC of [`Self::image`].
@@ -226,12 +228,17 @@ impl EventRow {
     /// What the MAC covers.
     #[must_use]
     pub fn image(&self) -> Canonical {
-        platform_row("subject_events", self.platform)
+        let image = platform_row("subject_events", self.platform)
             .bytes(self.id.as_bytes())
             .bytes(self.subject.as_bytes())
             .text(self.event.name.as_str())
             .int(self.event.at.as_micros())
-            .int(self.recorded_at.as_micros())
+            .int(self.recorded_at.as_micros());
+        // Named where it stands: rows from before there were reasons keep their MAC.
+        match &self.refusal {
+            None => image,
+            Some(refusal) => image.text("refusal").text(refusal.bar.as_str()).text(refusal.ground.as_str()),
+        }
     }
 }
 

@@ -105,6 +105,8 @@ const EVENTS: &[Field<EventRow>] = &[
     ("subject_id", Get::Bytes(|r| Some(r.subject.as_bytes()))),
     ("name", Get::Text(|r| Some(r.event.name.as_str().into()))),
     ("happened_at", Get::Int(|r| Some(r.event.at.as_micros()))),
+    ("withdrawal_bar", Get::Text(|r| Some(r.refusal.as_ref()?.bar.as_str().into()))),
+    ("ground", Get::Text(|r| Some(r.refusal.as_ref()?.ground.as_str().into()))),
     ("recorded_at", Get::Int(|r| Some(r.recorded_at.as_micros()))),
     ("mac", Get::Bytes(|r| Some(&r.mac))),
 ];

@@ -41,6 +41,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (24, "recipient_keys", include_str!("../../../migrations/sqlite/0024_recipient_keys.sql")),
     (25, "reviews", include_str!("../../../migrations/sqlite/0025_reviews.sql")),
     (26, "recipient_terms", include_str!("../../../migrations/sqlite/0026_recipient_terms.sql")),
+    (27, "refused_withdrawals", include_str!("../../../migrations/sqlite/0027_refused_withdrawals.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -71,6 +72,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (24, "recipient_keys", include_str!("../../../migrations/postgres/0024_recipient_keys.sql")),
     (25, "reviews", include_str!("../../../migrations/postgres/0025_reviews.sql")),
     (26, "recipient_terms", include_str!("../../../migrations/postgres/0026_recipient_terms.sql")),
+    (27, "refused_withdrawals", include_str!("../../../migrations/postgres/0027_refused_withdrawals.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -299,7 +299,11 @@ fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
         ),
         branch(
             kind::EVENT,
-            [&["e.event_id", "e.subject_id", "e.mac"], &["e.name"], &["e.happened_at", "e.recorded_at"]],
+            [
+                &["e.event_id", "e.subject_id", "e.mac"],
+                &["e.name", "e.withdrawal_bar", "e.ground"],
+                &["e.happened_at", "e.recorded_at"],
+            ],
             &of(
                 "theirs",
                 find("subject_events e", "subject_events_by_subject", "e.subject_id = theirs.subject_id"),

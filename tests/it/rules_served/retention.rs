@@ -46,8 +46,10 @@ async fn r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years(backe
     .await;
 }
 
-on_both!(r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal);
-async fn r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal(backend: Backend) {
+on_both!(r7_r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal_with_its_reason);
+async fn r7_r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal_with_its_reason(
+    backend: Backend,
+) {
     // 5.1, 5.2: the product stops with the withdrawal; claims stand on a recorded refusal alone, and until the licence's
     // end is recorded the plan says that it is missing.
     answered(
@@ -64,15 +66,21 @@ async fn r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal(ba
         + 1 hour
         licences | read = { purpose = "content_access", fields = ["email"] } | CONSENT_WITHDRAWN
         legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | RETENTION_ENDED
-        sales | event = { name = "withdrawal_refused" } | CALLER_NOT_ALLOWED
-        legal | event = { name = "withdrawal_refused" } | ok
+        sales | event = { name = "withdrawal_refused", bar = "obligation", ground = "D-17" } | CALLER_NOT_ALLOWED
+        legal | event = { name = "withdrawal_refused" } | INVALID_FIELDS
+        legal | event = { name = "withdrawal_refused", bar = "obligation" } | INVALID_FIELDS
+        legal | event = { name = "withdrawal_refused", ground = "D-17" } | INVALID_FIELDS
+        legal | event = { name = "withdrawal_refused", bar = "law", ground = "991231600002" } | INVALID_FIELDS
+        legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | RETENTION_ENDED
+        legal | event = { name = "withdrawal_refused", bar = "obligation", ground = "D-17" } | ok
+        licences | event = { name = "licence_end", bar = "obligation", ground = "D-17" } | INVALID_FIELDS
         + 1 hour
         legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | ok
         licences | read = { purpose = "content_access", fields = ["email"] } | CONSENT_WITHDRAWN
         licences | event = { name = "licence_end" } | ok
         + 30 days
         staff | sweep = {} | ok
-        staff | held = { state = "active", fields = ["email"] } | ok
+        staff | held = { state = "active", fields = ["email"], refused = ["obligation D-17"] } | ok
         staff | plan = { rows = [{ field = "email", fate = "ends", purpose = "claims", month = "2030-03" }] } | ok
         + 1100 days
         legal | read = { purpose = "claims", fields = ["email"], reference = "COURT-17" } | RETENTION_ENDED

@@ -156,6 +156,12 @@ impl Life<'_> {
             platform: self.platform_for(by),
             event: of.name.clone(),
             event_time: Some(pb(of.on.as_deref().map_or(Ok(self.now()), on)?)),
+            withdrawal_bar: word!(
+                pb::WithdrawalBar,
+                "WITHDRAWAL_BAR",
+                of.bar.as_deref().unwrap_or("unspecified")
+            )?,
+            ground: of.ground.clone(),
         };
         Ok(came(told(self.subjects(by)?.record_event(request).await).map(drop)))
     }
@@ -323,14 +329,19 @@ impl Life<'_> {
             Err(refused) => return Ok(refused),
         };
         let state = subject.state().as_str_name().trim_start_matches("SUBJECT_STATE_").to_lowercase();
+        let refusals = subject.events.iter().filter(|event| !event.ground.is_empty());
+        let bar = |event: &pb::RecordedEvent| {
+            event.withdrawal_bar().as_str_name().trim_start_matches("WITHDRAWAL_BAR_").to_lowercase()
+        };
+        let refused: Vec<_> = refusals.map(|event| format!("{} {}", bar(event), event.ground)).collect();
         let mut fields: Vec<_> = subject.fields.into_iter().map(|held| held.field).collect();
         let mut expected = of.fields.clone();
         fields.sort();
         expected.sort();
-        if (&state, &fields) == (&of.state, &expected) {
+        if (&state, &fields, &refused) == (&of.state, &expected, &of.refused) {
             return Ok("ok".into());
         }
-        Err(format!("the person is {state}, with {fields:?}"))
+        Err(format!("the person is {state}, with {fields:?}; refused: {refused:?}"))
     }
 
     async fn disclosures(&self, by: &str, of: &Disclosures) -> Came {

@@ -222,7 +222,13 @@ parts! {
         language: Option<String>,
     }
     Withdraw { purposes: Vec<String>, }
-    Event { name: String, on: Option<String>, }
+    Event {
+        name: String,
+        on: Option<String>,
+        /// Why a withdrawal is refused, and by which paper, where the event says that it is.
+        bar: Option<String>,
+        #[serde(default)] ground: String,
+    }
     Read {
         purpose: String,
         fields: Vec<String>,
@@ -244,7 +250,12 @@ parts! {
         #[serde(default)] month: String,
         #[serde(default)] missing: Vec<String>,
     }
-    Held { state: String, fields: Vec<String>, }
+    Held {
+        state: String,
+        fields: Vec<String>,
+        /// Refusals of withdrawals: why, and by which paper.
+        #[serde(default)] refused: Vec<String>,
+    }
     Disclosures { of: Vec<Disclosed>, }
     Disclosed { field: String, purpose: String, #[serde(default)] recipient: String, }
     Receipts { kinds: Vec<String>, }

@@ -162,3 +162,13 @@ fn aitube_tells_nobody_what_users_write_and_waits_seven_days() {
     assert!(!purpose(&policy, "contests").is(Mark::Publication));
     assert!(purpose(&policy, "market_research").recipients().is_empty());
 }
+
+#[test]
+fn r7_events_that_refuse_a_withdrawal_are_known() {
+    for text in [EXPERIMENTUM, AITUBE] {
+        let policy = shipped(text);
+        assert!(policy.refuses_withdrawal(&"withdrawal_refused".parse().unwrap()));
+        assert!(!policy.refuses_withdrawal(&"first_login".parse().unwrap()));
+    }
+    assert!(!shipped(LERNA).refuses_withdrawal(&"withdrawal_refused".parse().unwrap()));
+}
