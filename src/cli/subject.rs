@@ -88,6 +88,19 @@ pub(super) enum Command {
         #[arg(long)]
         reference: String,
     },
+    /// Mark the value that the subject has in a field as confirmed or disputed; a correction begins unverified again.
+    Mark {
+        #[command(flatten)]
+        which: Which,
+        /// Field.
+        field: String,
+        /// The mark.
+        #[arg(value_parser = ["confirmed", "disputed", "unverified"])]
+        accuracy: String,
+        /// The paper or the complaint behind it, in the platform's numbering.
+        #[arg(long)]
+        evidence: String,
+    },
     /// List who is blocked, the soonest review first.
     Restrictions {
         #[command(flatten)]
@@ -195,6 +208,19 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
             let answer = subjects(which.client.connect().await?).unrestrict_subject(request).await;
             let at = show_time(answer.map_err(|s| Failure::refused(&s))?.into_inner().unrestrict_time);
             Ok(out.data(&json!({ "unrestricted_at": at }), &[format!("lifted       {at}")])?)
+        }
+        Command::Mark { which, field, accuracy, evidence } => {
+            let request = pb::MarkAccuracyRequest {
+                request_id: request_id()?,
+                subject: Some(which.name()),
+                platform: which.platform.clone(),
+                field,
+                accuracy: number("ACCURACY_", &accuracy, pb::Accuracy::from_str_name)?.into(),
+                evidence,
+            };
+            let answer = subjects(which.client.connect().await?).mark_accuracy(request).await;
+            let at = show_time(answer.map_err(refused)?.into_inner().mark_time);
+            Ok(out.data(&json!({ "marked_at": at }), &[format!("marked       {at}")])?)
         }
         Command::Restrictions { at, overdue } => restrictions(at, overdue, out).await,
         Command::Erase { which, yes: false, .. } => {
@@ -306,9 +332,14 @@ async fn get(which: &Which, out: &mut Out) -> Result<(), Failure> {
     for held in &subject.fields {
         let source = short(held.source().as_str_name(), "VALUE_SOURCE_");
         let (version, updated) = (held.record_version, show_time(held.update_time));
-        lines.push(format!("{:<12} version {version}, from {source}, {updated}", held.field));
+        let accuracy = code(held.accuracy().as_str_name(), "ACCURACY_");
+        lines.push(format!(
+            "{:<12} version {version}, from {source}, {updated}, {accuracy} {}",
+            held.field, held.accuracy_evidence
+        ));
         fields.push(json!({
             "field": held.field, "version": version, "source": source, "updated_at": updated,
+            "accuracy": accuracy, "accuracy_evidence": held.accuracy_evidence,
         }));
     }
     let mut events = Vec::new();
@@ -321,6 +352,7 @@ async fn get(which: &Which, out: &mut Out) -> Result<(), Failure> {
         events.push(json!({
             "event_id": event.event_id, "event": event.event, "at": at,
             "recorded_at": show_time(event.record_time), "withdrawal_bar": bar, "ground": event.ground,
+            "field": event.field,
         }));
     }
     let data = json!({

@@ -12,7 +12,7 @@ use super::{
     pb::{self, advance_case_request::Step, rights_service_server},
     registers::{channel, channel_pb, distinct, optional_hash, place, place_token, reference, told},
     status::status,
-    subject_service::{disclosures_pb, name, state_pb as subject_state_pb},
+    subject_service::{accuracy_pb, disclosures_pb, name, state_pb as subject_state_pb},
 };
 use crate::{
     domain::{
@@ -290,6 +290,7 @@ fn field_pb(held: ExportedField) -> pb::ExportedField {
         category: held.category.as_str().to_owned(),
         record_version: held.version,
         source: source(held.source).into(),
+        accuracy: accuracy_pb(held.accuracy).into(),
         hold_time: Some(time(held.since)),
         keep_time: held.until.map(time),
         purposes: held.purposes.into_iter().map(purpose_pb).collect(),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::{
         consent::SubjectState,
-        event::{SubjectEvent, WithdrawalBar, WithdrawalRefusal},
+        event::{Accuracy, AccuracyMark, SubjectEvent, WithdrawalBar, WithdrawalRefusal},
         ids::PlatformId,
         receipt::ReceiptKind,
         subject::{Restriction, RestrictionRequester, RestrictionTrigger, SubjectKind},
@@ -34,6 +34,7 @@ use crate::{
     },
 };
 
+same!(pub(super) accuracy, accuracy_pb, Accuracy { Unverified, Confirmed, Disputed });
 same!(bar, bar_pb, WithdrawalBar { Law, Obligation });
 
 /// Serves subjects.
@@ -127,6 +128,22 @@ impl SubjectService {
         let lifted =
             self.vault.unrestrict_subject(caller, call.asker, platform, subject, Some(reference)).await?;
         Ok(pb::UnrestrictSubjectResponse { unrestrict_time: Some(time(lifted)) })
+    }
+
+    async fn mark(
+        &self,
+        call: Call,
+        m: pb::MarkAccuracyRequest,
+    ) -> Result<pb::MarkAccuracyResponse, VaultError> {
+        let subject = name(m.subject)?;
+        let mut check = Checker::new("");
+        let field = check.parse("field", &m.field);
+        let accuracy = check.code("accuracy", accuracy(m.accuracy));
+        let evidence = check.required_reference("evidence", &m.evidence);
+        let ((field, accuracy), evidence) = check.finish(field.zip(accuracy).zip(evidence))?;
+        let mark = AccuracyMark { field, accuracy, evidence };
+        let at = self.vault.mark_accuracy(&call.caller, call.asker, &m.platform, subject, mark).await?;
+        Ok(pb::MarkAccuracyResponse { mark_time: Some(time(at)) })
     }
 
     async fn restrictions(
@@ -333,9 +350,15 @@ fn subject_pb(view: &SubjectView) -> pb::Subject {
         record_version: held.version,
         source: source(held.source).into(),
         update_time: Some(time(held.updated_at)),
+        accuracy: accuracy_pb(held.mark.as_ref().map_or(Accuracy::Unverified, |(mark, _)| mark.accuracy))
+            .into(),
+        accuracy_evidence: reference(held.mark.as_ref().map(|(mark, _)| &mark.evidence)),
+        accuracy_time: held.mark.as_ref().map(|(_, since)| time(*since)),
     });
     let events = view.events.iter().map(|row| {
         let refusal = row.refusal.as_ref();
+        let ground = refusal.map(|refusal| &refusal.ground);
+        let accuracy = row.mark.as_ref().map(|mark| mark.accuracy);
         pb::RecordedEvent {
             event_id: row.id.to_string(),
             event: row.event.name.to_string(),
@@ -344,7 +367,9 @@ fn subject_pb(view: &SubjectView) -> pb::Subject {
             withdrawal_bar: refusal
                 .map_or(pb::WithdrawalBar::Unspecified, |refusal| bar_pb(refusal.bar))
                 .into(),
-            ground: reference(refusal.map(|refusal| &refusal.ground)),
+            ground: reference(ground.or(row.mark.as_ref().map(|mark| &mark.evidence))),
+            field: row.mark.as_ref().map(|mark| mark.field.to_string()).unwrap_or_default(),
+            accuracy: accuracy.map_or(pb::Accuracy::Unspecified, accuracy_pb).into(),
         }
     });
     pb::Subject {
@@ -394,6 +419,7 @@ calls! {
     record_event(RecordEventRequest) -> RecordEventResponse = record, Required, |m| &m.request_id;
     restrict_subject(RestrictSubjectRequest) -> RestrictSubjectResponse = restrict, Required, |m| &m.request_id;
     unrestrict_subject(UnrestrictSubjectRequest) -> UnrestrictSubjectResponse = unrestrict, Required, |m| &m.request_id;
+    mark_accuracy(MarkAccuracyRequest) -> MarkAccuracyResponse = mark, Required, |m| &m.request_id;
     list_restrictions(ListRestrictionsRequest) -> ListRestrictionsResponse = restrictions, Optional, |_m| "";
     get_erasure_receipts(GetErasureReceiptsRequest) -> GetErasureReceiptsResponse = receipts, Optional, |_m| "";
     erase_subject(EraseSubjectRequest) -> EraseSubjectResponse = erase, Plan, |m| &m.request_id;

@@ -50,6 +50,8 @@ coded!(
         RestrictSubject = "SubjectService/RestrictSubject",
         /// Lifts the block.
         UnrestrictSubject = "SubjectService/UnrestrictSubject",
+        /// Marks a value as confirmed or disputed.
+        MarkAccuracy = "SubjectService/MarkAccuracy",
         /// Who is blocked, by the day of review.
         ListRestrictions = "SubjectService/ListRestrictions",
         /// Erases a subject.
@@ -277,6 +279,7 @@ impl Call {
             | Self::GetErasureReceipts
             | Self::RestrictSubject
             | Self::UnrestrictSubject
+            | Self::MarkAccuracy
             | Self::EraseSubject
             | Self::OpenCase
             | Self::ExportCase

@@ -4,6 +4,7 @@
 //! committed together with its log entries, and answered only when that commit is durable.
 
 pub mod access;
+mod accuracy;
 pub mod act;
 pub mod approval;
 mod attempt;

@@ -3,6 +3,7 @@
 use super::{
     Vault,
     access::Call,
+    accuracy::mark_of,
     act::{Asker, Claim, Scene},
     consent::reference_keys,
     context::Context,
@@ -16,7 +17,7 @@ use crate::{
     domain::{
         caller::Caller,
         consent::SubjectState,
-        event::{SubjectEvent, WithdrawalRefusal},
+        event::{AccuracyMark, SubjectEvent, WithdrawalRefusal},
         ids::{CallerId, EntryId, EventId, PlatformId, SubjectId},
         names::{EventName, FieldName},
         operation::Operation,
@@ -81,6 +82,8 @@ pub struct HeldField {
     pub source: ValueSource,
     /// When this version was stored.
     pub updated_at: Timestamp,
+    /// How the value is marked, and since when.
+    pub mark: Option<(AccuracyMark, Timestamp)>,
 }
 
 /// One release of a subject's value.
@@ -285,8 +288,10 @@ impl Deed for Get {
         let scene = hand.scene;
         may_manage(scene, hand.caller)?;
         let row = self.0.find(scene)?;
-        let records = scene.records_of(row.id)?;
+        let (records, mut events) = (scene.records_of(row.id)?, scene.recorded_events_of(row.id)?.to_vec());
+        events.sort_by_key(|row| (row.event.at, row.id));
         let fields = records.iter().map(|record| HeldField {
+            mark: mark_of(&events, record).map(|(mark, since)| (mark.clone(), since)),
             field: record.address.field.clone(),
             version: record.address.version,
             source: record.source,
@@ -294,8 +299,6 @@ impl Deed for Get {
         });
         let mut fields: Vec<_> = fields.collect();
         fields.sort_by(|a, b| a.field.cmp(&b.field));
-        let mut events = scene.recorded_events_of(row.id)?.to_vec();
-        events.sort_by_key(|row| (row.event.at, row.id));
         let view = SubjectView {
             id: row.id,
             kind: row.kind,
@@ -401,6 +404,7 @@ impl Deed for Record {
             subject: subject.id,
             event: self.event.clone(),
             refusal: self.refusal.clone(),
+            mark: None,
             recorded_at: scene.now,
             mac: [0; 32],
         };

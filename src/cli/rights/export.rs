@@ -102,6 +102,7 @@ fn field(field: &pb::ExportedField) -> Value {
         "field": field.field, "type": field.field_type, "category": field.category,
         "value": shown.then_some(&field.value), "masked": field.view() == pb::View::Masked,
         "withheld": field.withheld, "version": field.record_version, "source": source(field),
+        "accuracy": code(field.accuracy().as_str_name(), "ACCURACY_"),
         "since": instant(field.hold_time.as_ref()), "kept_until": instant(field.keep_time.as_ref()),
         "purposes": field.purposes.iter().map(purpose).collect::<Vec<_>>(),
     })

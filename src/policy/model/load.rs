@@ -22,7 +22,7 @@ use super::{
 use crate::domain::{
     consent::{ConsentAct, Language},
     document::MAX_DOCUMENT_BYTES,
-    event::OBJECTION,
+    event::RESERVED,
     field::FieldType,
     iin,
     names::{CallerName, EventName, FieldName, PlatformName, PurposeName, SiteName},
@@ -330,8 +330,9 @@ fn event(mut table: Table<'_, '_>) -> Option<(At<EventName>, Event)> {
             format!("the name `{}` is one that terms count from without an event", name.value),
         );
     }
-    if let Some(name) = name.as_ref().filter(|name| name.value.as_str() == OBJECTION) {
-        table.problem(name.line, format!("the name `{OBJECTION}` is the law's own (Law 94-V, Article 19-1)"));
+    if let Some(name) = name.as_ref().filter(|name| RESERVED.contains(&name.value.as_str())) {
+        let rule = format!("the name `{}` is the law's own (Law 94-V, Articles 13, 19-1)", name.value);
+        table.problem(name.line, rule);
     }
     table.finish();
     Some((name?, Event { clause: text(clause), recorded_by: set(recorded_by) }))

@@ -13,7 +13,7 @@ use crate::domain::{
     canonical::Canonical,
     code::coded,
     consent::{Consent, RecordAddress, SubjectState},
-    event::{SubjectEvent, WithdrawalRefusal},
+    event::{AccuracyMark, SubjectEvent, WithdrawalRefusal},
     ids::{EventId, PlatformId, RecordId, SubjectId, TokenRowId},
     names::FieldName,
     secret::Sealed,
@@ -218,6 +218,8 @@ pub struct EventRow {
     pub event: SubjectEvent,
     /// Why a withdrawal is refused, where the event says that it is.
     pub refusal: Option<WithdrawalRefusal>,
+    /// How a value is marked, where the event says that it is.
+    pub mark: Option<AccuracyMark>,
     /// When the vault recorded it.
     pub recorded_at: Timestamp,
     /// MAC of [`Self::image`].
@@ -234,10 +236,18 @@ impl EventRow {
             .text(self.event.name.as_str())
             .int(self.event.at.as_micros())
             .int(self.recorded_at.as_micros());
-        // Named where it stands: rows from before there were reasons keep their MAC.
-        match &self.refusal {
+        // Named where they stand: rows from before there were such columns keep their MAC.
+        let image = match &self.refusal {
             None => image,
             Some(refusal) => image.text("refusal").text(refusal.bar.as_str()).text(refusal.ground.as_str()),
+        };
+        match &self.mark {
+            None => image,
+            Some(mark) => image
+                .text("accuracy")
+                .text(mark.field.as_str())
+                .text(mark.accuracy.as_str())
+                .text(mark.evidence.as_str()),
         }
     }
 }

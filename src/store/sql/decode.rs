@@ -4,7 +4,7 @@ use crate::{
     domain::{
         caller::{Caller, KeyPin, Person, Role, RoleGrant},
         consent::{Consent, ConsentTerms, RecordAddress},
-        event::{SubjectEvent, WithdrawalRefusal},
+        event::{AccuracyMark, SubjectEvent, WithdrawalRefusal},
         ids::{
             CallerId, ConsentId, EventId, OperationId, PersonId, PlatformId, ProposalId, RecordId, RequestId,
             SubjectId, TokenRowId,
@@ -319,18 +319,25 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         Ok(ConsentRow { platform, consent, sealed_evidence: Sealed::from_bytes(Vec::new()), mac })
     }
 
-    /// bytes `event_id, subject_id, mac`, texts `name, withdrawal_bar, ground`, numbers `happened_at, recorded_at`
+    /// bytes `event_id, subject_id, mac`, texts `name, withdrawal_bar, ground, field, accuracy`, numbers
+    /// `happened_at, recorded_at`
     pub(super) fn event(&mut self, platform: PlatformId) -> Result<EventRow, Damage> {
         let id = EventId::from_bytes(self.array("event_id")?);
         let subject = SubjectId::from_bytes(self.array("subject_id")?);
         let mac = self.array("mac")?;
         let event = SubjectEvent { name: self.parse("name")?, at: self.time("happened_at")? };
-        let refusal = match (self.optional_parse("withdrawal_bar")?, self.optional_parse("ground")?) {
-            (None, None) => None,
-            (Some(bar), Some(ground)) => Some(WithdrawalRefusal { bar, ground }),
-            _ => return Err(self.damaged("withdrawal_bar")),
+        let (bar, ground) = (self.optional_parse("withdrawal_bar")?, self.optional_parse("ground")?);
+        let (field, accuracy) = (self.optional_parse("field")?, self.optional_parse("accuracy")?);
+        let (refusal, mark) = match (bar, ground, field, accuracy) {
+            (None, None, None, None) => (None, None),
+            (Some(bar), Some(ground), None, None) => (Some(WithdrawalRefusal { bar, ground }), None),
+            (None, Some(evidence), Some(field), Some(accuracy)) => {
+                (None, Some(AccuracyMark { field, accuracy, evidence }))
+            }
+            _ => return Err(self.damaged("ground")),
         };
-        Ok(EventRow { platform, id, subject, event, refusal, recorded_at: self.time("recorded_at")?, mac })
+        let recorded_at = self.time("recorded_at")?;
+        Ok(EventRow { platform, id, subject, event, refusal, mark, recorded_at, mac })
     }
 
     /// bytes `value_hash, record_id`, text `field`, numbers `index_version, claims_unique`

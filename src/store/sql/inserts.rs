@@ -8,7 +8,7 @@ use super::{
     writes::micros,
 };
 use crate::{
-    domain::{ids::PlatformId, names::FieldName, secret::Sealed},
+    domain::{ids::PlatformId, names::FieldName, reference::Reference, secret::Sealed},
     store::{
         Write,
         rows::{
@@ -106,7 +106,9 @@ const EVENTS: &[Field<EventRow>] = &[
     ("name", Get::Text(|r| Some(r.event.name.as_str().into()))),
     ("happened_at", Get::Int(|r| Some(r.event.at.as_micros()))),
     ("withdrawal_bar", Get::Text(|r| Some(r.refusal.as_ref()?.bar.as_str().into()))),
-    ("ground", Get::Text(|r| Some(r.refusal.as_ref()?.ground.as_str().into()))),
+    ("ground", Get::Text(|r| ground(r).map(Into::into))),
+    ("field", Get::Text(|r| Some(r.mark.as_ref()?.field.as_str().into()))),
+    ("accuracy", Get::Text(|r| Some(r.mark.as_ref()?.accuracy.as_str().into()))),
     ("recorded_at", Get::Int(|r| Some(r.recorded_at.as_micros()))),
     ("mac", Get::Bytes(|r| Some(&r.mac))),
 ];
@@ -120,6 +122,12 @@ const REQUESTS: &[Field<RequestRow>] = &[
     ("created_at", Get::Int(|r| Some(r.created_at.as_micros()))),
     ("mac", Get::Bytes(|r| Some(&r.mac))),
 ];
+
+/// The paper behind an event.
+fn ground(row: &EventRow) -> Option<&str> {
+    let ground = row.refusal.as_ref().map(|refusal| &refusal.ground);
+    ground.or(row.mark.as_ref().map(|mark| &mark.evidence)).map(Reference::as_str)
+}
 
 fn fields(row: &ConsentRow) -> String {
     row.consent.terms.fields.iter().map(FieldName::as_str).collect::<Vec<_>>().join(",")

@@ -42,6 +42,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (25, "reviews", include_str!("../../../migrations/sqlite/0025_reviews.sql")),
     (26, "recipient_terms", include_str!("../../../migrations/sqlite/0026_recipient_terms.sql")),
     (27, "refused_withdrawals", include_str!("../../../migrations/sqlite/0027_refused_withdrawals.sql")),
+    (28, "accuracy", include_str!("../../../migrations/sqlite/0028_accuracy.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -73,6 +74,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (25, "reviews", include_str!("../../../migrations/postgres/0025_reviews.sql")),
     (26, "recipient_terms", include_str!("../../../migrations/postgres/0026_recipient_terms.sql")),
     (27, "refused_withdrawals", include_str!("../../../migrations/postgres/0027_refused_withdrawals.sql")),
+    (28, "accuracy", include_str!("../../../migrations/postgres/0028_accuracy.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

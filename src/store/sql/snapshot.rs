@@ -301,7 +301,7 @@ fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
             kind::EVENT,
             [
                 &["e.event_id", "e.subject_id", "e.mac"],
-                &["e.name", "e.withdrawal_bar", "e.ground"],
+                &["e.name", "e.withdrawal_bar", "e.ground", "e.field", "e.accuracy"],
                 &["e.happened_at", "e.recorded_at"],
             ],
             &of(

@@ -253,8 +253,16 @@ fn object(hand: &mut Hand<'_, '_>, subject: SubjectId) -> Result<bool, VaultErro
     let id = EventId::random(scene.rng()).map_err(unavailable)?;
     let event = SubjectEvent::objection(scene.now).ok_or(VaultError::Unavailable)?;
     let platform = scene.context.platform;
-    let mut row =
-        EventRow { platform, id, subject, event, refusal: None, recorded_at: scene.now, mac: [0; 32] };
+    let mut row = EventRow {
+        platform,
+        id,
+        subject,
+        event,
+        refusal: None,
+        mark: None,
+        recorded_at: scene.now,
+        mac: [0; 32],
+    };
     row.mac = scene.keys().row.mac(&row.image());
     log(hand, Call::RecordEvent.as_str(), |entry| Entry {
         subject: Some((*subject.as_bytes()).into()),

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         caller::Caller,
         consent::{Consent, SubjectState},
+        event::Accuracy,
         field::FieldType,
         ids::{CaseId, SubjectId},
         names::{FieldName, PurposeName},
@@ -31,6 +32,7 @@ use crate::{
     vault::{
         Vault,
         access::Call,
+        accuracy::mark_of,
         act::Asker,
         context::Context,
         deed::{Deed, Deeded, Hand},
@@ -86,6 +88,8 @@ pub struct ExportedField {
     pub version: u32,
     /// Where the value came from.
     pub source: ValueSource,
+    /// What is known of how true it is.
+    pub accuracy: Accuracy,
     /// Since when this version is held.
     pub since: Timestamp,
     /// Until when it is kept; none where a term waits for an event.
@@ -212,6 +216,7 @@ impl Export {
             return Ok(Vec::new());
         }
         let (consents, events) = (scene.consents_of(subject.id)?, scene.events_of(subject.id)?);
+        let recorded = scene.recorded_events_of(subject.id)?;
         let mut records = scene.records_of(subject.id)?;
         records.sort_by(|a, b| a.address.field.cmp(&b.address.field));
         let mut fields = Vec::new();
@@ -226,6 +231,7 @@ impl Export {
                 category: declared.category,
                 version: record.address.version,
                 source: record.source,
+                accuracy: mark_of(recorded, record).map_or(Accuracy::Unverified, |(mark, _)| mark.accuracy),
                 since: record.created_at,
                 until: keeping(policy, life, scene.now).until.date(),
                 purposes: purposes(policy, life, scene.now),

@@ -370,6 +370,15 @@ impl Marked {
             ..Default::default()
         };
         driver.succeed("backend", Call::RecordEvent, event).await;
+        let mark = pb::MarkAccuracyRequest {
+            request_id: request_id(),
+            subject: Some(by_reference(0)),
+            platform: String::new(),
+            field: "iin".into(),
+            accuracy: pb::Accuracy::Confirmed.into(),
+            evidence: "DOC-4711".into(),
+        };
+        driver.succeed("backend", Call::MarkAccuracy, mark).await;
         let restrict = pb::RestrictSubjectRequest {
             request_id: request_id(),
             subject: Some(by_reference(1)),

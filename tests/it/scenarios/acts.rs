@@ -329,7 +329,8 @@ impl Life<'_> {
             Err(refused) => return Ok(refused),
         };
         let state = subject.state().as_str_name().trim_start_matches("SUBJECT_STATE_").to_lowercase();
-        let refusals = subject.events.iter().filter(|event| !event.ground.is_empty());
+        let refusals =
+            subject.events.iter().filter(|event| event.withdrawal_bar() != pb::WithdrawalBar::Unspecified);
         let bar = |event: &pb::RecordedEvent| {
             event.withdrawal_bar().as_str_name().trim_start_matches("WITHDRAWAL_BAR_").to_lowercase()
         };

@@ -210,6 +210,7 @@ fn names_of_the_law_are_no_events_of_a_policy() {
         format!("[[event]]\nname = \"{name}\"\nrecorded_by = [\"backend\"]\nclause = \"5\"\n\n{event}")
     };
     refused(&[(event, &with("automated_decisions_objection"))], "the law's own");
+    refused(&[(event, &with("value_accuracy"))], "the law's own");
     refused(&[(event, &with("collection"))], "terms count from without an event");
     assert!(small(&[(event, &with("something_else"))]).is_ok());
 }
