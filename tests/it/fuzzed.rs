@@ -250,13 +250,14 @@ impl Stalled {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         let size = if rounds(0, 1) == 1 { usize::try_from(LARGEST_MESSAGE).unwrap() - 1 } else { 64 << 10 };
+        let beginning = Bytes::from([&[0, 0, 0x3f, 0xff, 0xff][..], &vec![b'a'; size - 1_024]].concat());
         let (mut calls, mut refused) = (JoinSet::new(), 0);
         for _ in 0..4 {
             let mut send = client(address, files, "backend").await;
             for _ in 0..AT_ONCE / 2 {
                 let (answer, mut body) = begin(&mut send).await;
-                let beginning = [&[0, 0, 0x3f, 0xff, 0xff][..], &vec![b'a'; size - 1_024]].concat();
-                body.send_data(beginning.into(), false).unwrap();
+                // Who has no place may be told so before that.
+                let _ended = body.send_data(beginning.clone(), false);
                 calls.spawn(async move {
                     let answer = answer.await.ok()?;
                     let _held = body;
