@@ -89,7 +89,7 @@ async fn another_process_answers_and_stores_while_the_one_at_work_is_killed() {
             let life = Life::of(Server::start_with(&dying), &files).await;
             let id = match open.take() {
                 Some(id) if is_open(&life.look(&id).await) => id,
-                _ => life.begin(work).await,
+                _ => life.begin(work, 0).await,
             };
             for _ in 0..choices.below(MOST_LOOKS) {
                 if !is_open(&life.look(&id).await) {
