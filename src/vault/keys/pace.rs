@@ -16,13 +16,13 @@ pub(in crate::vault) struct Pace {
 /// Of a commit that writes all of it: everybody else waits meanwhile.
 pub(super) const IN_THE_LANE: Pace =
     Pace { slice: Duration::from_millis(20), rows: 16..=1_000, rest_tenths: 0 };
-/// Where it is written before the commit, which tells of it alone. It rests after each statement: three parts took a quarter
-/// of its speed and brought the median time of reads from 2.3 times that without a rotation to 1.9 (docs/performance.md).
+/// Where it is written before the commit, which tells of it alone. It rests after each statement: how much of its speed goes
+/// for how much less that readers wait is in docs/performance.md.
 pub(super) const BESIDE_IT: Pace =
-    Pace { slice: Duration::from_millis(200), rows: 16..=4_000, rest_tenths: 2 };
+    Pace { slice: Duration::from_millis(200), rows: 16..=1_500, rest_tenths: 4 };
 /// Of a sweep, whose subjects bring their records, consents and events: a commit of the lane too, but nobody waits for its end.
 pub(in crate::vault) const SWEEP: Pace =
-    Pace { slice: Duration::from_millis(20), rows: 8..=64, rest_tenths: 20 };
+    Pace { slice: Duration::from_millis(20), rows: 4..=8, rest_tenths: 15 };
 
 impl Pace {
     /// Where to begin.
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn work_rests_as_long_as_it_took_others_time() {
         assert_eq!(IN_THE_LANE.rest_after(Duration::from_secs(1)), Duration::ZERO);
-        assert_eq!(BESIDE_IT.rest_after(Duration::from_millis(10)), Duration::from_millis(2));
-        assert_eq!(SWEEP.rest_after(Duration::from_millis(10)), Duration::from_millis(20));
+        assert_eq!(BESIDE_IT.rest_after(Duration::from_millis(10)), Duration::from_millis(4));
+        assert_eq!(SWEEP.rest_after(Duration::from_millis(10)), Duration::from_millis(15));
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Keys of one statement: what is written at once delays the commits of others, though none waits for it.
-const CHUNK: usize = 512;
+const CHUNK: usize = 256;
 
 impl Vault {
     pub(super) async fn wrapping_slice(
@@ -31,19 +31,18 @@ impl Vault {
     ) -> Result<Slice, VaultError> {
         let platform = taken.platform;
         let read = self.keys_to_wrap(taken, rows).await?;
-        let (mut count, mut changed, mut damaged) = (0, 0, false);
-        for round in read.rounds {
-            count += round.len();
-            let mut round = round.into_iter();
-            while !round.as_slice().is_empty() {
-                let began = Instant::now();
-                let (wraps, all_open) = self.wrap_anew(keys, platform, round.by_ref().take(CHUNK))?;
-                damaged |= !all_open;
-                if !wraps.is_empty() {
-                    changed += self.rewrap(taken, &wraps).await?;
-                }
-                sleep(BESIDE_IT.rest_after(began.elapsed())).await;
-            }
+        let count = read.rounds.iter().map(Vec::len).sum();
+        let mut chunks = read.rounds.into_iter().flat_map(in_chunks);
+        let (mut changed, mut damaged, mut ready) = (0, false, Vec::new());
+        loop {
+            let began = Instant::now();
+            // The database writes some while the next are made ready.
+            let next = async { chunks.next().map(|chunk| self.wrap_anew(keys, platform, chunk)).transpose() };
+            let (written, next) = tokio::join!(self.rewrap(taken, &ready), next);
+            changed += written?;
+            let Some((wraps, all_open)) = next? else { break };
+            (ready, damaged) = (wraps, damaged || !all_open);
+            sleep(BESIDE_IT.rest_after(began.elapsed())).await;
         }
         Ok(Slice { piece: Piece::Wraps(changed), rows: count, next: read.next, damaged })
     }
@@ -64,7 +63,7 @@ impl Vault {
         &self,
         keys: &Keyring,
         platform: PlatformId,
-        read: impl Iterator<Item = (SubjectId, Sealed)>,
+        read: Vec<(SubjectId, Sealed)>,
     ) -> Result<(Vec<Rewrapped>, bool), VaultError> {
         let (mut wraps, mut all_open) = (Vec::new(), true);
         for (subject, before) in read {
@@ -84,7 +83,19 @@ impl Vault {
     /// Beside the lane, so that no reader waits for it: a key opens under either wrap. The step that follows tells how far it is, and
     /// whoever takes the work up before that finds these keys done.
     async fn rewrap(&self, taken: &Operation, wraps: &[Rewrapped]) -> Result<u64, VaultError> {
+        if wraps.is_empty() {
+            return Ok(0);
+        }
         let worker = Worker { platform: taken.platform, operation: taken.id, fence: taken.fence };
         self.shared.store.rewrap(worker, wraps).await.map_err(unavailable)
     }
+}
+
+/// What one statement writes.
+fn in_chunks(round: Vec<(SubjectId, Sealed)>) -> impl Iterator<Item = Vec<(SubjectId, Sealed)>> {
+    let mut round = round.into_iter();
+    std::iter::from_fn(move || {
+        let chunk: Vec<_> = round.by_ref().take(CHUNK).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
