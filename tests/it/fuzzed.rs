@@ -253,21 +253,21 @@ impl Stalled {
         let size = if rounds(0, 1) == 1 { usize::try_from(LARGEST_MESSAGE).unwrap() - 1 } else { 64 << 10 };
         let beginning = Bytes::from([&[0, 0, 0x3f, 0xff, 0xff][..], &vec![b'a'; size - 1_024]].concat());
         let (mut calls, mut refused) = (JoinSet::new(), 0);
-        let (sending, mut sent) = mpsc::channel::<()>(1);
+        let (held, mut all_taken) = mpsc::channel::<()>(1);
         for _ in 0..4 {
             let mut send = client(address, files, "backend").await;
             for _ in 0..AT_ONCE / 2 {
                 let (answer, mut body) = begin(&mut send).await;
                 // Who has no place may be told so before that.
                 let _ended = body.send_data(beginning.clone(), false);
-                let sending = sending.clone();
+                let held = held.clone();
                 calls.spawn(async move {
                     // There is room for more when all of it was taken; none ever in a stream that was refused.
                     body.reserve_capacity(1);
                     let _room = poll_fn(|context| body.poll_capacity(context)).await;
-                    drop(sending);
+                    drop(held);
                     let answer = answer.await.ok()?;
-                    let _held = body;
+                    let _kept = body;
                     let status = Status::from_header_map(answer.headers())?;
                     status.get_details_error_info().map(|info| info.reason)
                 });
@@ -280,8 +280,8 @@ impl Stalled {
             refused += 1;
         }
         // What follows is about streams that stand still, and not about what is still on its way.
-        drop(sending);
-        let all = timeout(PATIENCE, sent.recv()).await.expect("what has a place is taken");
+        drop(held);
+        let all = timeout(PATIENCE, all_taken.recv()).await.expect("what has a place is taken");
         assert!(all.is_none(), "nothing is ever said there");
         Self { calls, _silent: silent }
     }
