@@ -382,15 +382,25 @@ async fn an_attestation_stands_for_no_other_key(backend: Backend) {
         change(&mut request);
         request
     };
-    let wrong = [
-        with(&|request| request.key_sha256 = key_of(served, "other")),
-        with(&|request| request.attestation_chain = stranger.attests(served, "spare", 77)),
-        with(&|request| drop(request.attestation_chain.pop())),
-        with(&|request| request.attestation_chain[0] = vec![0; 12]),
+    let unproved: [&dyn Fn(&mut pb::EnrolStaffKeyRequest); 4] = [
+        &|request| request.key_sha256 = key_of(served, "other"),
+        &|request| request.attestation_chain = stranger.attests(served, "spare", 77),
+        &|request| drop(request.attestation_chain.pop()),
+        &|request| request.attestation_chain[0] = vec![0; 12],
+    ];
+    let mut wrong = vec![
         with(&|request| request.serial = "78".into()),
         with(&|request| request.attestation_chain = Vec::new()),
         with(&|request| request.device = "two\nlines".into()),
     ];
+    for change in unproved {
+        wrong.push(with(change));
+        // A serial number that people state does not stand in for the vendor's proof.
+        wrong.push(with(&|request| {
+            change(request);
+            request.serial = "77".into();
+        }));
+    }
     for request in wrong {
         let answer = second.enrol_staff_key(request.clone()).await;
         assert_eq!(refusal(answer), "INVALID_FIELDS", "{request:?}");
