@@ -96,7 +96,8 @@ async fn paused_before(commit: u64) -> Phase {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stood_still_for_a_minute_finds_its_work_taken_and_writes_nothing() {
     let mut phases = Vec::new();
-    for commit in 2..=5 {
+    // The ten keys are on one page: five statements wrap them, and a commit tells of it.
+    for commit in [2, 3, 5, 7, 8, 9] {
         phases.push(paused_before(commit).await);
     }
     println!("{phases:?}");
