@@ -38,11 +38,11 @@ impl<E: Engine> SqlStore<E> {
         let pages = each(&counted, "subjects", |mut c| c.number("pages"))?.into_iter().next().unwrap_or(0);
         let (first, limit) = (from.map_or(0, page_of), usize::try_from(limit).unwrap_or(usize::MAX));
         let end = pages.min(first.saturating_add(MOST_PAGES));
-        let (mut page, mut step, mut keys) = (first, 0, Vec::new());
+        let (mut page, mut keys) = (first, Vec::new());
         while page < end && keys.len() < limit {
             let missing = u64::try_from(limit - keys.len()).unwrap_or(u64::MAX);
-            step = missing.div_ceil(FEWEST_ON_A_PAGE).max(step * 2);
-            let until = end.min(page.saturating_add(step));
+            // Never more, however few were found so far: what follows may be this platform's alone.
+            let until = end.min(page.saturating_add(missing.div_ceil(FEWEST_ON_A_PAGE)));
             keys.extend(self.read_pages(texts.read, platform, page, until).await?);
             page = until;
         }

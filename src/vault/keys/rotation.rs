@@ -120,7 +120,7 @@ impl Vault {
     }
 
     async fn slice(&self, taken: &mut Operation, rows: u32) -> Result<(Went, usize), VaultError> {
-        // No more in one commit than a second may see.
+        // No more in one commit than a second may see; in the order of pages, no more than a page has beyond that.
         let rows = if taken.rate > 0 { rows.min(taken.rate) } else { rows };
         let after = taken.after();
         let keys = self.keys_of(taken).await?;

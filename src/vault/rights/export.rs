@@ -215,8 +215,8 @@ impl Export {
         if subject.state == SubjectState::Erased {
             return Ok(Vec::new());
         }
-        let (consents, events) = (scene.consents_of(subject.id)?, scene.events_of(subject.id)?);
-        let recorded = scene.recorded_events_of(subject.id)?;
+        let (consents, recorded) = (scene.consents_of(subject.id)?, scene.recorded_events_of(subject.id)?);
+        let events: Vec<_> = recorded.iter().map(|row| row.event.clone()).collect();
         let mut records = scene.records_of(subject.id)?;
         records.sort_by(|a, b| a.address.field.cmp(&b.address.field));
         let mut fields = Vec::new();
