@@ -9,16 +9,9 @@ use tokio_stream::StreamExt as _;
 
 use crate::common::{
     backend::{Backend, on_both},
-    s3::{REGION, Server, TOKEN, serve_sts, servers},
+    s3::{REGION, Server, TOKEN, serve_sts, servers, write_secret},
     served::{Served, reason, request_id},
 };
-
-/// Writes a file that others may not read.
-fn secret(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-}
 
 /// Two buckets of a server, and who gives keys to it.
 struct Buckets {
@@ -38,18 +31,14 @@ impl Buckets {
 
 /// Puts a mirror with a key, and documents with a token, into a configuration.
 fn configure(files: &Path, buckets: &Buckets) {
-    let Buckets { server: Server { endpoint, key, secret: key_secret, .. }, mirror, documents, sts } =
-        buckets;
+    let Buckets { server, mirror, documents, sts } = buckets;
     let path = files.join("sandyq.toml");
-    secret(&files.join("s3.key"), key_secret);
-    secret(&files.join("token"), TOKEN);
-    let place = format!("endpoint = \"{endpoint}\"\nregion = \"{REGION}\"\n");
-    let mirror = format!(
-        "[mirror.s3]\n{place}bucket = \"{mirror}\"\naccess_key = \"{key}\"\nsecret_key_file = \"s3.key\"\n"
-    );
+    write_secret(&files.join("token"), TOKEN);
+    let mirror = server.table("mirror", mirror, files);
+    let endpoint = &server.endpoint;
     let documents = format!(
-        "[documents.s3]\n{place}bucket = \"{documents}\"\n[documents.s3.web_identity]\ntoken_file = \"token\"\n\
-         role = \"sandyq\"\nsts_endpoint = \"{sts}\"\n"
+        "[documents.s3]\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\nbucket = \"{documents}\"\n\
+         [documents.s3.web_identity]\ntoken_file = \"token\"\nrole = \"sandyq\"\nsts_endpoint = \"{sts}\"\n"
     );
     let text = fs::read_to_string(&path).unwrap();
     let text = text

@@ -5,7 +5,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use sandyq::{
@@ -25,13 +24,17 @@ use crate::common::{
     child::Server,
     documents::{PART, ask, consent, content, messages, policy, start},
     people::tokenize_request,
-    random::Choices,
-    served::{initialised_on, request_id},
+    places::{Place, buckets},
+    random::{Choices, rounds},
+    served::{initialised_on, reason, request_id},
     uploads::{Open, objects, reference, send},
     vault::{asker, settings, spiffe},
 };
 
 const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+/// People whose upload is on its way when the server dies, and people whose document stays, are numbered from here.
+const BEGUN: u32 = 100;
+const KEPT: u32 = 200;
 
 /// Files in the document store.
 fn files(dir: &Path) -> Vec<PathBuf> {
@@ -109,13 +112,12 @@ async fn the_collector_takes_what_nobody_needs_and_tells_what_is_missing(backend
 }
 
 /// The installation in these files, open without a server.
-async fn reopen(backend: &Backend, files: &Path) -> Open {
+async fn reopen(backend: &Backend, files: &Path, parts: &Parts) -> Open {
     let (rng, clock) = (Arc::new(SystemRng::new()), Arc::new(Clock::default()));
     let kms = LocalKms::open(&files.join("root.json"), &files.join("unseal.key")).unwrap();
     let store = backend.store(files).await;
     let vault = Vault::open(store, Arc::new(kms), Arc::clone(&clock), rng, None).await.unwrap();
-    let parts = Parts::create(&files.join("documents"), Duration::from_secs(20)).unwrap();
-    let vault = vault.with_settings(settings()).with_documents(Some(Documents::new(parts, 64)));
+    let vault = vault.with_settings(settings()).with_documents(Some(Documents::new(parts.clone(), 64)));
     Open { vault: Arc::new(vault), clock }
 }
 
@@ -124,85 +126,152 @@ async fn a_death_in_an_upload_or_a_deletion_leaves_nothing_after_one_collection(
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("vault");
     initialised_on(&backend, &files).await;
+    let place = Place::directory(&files.join("documents"));
+    nothing_is_left_of_deaths(&backend, &files, &place).await;
+}
+
+on_both!(
+    /// The same where the parts lie in a bucket, which lives on: of every S3 server that is tested against.
+    a_death_over_a_bucket_leaves_nothing_after_one_collection
+);
+async fn a_death_over_a_bucket_leaves_nothing_after_one_collection(backend: Backend) {
+    let dir = tempfile::tempdir().unwrap();
+    for place in buckets(dir.path()).await {
+        let (files, backend) = (dir.path().join(place.name).join("vault"), backend.fresh().await);
+        fs::create_dir_all(files.parent().unwrap()).unwrap();
+        initialised_on(&backend, &files).await;
+        place.configure(&files);
+        nothing_is_left_of_deaths(&backend, &files, &place).await;
+        assert!(!files.join("documents/1").exists(), "nothing lies in the directory");
+    }
+}
+
+/// Kills the server again and again while one document is uploaded and another deleted, collects once, and looks.
+async fn nothing_is_left_of_deaths(backend: &Backend, files: &Path, place: &Place) {
     let mut choices = Choices::from_seed(std::process::id().into());
-    let image = content(1, 4 * PART + 99);
-    let mut server = Server::start(&files);
-    prepare(&server, &files).await;
+    let mut server = Server::start(files);
+    let deaths = rounds(4, 25);
+    prepare(&server, files, deaths).await;
     let mut stored = Vec::new();
-    for round in 1..=4_u32 {
-        let channel = server.channel(&files, "backend").await;
-        let mut client = DocumentServiceClient::new(channel.clone());
-        // One document is whole, and is deleted while the server dies; another is on its way.
-        let small = content(u64::from(round), 2 * PART);
-        let whole = messages(&request_id(), start(round, pb::DocumentSide::Front, &small), &small, 500_000);
-        let answer = client.upload_document(tokio_stream::iter(whole)).await.unwrap().into_inner();
-        let delete = pb::DeleteDocumentRequest {
-            request_id: request_id(),
-            document_id: answer.document_id.clone(),
-            ..Default::default()
-        };
-        let id = request_id();
-        let pieces = messages(&id, start(round + 10, pb::DocumentSide::Front, &image), &image, 100_000);
-        let sent = usize::try_from(choices.below(u64::try_from(pieces.len()).unwrap())).unwrap();
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        let mut other = DocumentServiceClient::new(channel);
-        let upload = tokio::spawn(async move {
-            let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-            other.upload_document(stream).await.map(drop)
-        });
-        for piece in pieces.into_iter().take(sent) {
-            sender.send(piece).await.unwrap();
-        }
-        let deletion = tokio::spawn(async move { client.delete_document(delete).await.map(drop) });
-        for _ in 0..choices.below(400) {
-            tokio::task::yield_now().await;
-        }
-        server.kill();
-        assert!(upload.await.unwrap().is_err());
-        let deleted = deletion.await.unwrap().is_ok();
-        stored.push((answer.document_id, deleted, small));
-        server = Server::start(&files);
+    for round in 1..=deaths {
+        stored.push(die(server, files, place, round, &mut choices).await);
+        server = Server::start(files);
     }
     server.kill();
-    let open = reopen(&backend, &files).await;
+    let open = reopen(backend, files, &place.parts).await;
     open.clock.advance(DAY + 1_000_000);
+    let found = open.survey().await;
+    println!("{}: {found:?}", place.name);
+    assert!(found.expired > 0 && found.orphans > 0 && found.missing == 0, "deaths left something: {found:?}");
     // Somebody is logged, so that time is believed; then one collection.
     assert_eq!(open.collect().await, OperationState::Done);
     open.vault.work().await.unwrap();
     let after = open.survey().await;
     assert_eq!(after, Collected { objects: after.objects, ..NOTHING });
-    let parts = backend.sql(&files, "UPDATE document_parts SET platform_id = platform_id").await;
-    assert_eq!(parts, after.objects, "every object has its row, and every row its object");
-    assert_eq!(backend.sql(&files, "UPDATE uploads SET platform_id = platform_id").await, 0);
+    let parts = backend.sql(files, "UPDATE document_parts SET platform_id = platform_id").await;
+    let lie = u64::try_from(place.names().await.len()).unwrap();
+    assert_eq!((parts, lie), (after.objects, parts), "every object has its row, and every row its object");
+    assert_eq!(backend.sql(files, "UPDATE uploads SET platform_id = platform_id").await, 0);
     open.vault.close().await;
     drop(open);
     // What was acknowledged is so; what was not is whole, or gone as a whole.
-    let server = Server::start(&files);
-    let mut payments = DocumentServiceClient::new(server.channel(&files, "payments").await);
-    for (document, deleted, small) in stored {
-        match payments.download_document(ask(&document, pb::DocumentSide::Front)).await {
-            Ok(stream) => {
-                assert!(!deleted, "a deletion that was acknowledged is done");
-                let (mut stream, mut bytes) = (stream.into_inner(), Vec::new());
-                while let Some(message) = stream.message().await.unwrap() {
-                    bytes.extend(message.data);
+    let server = Server::start(files);
+    let mut payments = DocumentServiceClient::new(server.channel(files, "payments").await);
+    for Stored { kept, document, deleted, content } in stored {
+        for (id, bytes, may_be_gone) in [(kept, &content, false), (document, &content, true)] {
+            match payments.download_document(ask(&id, pb::DocumentSide::Front)).await {
+                Ok(stream) => {
+                    assert!(!(may_be_gone && deleted), "a deletion that was acknowledged is done");
+                    assert!(all_of(stream.into_inner()).await == *bytes);
                 }
-                assert!(bytes == small);
+                Err(status) => {
+                    assert_eq!(reason(&status), "DOCUMENT_NOT_FOUND");
+                    assert!(may_be_gone, "an upload that was acknowledged is there");
+                }
             }
-            Err(status) => assert_eq!(crate::common::served::reason(&status), "DOCUMENT_NOT_FOUND"),
         }
     }
     server.kill();
 }
 
-/// The policy with images, and people.
-async fn prepare(server: &Server, files: &Path) {
+/// What clients were told before a death.
+struct Stored {
+    /// A document that nobody deletes.
+    kept: String,
+    /// One that was being deleted, and whether its deletion was acknowledged.
+    document: String,
+    deleted: bool,
+    /// Of either.
+    content: Vec<u8>,
+}
+
+/// Two documents are whole, and one of them is deleted while the server dies; another is on its way.
+async fn die(server: Server, files: &Path, place: &Place, round: u32, choices: &mut Choices) -> Stored {
+    let channel = server.channel(files, "backend").await;
+    let mut client = DocumentServiceClient::new(channel.clone());
+    let small = content(u64::from(round), 2 * PART);
+    let mut whole = async |person: u32| {
+        let whole = messages(&request_id(), start(person, pb::DocumentSide::Front, &small), &small, 500_000);
+        let sent = client.upload_document(tokio_stream::iter(whole)).await;
+        sent.unwrap().into_inner().document_id
+    };
+    let (document, kept) = (whole(round).await, whole(round + KEPT).await);
+    let delete = pb::DeleteDocumentRequest {
+        request_id: request_id(),
+        document_id: document.clone(),
+        ..Default::default()
+    };
+    let image = content(1, 4 * PART + 99);
+    let begun = start(round + BEGUN, pb::DocumentSide::Front, &image);
+    let pieces = messages(&request_id(), begun, &image, 100_000);
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let mut other = DocumentServiceClient::new(channel);
+    let upload = tokio::spawn(async move {
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        other.upload_document(stream).await.map(drop)
+    });
+    let before = place.names().await;
+    // All but the last piece: it does not end.
+    let feed = tokio::spawn(async move {
+        for piece in pieces.into_iter().rev().skip(1).rev() {
+            if sender.send(piece).await.is_err() {
+                return;
+            }
+        }
+        sender.closed().await;
+    });
+    // An object is there a moment before its row.
+    let parts = 1 + usize::try_from(choices.below(3)).unwrap();
+    while place.names().await.iter().filter(|name| !before.contains(name)).count() < parts {
+        assert!(!upload.is_finished(), "the upload is on its way");
+    }
+    let deletion = tokio::spawn(async move { client.delete_document(delete).await.map(drop) });
+    for _ in 0..choices.below(100) {
+        tokio::task::yield_now().await;
+    }
+    server.kill();
+    assert!(upload.await.unwrap().is_err());
+    feed.await.unwrap();
+    let deleted = deletion.await.unwrap().is_ok();
+    Stored { kept, document, deleted, content: small }
+}
+
+async fn all_of(mut stream: tonic::Streaming<pb::DownloadDocumentResponse>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(message) = stream.message().await.unwrap() {
+        bytes.extend(message.data);
+    }
+    bytes
+}
+
+/// The policy with images, and people for so many rounds.
+async fn prepare(server: &Server, files: &Path, rounds: u32) {
     use pb::{policy_service_client::PolicyServiceClient, vault_service_client::VaultServiceClient};
     let mut admin = PolicyServiceClient::new(server.channel(files, "admin").await);
     let request = pb::ApplyPolicyRequest { request_id: request_id(), text: policy(), validate_only: false };
     admin.apply_policy(request).await.unwrap();
     let mut backend = VaultServiceClient::new(server.channel(files, "backend").await);
-    for number in (1..=4).chain(11..=14) {
+    for number in [0, BEGUN, KEPT].into_iter().flat_map(|first| first + 1..=first + rounds) {
         let mut request = tokenize_request(number);
         request.consents = vec![consent()];
         backend.tokenize(request).await.unwrap();

@@ -18,6 +18,8 @@ pub struct Place {
     pub parts: Parts,
     /// As its owner has it.
     owner: Arc<dyn ObjectStore>,
+    /// Where it is a bucket: whose, and its name.
+    bucket: Option<(s3::Server, String)>,
 }
 
 /// One of each kind, empty.
@@ -40,13 +42,25 @@ impl Place {
     pub fn directory(dir: &Path) -> Self {
         let parts = Parts::create(dir, LIMIT).unwrap();
         let owner = Arc::new(LocalFileSystem::new_with_prefix(dir).unwrap());
-        Self { name: "directory", parts, owner }
+        Self { name: "directory", parts, owner, bucket: None }
     }
 
     pub async fn bucket(server: &s3::Server) -> Self {
         let bucket = server.new_bucket().await;
         let parts = Parts::bucket(&server.bucket(&bucket), &here(), LIMIT).await.unwrap();
-        Self { name: server.name, parts, owner: server.owner(&bucket) }
+        let owner = server.owner(&bucket);
+        Self { name: server.name, parts, owner, bucket: Some((server.clone(), bucket)) }
+    }
+
+    /// Names this place in the configuration of an installation, which keeps documents in a directory of its own.
+    pub fn configure(&self, files: &Path) {
+        let Some((server, bucket)) = &self.bucket else { return };
+        let path = files.join("sandyq.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let directory = "[documents]\ndirectory = \"documents\"\n";
+        assert!(text.contains(directory), "{text}");
+        let table = server.table("documents", bucket, files);
+        std::fs::write(&path, text.replace(directory, &table)).unwrap();
     }
 
     /// Names of the objects of the first platform, in order.

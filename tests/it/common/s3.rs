@@ -104,6 +104,16 @@ impl Server {
         }
     }
 
+    /// A table of the configuration that names a bucket, with a key that stays; writes the key's secret beside it.
+    pub fn table(&self, table: &str, bucket: &str, files: &Path) -> String {
+        let Self { endpoint, key, secret, .. } = self;
+        write_secret(&files.join("s3.key"), secret);
+        format!(
+            "[{table}.s3]\nendpoint = \"{endpoint}\"\nregion = \"{REGION}\"\nbucket = \"{bucket}\"\n\
+             access_key = \"{key}\"\nsecret_key_file = \"s3.key\"\n"
+        )
+    }
+
     /// Makes an empty bucket that nobody else has, and answers its name.
     pub async fn new_bucket(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -131,6 +141,13 @@ impl Server {
             .with_secret_access_key(&self.secret);
         builder.build().unwrap()
     }
+}
+
+/// Writes a file that others may not read.
+pub fn write_secret(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Gives a server's key for [`TOKEN`] and the role `sandyq`, as STS does. It is no STS: it knows this one call.
