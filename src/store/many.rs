@@ -66,7 +66,9 @@ pub trait KeyWorkStore: Send + Sync {
     /// keeps what it has. Answers how many got it.
     ///
     /// It stands beside the commits of the platform's log, so that nobody waits for it who reads: a wrap says nothing that the log
-    /// must tell at the same moment, and an operation's next commit tells how far it is.
+    /// must tell at the same moment, and an operation's next commit tells how far it is. That commit is on the disk (and on a
+    /// standby that is waited for) only after all that was written before it; until then a loss of power may bring the wrap before
+    /// back, which opens as well. PostgreSQL answers this write without waiting for the disk, which the commits of readers wait for.
     async fn rewrap(&self, worker: Worker, rows: &[Rewrapped]) -> Result<u64, StoreError>;
 }
 

@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// `$1` platform, `$2` operation, `$3` fence, rows of subject, wrap before, wrap now. Whoever takes the operation over waits until
-/// this is done, and after that it writes nothing.
+/// this is done, and after that it writes nothing. It may be on the disk later than it is answered: see `KeyWorkStore::rewrap`.
 const REWRAP: &str = "/* write::rewrap */ WITH held AS (SELECT operation_id FROM operations WHERE platform_id = $1 \
-     AND operation_id = $2 AND fence = $3 AND state = 'running'{share}) \
-     UPDATE subjects SET wrapped_key = {2} FROM {rows}, held \
+     AND operation_id = $2 AND fence = $3 AND state = 'running'{share}){unwaited} \
+     UPDATE subjects SET wrapped_key = {2} FROM {rows}, held{and_unwaited} \
      WHERE platform_id = $1 AND subject_id = {0} AND wrapped_key = {1}";
 
 /// `$2` and `$3` the versions from and to which, rows of record, hash under the one and under the other.

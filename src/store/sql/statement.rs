@@ -212,6 +212,8 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
         ("{platform}", "platform_id = $1"),
         // The only writer waits for no other.
         ("{share}", ""),
+        ("{unwaited}", ""),
+        ("{and_unwaited}", ""),
     ],
     column_arrays: false,
     pages: None,
@@ -254,6 +256,9 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
         // No index that begins with the platform is taken: without statistics each looks as good as one that fits.
         ("{platform}", "platform_id + 0 = $1"),
         ("{share}", " FOR SHARE"),
+        // For the transaction of this statement alone: its commit does not wait for the disk.
+        ("{unwaited}", ", unwaited AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))"),
+        ("{and_unwaited}", ", unwaited"),
     ],
     column_arrays: true,
     // The sum keeps the primary key, which begins with the platform, from being walked through instead.
