@@ -271,7 +271,13 @@ pub(super) fn new_values(
             Err(other) => return Err(other),
         }
     }
-    check.finish(Some(NewValues { subject_reference, subject_kind, fields: values, consents: grants }))
+    check.finish(Some(NewValues {
+        subject_reference,
+        subject_kind,
+        fields: values,
+        consents: grants,
+        keep_held_consents: false,
+    }))
 }
 
 /// A consent as the subject gave it.

@@ -125,6 +125,17 @@ impl VaultService {
         })
     }
 
+    /// Checks items, and answers nothing of those that pass.
+    fn check_all(
+        &self,
+        call: &Call,
+        items: Vec<Result<NewValues, VaultError>>,
+    ) -> Result<Vec<Result<pb::TokenizeResponse, VaultError>>, VaultError> {
+        self.vault.check_values(&call.caller, items).map(|checked| {
+            checked.into_iter().map(|item| item.map(|()| pb::TokenizeResponse::default())).collect()
+        })
+    }
+
     async fn tokenize_all(
         &self,
         call: Call,
@@ -275,13 +286,19 @@ impl vault_service_server::VaultService for VaultService {
             .items
             .into_iter()
             .map(|item| {
+                let keep_held_consents = message.keep_held_consents;
                 new_values("", item.subject_reference, item.subject_kind, item.fields, item.consents, now)
+                    .map(|values| NewValues { keep_held_consents, ..values })
             })
             .collect();
-        let answers = within_limit(async {
-            self.tokenize_all(call, items, access::Call::BatchTokenize).await.map_err(|e| status(&e))
-        })
-        .await?;
+        let answers = if message.validate_only {
+            self.check_all(&call, items).map_err(|e| status(&e))?
+        } else {
+            within_limit(async {
+                self.tokenize_all(call, items, access::Call::BatchTokenize).await.map_err(|e| status(&e))
+            })
+            .await?
+        };
         let results = answers
             .into_iter()
             .map(|answer| match answer {

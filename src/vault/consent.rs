@@ -98,6 +98,14 @@ impl NewConsent {
         purpose.is_some_and(|purpose| self.terms.fields.iter().all(|field| purpose.covers(field)))
     }
 
+    /// The terms as they are recorded.
+    pub(super) fn recorded_terms(&self) -> ConsentTerms {
+        let mut terms = self.terms.clone();
+        terms.fields.sort();
+        terms.fields.dedup();
+        terms
+    }
+
     /// The row of this consent for a subject, recorded now.
     pub(super) fn seal(
         &self,
@@ -114,13 +122,10 @@ impl NewConsent {
             subject_name: self.subject_name.expose().trim(),
         };
         let evidence = Zeroizing::new(serde_json::to_vec(&evidence).map_err(unavailable)?);
-        let mut terms = self.terms.clone();
-        terms.fields.sort();
-        terms.fields.dedup();
         let consent = Consent {
             id,
             subject,
-            terms,
+            terms: self.recorded_terms(),
             state: ConsentState::Granted,
             recorded_at: scene.now,
             withdrawn_at: None,

@@ -19,7 +19,7 @@ use crate::{
         caller::{Caller, Role},
         consent::{RecordAddress, SubjectState},
         field::FieldType,
-        ids::{RecordId, SubjectId, TokenRowId},
+        ids::{ConsentId, RecordId, SubjectId, TokenRowId},
         operation::BudgetKind,
         subject::SubjectKind,
         token::{AnyToken, DigitsToken, Token, TokenMode, TokenState},
@@ -73,21 +73,48 @@ impl<'a> Storing<'a, '_> {
                 Err(reason) => return Ok(Err(reason)),
             }
         }
-        let mut consents = Vec::new();
+        let consents = self.store_consents(plan, &subject, item)?;
+        Ok(consents.map(|consents| Tokenized { subject: subject.id, tokens, consents }))
+    }
+
+    /// The consents of an item, in order: recorded, or held already where the call says that those are kept.
+    fn store_consents(
+        &self,
+        plan: &mut Plan,
+        subject: &OpenSubject<'_>,
+        item: &Checked,
+    ) -> Result<Result<Vec<ConsentId>, Denial>, VaultError> {
+        if item.consents.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        let held = match self.scene.consents_of(subject.id) {
+            Ok(held) => held,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let (mut ids, mut new) = (Vec::new(), 0);
         for consent in &item.consents {
+            let terms = consent.recorded_terms();
+            if let Some(same) = held.iter().find(|held| item.keep_held_consents && held.terms == terms) {
+                // Nothing changes, but that the caller was told is an entry as well.
+                plan.entries.push(Entry {
+                    purpose: Some(same.terms.purpose.to_string()),
+                    subject: Some((*subject.id.as_bytes()).into()),
+                    consent: Some((*same.id.as_bytes()).into()),
+                    ..self.entry()?
+                });
+                ids.push(same.id);
+                continue;
+            }
             let row = consent.seal(self.scene, subject.id, &subject.key)?;
             plan.entries.push(consent_entry(self.entry()?, &row));
-            consents.push(row.consent.id);
+            ids.push(row.consent.id);
             plan.writes.push(Write::InsertConsent(row));
+            new += 1;
         }
-        if !item.consents.is_empty() {
-            match self.scene.consents_of(subject.id) {
-                Ok(held) if held.len() + item.consents.len() <= MAX_CONSENTS_OF_SUBJECT => {}
-                Ok(_) => return Ok(Err(Denial::TooManyConsents)),
-                Err(reason) => return Ok(Err(reason)),
-            }
+        if held.len() + new > MAX_CONSENTS_OF_SUBJECT {
+            return Ok(Err(Denial::TooManyConsents));
         }
-        Ok(Ok(Tokenized { subject: subject.id, tokens, consents }))
+        Ok(Ok(ids))
     }
 
     /// The tokens of a retry, from their rows.
@@ -127,24 +154,7 @@ impl<'a> Storing<'a, '_> {
     fn may_store(&self, item: &Checked) -> Result<(), Denial> {
         require_role(self.caller, Role::Service)?;
         self.scene.storage_is_inside()?;
-        let policy: &Policy = self.scene.policy()?;
-        for value in &item.fields {
-            let field = policy.field(&value.field).filter(|f| f.field_type == value.field_type);
-            let field = field.ok_or(Denial::FieldNotAllowed)?;
-            if !policy.may_collect(self.caller, field) {
-                return Err(Denial::CallerNotAllowed);
-            }
-            if !field.accepts_source(value.source) {
-                return Err(Denial::SourceNotAllowed);
-            }
-        }
-        if !item.consents.is_empty() && !policy.may_record_consents(self.caller) {
-            return Err(Denial::CallerNotAllowed);
-        }
-        if !policy.accepts_kind(item.subject_kind.unwrap_or(SubjectKind::Natural)) {
-            return Err(Denial::SubjectKindNotAllowed);
-        }
-        Ok(())
+        policy_admits(self.scene.policy()?, self.caller, item)
     }
 
     fn open(&self, found: &'a SubjectRow, kind: Option<SubjectKind>) -> Result<OpenSubject<'a>, Denial> {
@@ -329,6 +339,27 @@ impl<'a> Storing<'a, '_> {
         plan.writes.push(Write::InsertToken(row));
         Ok((token, id))
     }
+}
+
+/// Whether the policy names the caller, the sources and the kind for all of an item.
+pub(super) fn policy_admits(policy: &Policy, caller: &Caller, item: &Checked) -> Result<(), Denial> {
+    for value in &item.fields {
+        let field = policy.field(&value.field).filter(|f| f.field_type == value.field_type);
+        let field = field.ok_or(Denial::FieldNotAllowed)?;
+        if !policy.may_collect(caller, field) {
+            return Err(Denial::CallerNotAllowed);
+        }
+        if !field.accepts_source(value.source) {
+            return Err(Denial::SourceNotAllowed);
+        }
+    }
+    if !item.consents.is_empty() && !policy.may_record_consents(caller) {
+        return Err(Denial::CallerNotAllowed);
+    }
+    if !policy.accepts_kind(item.subject_kind.unwrap_or(SubjectKind::Natural)) {
+        return Err(Denial::SubjectKindNotAllowed);
+    }
+    Ok(())
 }
 
 /// Whether values of the subject may be stored and corrected.

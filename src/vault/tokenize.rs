@@ -11,12 +11,12 @@ use super::{
     error::{VaultError, Violation},
     replay::{self, ItemOutcome, Outcome, Standing},
     spending,
-    storing::Storing,
+    storing::{Storing, policy_admits},
 };
 use crate::{
     crypto::digest::IndexKey,
     domain::{
-        caller::Caller,
+        caller::{Caller, CallerState},
         field::FieldType,
         ids::{ConsentId, RecordId, SubjectId, TokenRowId},
         names::FieldName,
@@ -47,6 +47,8 @@ pub struct NewValues {
     pub fields: Vec<NewValue>,
     /// Consents given with them.
     pub consents: Vec<NewConsent>,
+    /// Record none again that the subject has in the same terms.
+    pub keep_held_consents: bool,
 }
 
 /// A value as it came.
@@ -118,6 +120,35 @@ impl Vault {
         self.submit(caller, act)?;
         waiting.answer().await
     }
+
+    /// Checks values of subjects, each subject alone, against their forms and the policy in force. What is held is not looked
+    /// at: nothing is decided, changed or logged.
+    ///
+    /// # Errors
+    /// [`VaultError`] where the caller could store nothing.
+    pub fn check_values(
+        &self,
+        caller: &Caller,
+        items: Vec<Result<NewValues, VaultError>>,
+    ) -> Result<Vec<Result<(), VaultError>>, VaultError> {
+        let context = self.context(caller.platform)?;
+        if caller.state == CallerState::Disabled {
+            return Err(Denial::CallerDisabled.into());
+        }
+        if context.is_closed() {
+            return Err(Denial::PlatformClosed.into());
+        }
+        let now = self.shared.clock.now();
+        let policy = context.policy(now).ok_or(Denial::CallerNotAllowed)?;
+        let check = |item: Result<NewValues, VaultError>| {
+            let item = Checked::new(item?, &context, caller, now)?;
+            match item.of_the_past(now) {
+                Some(error) => Err(error),
+                None => policy_admits(policy, caller, &item).map_err(VaultError::from),
+            }
+        };
+        Ok(items.into_iter().map(check).collect())
+    }
 }
 
 /// Values in their normal forms.
@@ -126,6 +157,7 @@ pub(super) struct Checked {
     pub(super) subject_kind: Option<SubjectKind>,
     pub(super) fields: Vec<CheckedValue>,
     pub(super) consents: Vec<NewConsent>,
+    pub(super) keep_held_consents: bool,
 }
 
 /// A value in its normal form.
@@ -194,8 +226,13 @@ impl Checked {
         if !violations.is_empty() {
             return Err(VaultError::Invalid(violations));
         }
-        let (subject_reference, subject_kind) = (item.subject_reference, item.subject_kind);
-        Ok(Self { subject_reference, subject_kind, fields, consents: item.consents })
+        Ok(Self {
+            subject_reference: item.subject_reference,
+            subject_kind: item.subject_kind,
+            fields,
+            consents: item.consents,
+            keep_held_consents: item.keep_held_consents,
+        })
     }
 }
 

@@ -59,7 +59,7 @@ async fn messages_that_are_none_are_refused(backend: Backend) {
     assert_eq!(refused(answer), (Code::InvalidArgument, "MESSAGE_TOO_LARGE".into()));
 
     let items = vec![pb::TokenizeItem::default(); 10_000];
-    let batch = pb::BatchTokenizeRequest { request_id: request_id(), items };
+    let batch = pb::BatchTokenizeRequest { request_id: request_id(), items, ..Default::default() };
     let answer = call(&channel, "VaultService/BatchTokenize", batch.encode_to_vec()).await;
     assert_eq!(refused(answer), (Code::InvalidArgument, "INVALID_FIELDS".into()));
     let batch = pb::BatchDetokenizeRequest {

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use sandyq::{domain::time::Clock, grpc::pb, policy::decide::Denial, vault::error::VaultError};
+use sandyq::{
+    domain::time::Clock,
+    grpc::pb::{self, tokenize_result::Outcome},
+    policy::decide::Denial,
+    vault::error::VaultError,
+};
 
 use crate::common::{
     backend::{Backend, on_both},
-    people::grant,
+    people::{grant, tokenize_request},
     served::{Served, reason, request_id},
     vault::{OpenVault, person},
 };
@@ -168,5 +173,69 @@ async fn consents_of_strangers_are_refused(backend: Backend) {
     };
     assert_eq!(reason(&payments.list_consents(list).await.unwrap_err()), "CALLER_NOT_ALLOWED");
     assert!(served.read("payments", "payments", person.token("iin")).await.is_ok(), "and nothing changed");
+    served.running.stop().await.unwrap();
+}
+
+on_both!(a_consent_in_the_same_terms_is_kept_where_the_call_asks_so);
+async fn a_consent_in_the_same_terms_is_kept_where_the_call_asks_so(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    let mut writer = served.vault("backend").await;
+    let mut store = async |consents: Vec<pb::ConsentGrant>, keep_held_consents| {
+        let request = tokenize_request(1);
+        let mut fields = request.fields;
+        for field in &mut fields {
+            field.token_mode = pb::TokenMode::Deterministic.into();
+        }
+        let item = pb::TokenizeItem { subject_reference: "user-1".into(), fields, consents, subject_kind: 0 };
+        let request = pb::BatchTokenizeRequest {
+            request_id: request_id(),
+            items: vec![item],
+            keep_held_consents,
+            ..pb::BatchTokenizeRequest::default()
+        };
+        let answer = writer.batch_tokenize(request).await.unwrap().into_inner();
+        let Some(Outcome::Response(stored)) = answer.results[0].outcome.clone() else { panic!("{answer:?}") };
+        stored
+    };
+    let (first, second) = (grant("payments", &["iin", "surname"]), grant("request_comms", &["phone"]));
+    let stored = store(vec![first.clone(), second.clone()], true).await;
+    assert_eq!(served.rows("consents").await, 2);
+    // The list of data is the same in another order; a name that is spelled otherwise is no other consent.
+    let turned = pb::ConsentGrant {
+        subject_name: "Сынақова".into(),
+        ..grant("payments", &["surname", "iin"])
+    };
+    let again = store(vec![second.clone(), turned], true).await;
+    assert_eq!(again.consent_ids, [stored.consent_ids[1].clone(), stored.consent_ids[0].clone()]);
+    let texts =
+        |answer: &pb::TokenizeResponse| -> Vec<_> { answer.tokens.iter().map(|t| t.token.clone()).collect() };
+    assert_eq!(texts(&again), texts(&stored));
+    assert_eq!(served.rows("consents").await, 2);
+    // Each term counts.
+    let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let others = [
+        grant("payments", &["iin"]),
+        pb::ConsentGrant { give_time: at(1_790_000_001), ..first.clone() },
+        pb::ConsentGrant { expire_time: at(2_690_000_000), ..first.clone() },
+        pb::ConsentGrant { publication: Some(true), ..first.clone() },
+        pb::ConsentGrant { text_sha256: vec![1; 32], ..first.clone() },
+        pb::ConsentGrant { language: "kk".into(), ..first.clone() },
+    ];
+    let more = store(others.to_vec(), true).await;
+    assert!(more.consent_ids.iter().all(|id| !stored.consent_ids.contains(id)));
+    assert_eq!(served.rows("consents").await, 8);
+    // Unless it is asked for, each is an act of its own.
+    assert!(!stored.consent_ids.contains(&store(vec![second], false).await.consent_ids[0]));
+    assert_eq!(served.rows("consents").await, 9);
+    // What was withdrawn stays so.
+    let withdraw = pb::WithdrawConsentRequest {
+        request_id: request_id(),
+        consent_id: stored.consent_ids[0].clone(),
+        ..pb::WithdrawConsentRequest::default()
+    };
+    served.consents("backend").await.withdraw_consent(withdraw).await.unwrap();
+    assert_eq!(store(vec![first], true).await.consent_ids, stored.consent_ids[..1]);
+    let surname = &stored.tokens.iter().find(|token| token.field == "surname").unwrap().token;
+    assert_eq!(served.read("payments", "payments", surname).await, Err("CONSENT_WITHDRAWN".into()));
     served.running.stop().await.unwrap();
 }

@@ -63,6 +63,7 @@ fn values(number: u32, holds: u32, modes: &[TokenMode]) -> impl Iterator<Item = 
             source: ValueSource::Subject,
         }],
         consents: vec![consent(None)],
+        keep_held_consents: false,
     })
 }
 

@@ -182,6 +182,7 @@ async fn a_retried_tokenize_gets_the_same_tokens(backend: Backend) {
                 ..pb::TokenizeItem::default()
             })
             .collect(),
+        ..Default::default()
     };
     let first = writer.batch_tokenize(batch.clone()).await.unwrap().into_inner();
     let again = writer.batch_tokenize(batch).await.unwrap().into_inner();

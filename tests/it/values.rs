@@ -1,11 +1,11 @@
 //! Values in, tokens out, and back: the contract of `VaultService`.
 
-use sandyq::grpc::pb;
+use sandyq::grpc::pb::{self, tokenize_result::Outcome};
 
 use crate::common::{
     backend::{Backend, on_both},
     people::{grant, iin, tokenize_request},
-    served::{Served, detokenize_request, reason, request_id},
+    served::{Served, detokenize_request, reason, reason_of_item, request_id},
 };
 
 /// One fault put into a good request.
@@ -119,16 +119,16 @@ async fn a_batch_answers_each_item_alone_and_in_order(backend: Backend) {
     items[4].subject_reference = String::new();
     let twice = items[5].subject_reference.clone();
     items[6].subject_reference = twice;
-    let request = pb::BatchTokenizeRequest { request_id: request_id(), items };
+    let request = pb::BatchTokenizeRequest { request_id: request_id(), items, ..Default::default() };
     let results = backend.batch_tokenize(request).await.unwrap().into_inner().results;
     let mut tokens = Vec::new();
     for (i, result) in results.into_iter().enumerate() {
         match result.outcome.unwrap() {
-            pb::tokenize_result::Outcome::Response(response) => {
+            Outcome::Response(response) => {
                 tokens.push(response.tokens.into_iter().find(|t| t.field == "iin").unwrap().token);
                 assert!(![2, 4, 6].contains(&i), "{i}");
             }
-            pb::tokenize_result::Outcome::Error(error) => {
+            Outcome::Error(error) => {
                 assert_eq!(error.code, i32::from(tonic::Code::InvalidArgument));
                 assert!([2, 4, 6].contains(&i), "{i}");
             }
@@ -337,5 +337,64 @@ async fn everything_is_there_after_a_restart(backend: Backend) {
     assert_eq!(served.read("payments", "payments", person.token("iin")).await, Ok(iin(1)));
     let again = served.store(1).await;
     assert_eq!(again.subject, person.subject);
+    served.running.stop().await.unwrap();
+}
+
+on_both!(a_batch_that_is_only_checked_changes_nothing_and_looks_at_nothing);
+async fn a_batch_that_is_only_checked_changes_nothing_and_looks_at_nothing(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    served.store(9).await;
+    let item = |number: u32| {
+        let request = tokenize_request(number);
+        pb::TokenizeItem {
+            subject_reference: request.subject_reference,
+            fields: request.fields,
+            consents: request.consents,
+            ..pb::TokenizeItem::default()
+        }
+    };
+    let mut items: Vec<_> = (1..=6).map(item).collect();
+    items[1].fields[2].value = "991231600003".into();
+    items[2].fields[0].field = "nickname".into();
+    items[3].consents[0].purpose = "resale".into();
+    items[4].fields[0].source = pb::ValueSource::Public.into();
+    // Another value than the one held: only the data would tell.
+    items[5].subject_reference = "user-9".into();
+    let request = pb::BatchTokenizeRequest {
+        request_id: request_id(),
+        items,
+        validate_only: true,
+        ..pb::BatchTokenizeRequest::default()
+    };
+    let head = pb::GetHeadRequest { platform: "lerna".into() };
+    let mut log = served.audit("auditor").await;
+    let before = log.get_head(head.clone()).await.unwrap().into_inner().size;
+    let rows = served.rows("subjects").await;
+    let answer = served.vault("backend").await.batch_tokenize(request.clone()).await.unwrap().into_inner();
+    let told = answer.results.iter().map(|result| match result.outcome.as_ref().unwrap() {
+        Outcome::Response(response) => {
+            assert_eq!(*response, pb::TokenizeResponse::default());
+            "good".to_owned()
+        }
+        Outcome::Error(status) => reason_of_item(status),
+    });
+    let told: Vec<_> = told.collect();
+    let wrong = "INVALID_FIELDS";
+    assert_eq!(told, ["good", wrong, wrong, wrong, "SOURCE_NOT_ALLOWED", "good"]);
+    let answer = served.vault("payments").await.batch_tokenize(request.clone()).await.unwrap().into_inner();
+    let told = answer.results.into_iter().map(|result| match result.outcome.unwrap() {
+        Outcome::Response(_) => panic!("payments may store none of it"),
+        Outcome::Error(status) => reason_of_item(&status),
+    });
+    let told: Vec<_> = told.collect();
+    let not_allowed = "CALLER_NOT_ALLOWED";
+    assert_eq!(told, [not_allowed, wrong, wrong, wrong, not_allowed, not_allowed]);
+    assert_eq!(log.get_head(head).await.unwrap().into_inner().size, before);
+    assert_eq!(served.rows("subjects").await, rows);
+    // Its id was used for nothing.
+    let stored = pb::BatchTokenizeRequest { validate_only: false, ..request };
+    let answer = served.vault("backend").await.batch_tokenize(stored).await.unwrap().into_inner();
+    let good = answer.results.iter().filter(|result| matches!(result.outcome, Some(Outcome::Response(_))));
+    assert_eq!(good.count(), 1);
     served.running.stop().await.unwrap();
 }

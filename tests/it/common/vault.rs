@@ -240,6 +240,7 @@ pub fn person(number: u32, expires_at: Option<Timestamp>) -> NewValues {
             source: ValueSource::Subject,
         }],
         consents: vec![consent(expires_at)],
+        keep_held_consents: false,
     }
 }
 

@@ -253,7 +253,7 @@ impl Marked {
         });
         let mut items = items.to_vec();
         items.push(pb::TokenizeItem { fields: vec![pb::FieldValue::default()], ..items[1].clone() });
-        let request = pb::BatchTokenizeRequest { request_id: request_id(), items };
+        let request = pb::BatchTokenizeRequest { request_id: request_id(), items, ..Default::default() };
         let batch: pb::BatchTokenizeResponse = driver.answer("backend", Call::BatchTokenize, request).await;
         for result in batch.results {
             match result.outcome.unwrap() {

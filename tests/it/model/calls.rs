@@ -153,6 +153,7 @@ impl Calls<'_> {
             subject_kind: *kind,
             fields: values.iter().map(value).collect(),
             consents: consents.iter().map(|consent| self.consent(consent)).collect(),
+            keep_held_consents: false,
         };
         let vault = &self.open.vault;
         let answers = vault.tokenize(&self.caller(), self.asker(), Call::Tokenize, vec![item]).await;

@@ -150,7 +150,7 @@ impl Caller {
         let items: Vec<_> = (0..BATCH).map(|_| people::with_four_values(&self.names)).collect();
         let wanted = items.len();
         let request_id = request_id().map_err(|failure| failure.message().to_owned())?;
-        let request = pb::BatchTokenizeRequest { request_id, items };
+        let request = pb::BatchTokenizeRequest { request_id, items, ..Default::default() };
         let answer = client.storing.batch_tokenize(request).await.map_err(|s| reason(&s))?.into_inner();
         let stored = answer.results.into_iter().map(|result| match result.outcome {
             Some(pb::tokenize_result::Outcome::Response(_)) => Ok(()),

@@ -119,7 +119,7 @@ async fn store_batch(
     numbers: Vec<u64>,
     items: Vec<pb::TokenizeItem>,
 ) -> Result<Vec<Held>, Failure> {
-    let request = pb::BatchTokenizeRequest { request_id: request_id()?, items };
+    let request = pb::BatchTokenizeRequest { request_id: request_id()?, items, ..Default::default() };
     let answer = vault(channel).batch_tokenize(request).await.map_err(refused)?.into_inner();
     let mut all = Vec::new();
     for (number, result) in numbers.iter().zip(answer.results) {
