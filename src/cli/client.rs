@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
 
 use super::{output::Failure, token_tls};
 use crate::{
@@ -122,6 +125,14 @@ pub(super) fn policies(channel: Channel) -> PolicyServiceClient<Channel> {
 pub(super) fn proposals(channel: Channel) -> ProposalServiceClient<Channel> {
     // A plan may hold a policy of 1 MiB, whose JSON is longer.
     ProposalServiceClient::new(channel).max_decoding_message_size(8 * 1024 * 1024)
+}
+
+/// Whether a call ended for a reason that another one may not meet.
+pub(super) fn broke_off(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Aborted | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled
+    )
 }
 
 /// An id for one logical call.

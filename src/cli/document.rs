@@ -14,11 +14,11 @@ use std::{
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use tokio_stream::StreamExt as _;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Status, transport::Channel};
 use zeroize::Zeroizing;
 
 use super::{
-    client::{self, documents, request_id},
+    client::{self, broke_off, documents, request_id},
     operation,
     output::{Failure, Out, exit, instant, meter, refused, show_time},
     subject::name_of,
@@ -279,14 +279,6 @@ async fn put(args: &Put, out: &mut Out) -> Result<(), Failure> {
         stored.media_type
     );
     Ok(out.data(&json, &[line])?)
-}
-
-/// Whether the stream ended for a reason that another stream may not meet.
-fn broke_off(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Aborted | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled
-    )
 }
 
 /// Where the next stream begins.

@@ -15,6 +15,7 @@ mod document;
 mod health;
 mod horizon;
 mod html;
+mod import;
 mod init;
 mod key_report;
 mod keys;
@@ -89,6 +90,8 @@ enum Command {
     Whoami(client::Args),
     /// Store values of a subject, read as JSON from stdin or a file, and print their tokens.
     Tokenize(values::TokenizeArgs),
+    /// Store the people of a CSV or NDJSON file, and write their tokens to another.
+    Import(import::ImportArgs),
     /// Print the values behind tokens, for a declared purpose.
     Detokenize(values::DetokenizeArgs),
     /// Withdraw and list consents.
@@ -195,6 +198,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Health(args) => health::run(&args, out).await,
         Command::Whoami(args) => values::whoami(&args, out).await,
         Command::Tokenize(args) => values::tokenize(&args, out).await,
+        Command::Import(args) => import::run(&args, out).await,
         Command::Detokenize(args) => values::detokenize(&args, out).await,
         Command::Consent(command) => consent::run(command, out).await,
         Command::Subject(command) => subject::run(command, out).await,

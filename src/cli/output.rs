@@ -167,6 +167,18 @@ impl Out {
         writeln!(io::stderr().lock(), "{line}")
     }
 
+    /// Whether people look at stderr.
+    pub(super) fn is_watched(&self) -> bool {
+        !self.json && io::stderr().is_terminal()
+    }
+
+    /// Says on stderr how far a command is, to programs.
+    pub(super) fn progress_line(&mut self, line: &serde_json::Value) {
+        self.progress_end();
+        // Progress that cannot be told is no reason to stop.
+        let _told = writeln!(io::stderr().lock(), "{line}");
+    }
+
     /// Says on stderr how far a command is: one line that is written over, and only where people look.
     pub(super) fn progress(&mut self, line: &str) {
         let mut stderr = io::stderr().lock();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -70,52 +70,95 @@ pub(super) struct TokenizeArgs {
     input: PathBuf,
 }
 
+/// A person as commands read one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Input {
-    subject: String,
+pub(super) struct Input {
+    pub(super) subject: String,
     #[serde(default)]
-    fields: BTreeMap<String, String>,
+    pub(super) fields: Fields,
     #[serde(default)]
-    consents: Vec<InputConsent>,
+    pub(super) consents: Vec<InputConsent>,
+}
+
+/// Values by the names of their fields, in their order, each name once.
+#[derive(Default)]
+pub(super) struct Fields(pub(super) Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map;
+        impl<'de> serde::de::Visitor<'de> for Map {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("values by the names of their fields")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields: Vec<(String, String)> = Vec::new();
+                while let Some((field, value)) = map.next_entry()? {
+                    if fields.iter().any(|(other, _)| *other == field) {
+                        return Err(serde::de::Error::custom("a field may stand only once"));
+                    }
+                    fields.push((field, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Map)
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct InputConsent {
-    purpose: String,
-    fields: Vec<String>,
-    subject_name: String,
-    act: String,
-    third_party_transfer: bool,
-    cross_border_transfer: bool,
-    publication: bool,
-    policy_version: u32,
-    language: String,
+pub(super) struct InputConsent {
+    pub(super) purpose: String,
+    pub(super) fields: Vec<String>,
+    pub(super) subject_name: String,
+    pub(super) act: String,
+    pub(super) third_party_transfer: bool,
+    pub(super) cross_border_transfer: bool,
+    pub(super) publication: bool,
+    pub(super) policy_version: u32,
+    pub(super) language: String,
     /// 64 hexadecimal digits.
-    text_sha256: String,
-    site: String,
-    /// RFC 3339; now, where absent.
-    given_at: Option<String>,
+    pub(super) text_sha256: String,
+    pub(super) site: String,
+    /// RFC 3339.
+    pub(super) given_at: Option<String>,
     /// RFC 3339; until the purpose is reached, where absent.
-    expires_at: Option<String>,
+    pub(super) expires_at: Option<String>,
 }
+
+/// A part of a consent that cannot be read: its name, and the rule that it breaks.
+pub(super) type BadPart = (&'static str, &'static str);
+
+const RFC_3339: &str = "times are RFC 3339, such as 2026-11-23T09:00:00Z";
 
 impl InputConsent {
-    fn into_pb(self) -> Result<pb::ConsentGrant, Failure> {
+    /// The consent for a call; `given_at` where it says no time of its own and need not.
+    pub(super) fn into_pb(
+        self,
+        given_at: Option<prost_types::Timestamp>,
+    ) -> Result<pb::ConsentGrant, BadPart> {
         let act = pb::ConsentAct::from_str_name(&format!("CONSENT_ACT_{}", self.act.to_uppercase()))
-            .ok_or_else(|| {
-                Failure::new(exit::FAILED, "act is tick, written, electronic_signature or one_time_code")
-            })?;
-        let given_at = when(self.given_at.as_deref())?;
-        let hash = data_encoding::HEXLOWER_PERMISSIVE.decode(self.text_sha256.as_bytes())?;
+            .ok_or(("act", "is tick, written, electronic_signature or one_time_code"))?;
+        let time = |part: &'static str, text: Option<&str>| {
+            text.map(|text| timestamp(text).map_err(|_| (part, RFC_3339))).transpose()
+        };
+        let given_at = time("given_at", self.given_at.as_deref())?.or(given_at);
+        let given_at = given_at.ok_or(("given_at", "is missing"))?;
+        let expire_time = time("expires_at", self.expires_at.as_deref())?;
+        let hash = data_encoding::HEXLOWER_PERMISSIVE.decode(self.text_sha256.as_bytes());
+        let hash = hash.map_err(|_| ("text_sha256", "has 64 hexadecimal digits"))?;
         Ok(pb::ConsentGrant {
             purpose: self.purpose,
             fields: self.fields,
             subject_name: self.subject_name,
             act: act.into(),
             give_time: Some(given_at),
-            expire_time: self.expires_at.as_deref().map(timestamp).transpose()?,
+            expire_time,
             third_party_transfer: Some(self.third_party_transfer),
             cross_border_transfer: Some(self.cross_border_transfer),
             publication: Some(self.publication),
@@ -128,9 +171,7 @@ impl InputConsent {
 }
 
 fn timestamp(text: &str) -> Result<prost_types::Timestamp, Failure> {
-    let time: jiff::Timestamp = text
-        .parse()
-        .map_err(|_| Failure::new(exit::FAILED, "times are RFC 3339, such as 2026-11-23T09:00:00Z"))?;
+    let time: jiff::Timestamp = text.parse().map_err(|_| Failure::new(exit::FAILED, RFC_3339))?;
     Ok(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
 }
 
@@ -171,15 +212,20 @@ pub(super) async fn tokenize(args: &TokenizeArgs, out: &mut Out) -> Result<(), F
         );
         Failure::new(exit::FAILED, message)
     })?;
+    let now = when(None)?;
+    let consents = input.consents.into_iter().map(|consent| consent.into_pb(Some(now)));
+    let consents: Result<_, BadPart> = consents.collect();
     let request = pb::TokenizeRequest {
         request_id: request_id()?,
         subject_reference: input.subject,
         fields: input
             .fields
+            .0
             .into_iter()
             .map(|(field, value)| pb::FieldValue { field, value, ..pb::FieldValue::default() })
             .collect(),
-        consents: input.consents.into_iter().map(InputConsent::into_pb).collect::<Result<_, _>>()?,
+        consents: consents
+            .map_err(|(part, rule)| Failure::new(exit::FAILED, format!("a consent's {part}: {rule}")))?,
         ..pb::TokenizeRequest::default()
     };
     let answer = vault(args.client.connect().await?)

@@ -3,7 +3,7 @@
 //! place also holds a control in each of those encodings, and something of its own, so that no search can pass by
 //! searching nothing.
 
-mod canaries;
+pub mod canaries;
 mod coverage;
 mod documents;
 mod drive;

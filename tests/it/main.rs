@@ -41,6 +41,7 @@ mod faults;
 mod fsync_fails;
 mod fuzzed;
 mod horizon;
+mod import;
 mod index_rotation;
 mod interleavings;
 mod key_reports;
