@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{
     client::{self, consents, request_id},
     output::{Failure, Out, instant},
+    outreach,
 };
 use crate::grpc::pb;
 
@@ -64,6 +65,10 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
     }
 }
 
+fn reached(consent: &pb::Consent) -> Option<(String, &str)> {
+    outreach::words(consent.outreach.as_ref())
+}
+
 fn print(out: &mut Out, all: &[pb::Consent]) -> Result<(), Failure> {
     let state = |c: &pb::Consent| match c.state() {
         pb::ConsentState::Granted => "granted",
@@ -77,12 +82,17 @@ fn print(out: &mut Out, all: &[pb::Consent]) -> Result<(), Failure> {
                 "consent_id": c.consent_id, "purpose": c.purpose, "fields": c.fields, "state": state(c),
                 "given_at": instant(c.give_time.as_ref()), "expires_at": instant(c.expire_time.as_ref()),
                 "withdrawn_at": instant(c.withdraw_time.as_ref()), "policy_version": c.policy_version,
+                "channel": reached(c).map(|(channel, _)| channel), "sender": reached(c).map(|(_, sender)| sender),
             })
         })
         .collect();
     let lines: Vec<_> = all
         .iter()
-        .map(|c| format!("{}  {:<9}  {:<16} {}", c.consent_id, state(c), c.purpose, c.fields.join(", ")))
+        .map(|c| {
+            let by =
+                reached(c).map_or_else(String::new, |(channel, sender)| format!("; {channel}, {sender}"));
+            format!("{}  {:<9}  {:<16} {}{by}", c.consent_id, state(c), c.purpose, c.fields.join(", "))
+        })
         .collect();
     out.data(&json!({ "consents": json }), &lines)?;
     Ok(())

@@ -264,6 +264,7 @@ pub fn synthetic_consent(purpose: &str, fields: &[&str]) -> pb::ConsentGrant {
         language: "ru".to_owned(),
         text_sha256: sha256(b"synthetic consent text").to_vec(),
         site: "skillbox.kz".to_owned(),
+        outreach: None,
     }
 }
 

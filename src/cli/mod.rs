@@ -25,6 +25,7 @@ mod migrate;
 mod mirror;
 mod operation;
 mod output;
+mod outreach;
 pub mod pki;
 mod platform;
 mod policy;
@@ -93,7 +94,7 @@ enum Command {
     /// Store the people of a CSV or NDJSON file, and write their tokens to another.
     Import(import::ImportArgs),
     /// Print the values behind tokens, for a declared purpose.
-    Detokenize(values::DetokenizeArgs),
+    Detokenize(Box<values::DetokenizeArgs>),
     /// Withdraw and list consents.
     #[command(subcommand)]
     Consent(consent::Command),
@@ -199,7 +200,7 @@ async fn run_command(command: Command, out: &mut Out) -> Result<(), Failure> {
         Command::Whoami(args) => values::whoami(&args, out).await,
         Command::Tokenize(args) => values::tokenize(&args, out).await,
         Command::Import(args) => import::run(&args, out).await,
-        Command::Detokenize(args) => values::detokenize(&args, out).await,
+        Command::Detokenize(args) => values::detokenize(*args, out).await,
         Command::Consent(command) => consent::run(command, out).await,
         Command::Subject(command) => subject::run(command, out).await,
         Command::Document(command) => document::run(command, out).await,

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{
     client::{self, platforms, policies, request_id},
     output::{Failure, Out, exit, instant, refused},
+    outreach,
     platform::{list_callers, no_outcome},
     policy_read::{self, DiffArgs, ShowArgs},
 };
@@ -100,6 +101,8 @@ pub(super) struct ExplainArgs {
     /// Recipient that it would go to.
     #[arg(long, default_value = "")]
     recipient: String,
+    #[command(flatten)]
+    outreach: outreach::OutreachArgs,
     /// Reference that would be given.
     #[arg(long, default_value = "")]
     reference: String,
@@ -214,6 +217,7 @@ async fn explain(args: ExplainArgs, out: &mut Out) -> Result<(), Failure> {
         view: if args.masked { pb::View::Masked } else { pb::View::Full }.into(),
         recipient: args.recipient,
         reference: args.reference,
+        outreach: args.outreach.into_pb(),
     };
     let mut service = policies(args.client.connect().await?);
     let answer = service.explain_decision(request).await.map_err(refused)?.into_inner();

@@ -1,6 +1,6 @@
 //! `sandyq policy show` and `sandyq policy diff`: a policy as a person reads it, and what a new version changes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -47,11 +47,10 @@ pub(super) struct DiffArgs {
 }
 
 pub(super) async fn run_show(args: ShowArgs, out: &mut Out) -> Result<(), Failure> {
-    let text = match &args.file {
-        Some(file) => read(file)?,
-        None => stored(&args.client, args.platform, args.version).await?,
+    let policy = match &args.file {
+        Some(file) => Policy::parse(&read(file)?)?,
+        None => Policy::applied(&stored(&args.client, args.platform, args.version).await?)?,
     };
-    let policy = Policy::parse(&text)?;
     let page = show(&policy, args.language);
     let json: Vec<_> = page.iter().map(|line| json!({ "depth": line.depth, "text": line.text })).collect();
     let lines: Vec<_> = page.iter().map(|line| format!("{}{}", "  ".repeat(line.depth), line.text)).collect();
@@ -60,11 +59,12 @@ pub(super) async fn run_show(args: ShowArgs, out: &mut Out) -> Result<(), Failur
 }
 
 pub(super) async fn run_diff(args: DiffArgs, out: &mut Out) -> Result<(), Failure> {
-    let new = parse(&args.new)?;
+    let new = Policy::parse(&read(&args.new)?)?;
     let old = match &args.old {
-        Some(file) => parse(file)?,
-        None => Policy::parse(&stored(&args.client, new.operator.name.to_string(), 0).await?)?,
+        Some(file) => read(file)?,
+        None => stored(&args.client, new.operator.name.to_string(), 0).await?,
     };
+    let old = Policy::applied(&old)?;
     let changes = diff(&old, &new);
     let json: Vec<_> = changes.iter().map(change_json).collect();
     let mut lines: Vec<_> = changes.iter().map(line).collect();
@@ -74,10 +74,6 @@ pub(super) async fn run_diff(args: DiffArgs, out: &mut Out) -> Result<(), Failur
         lines.push("Who consented before keeps the scope of that consent until the new act.".to_owned());
     }
     Ok(out.data(&json!({ "from": old.version, "to": new.version, "changes": json }), &lines)?)
-}
-
-fn parse(file: &Path) -> Result<Policy, Failure> {
-    Ok(Policy::parse(&read(file)?)?)
 }
 
 async fn stored(client: &client::Args, platform: String, version: u32) -> Result<String, Failure> {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     client::{self, request_id, vault},
     output::{Failure, Out, show_time},
+    outreach,
     values::read_secret,
 };
 use crate::grpc::pb;
@@ -35,6 +36,8 @@ pub(super) enum Command {
         /// File with the value; `-` reads stdin.
         #[arg(long, value_name = "FILE", default_value = "-")]
         value: PathBuf,
+        #[command(flatten)]
+        outreach: outreach::OutreachArgs,
         /// Reference for the log.
         #[arg(long, default_value = "")]
         reference: String,
@@ -51,6 +54,8 @@ pub(super) enum Command {
         /// File with the value; `-` reads stdin.
         #[arg(long, value_name = "FILE", default_value = "-")]
         value: PathBuf,
+        #[command(flatten)]
+        outreach: outreach::OutreachArgs,
         /// Reference for the log.
         #[arg(long, default_value = "")]
         reference: String,
@@ -108,9 +113,10 @@ impl Source {
 pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> {
     match command {
         Command::Describe { client, token } => describe(&client, token, out).await,
-        Command::Lookup { client, field, purpose, value, reference } => {
+        Command::Lookup { client, field, purpose, value, outreach, reference } => {
             let value = read_secret(&value)?.to_string();
-            let request = pb::LookupTokensRequest { field, value, purpose, reference };
+            let request =
+                pb::LookupTokensRequest { field, value, purpose, reference, outreach: outreach.into_pb() };
             let answer = vault(client.connect().await?).lookup_tokens(request).await;
             let found = answer.map_err(|s| Failure::refused(&s))?.into_inner();
             let mut lines: Vec<_> =
@@ -128,9 +134,10 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
                 .collect();
             Ok(out.data(&json!({ "tokens": tokens, "truncated": found.truncated }), &lines)?)
         }
-        Command::Compare { client, token, purpose, value, reference } => {
+        Command::Compare { client, token, purpose, value, outreach, reference } => {
             let value = read_secret(&value)?.to_string();
-            let request = pb::CompareValueRequest { token, purpose, value, reference };
+            let request =
+                pb::CompareValueRequest { token, purpose, value, reference, outreach: outreach.into_pb() };
             let answer = vault(client.connect().await?).compare_value(request).await;
             let answer = answer.map_err(|s| Failure::refused(&s))?.into_inner();
             let line = if answer.equal { "equal" } else { "different" };

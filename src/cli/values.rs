@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::{
     client::{self, request_id, vault},
     output::{Failure, Out, describe, exit},
+    outreach,
 };
 use crate::{domain::time::Clock, grpc::pb};
 
@@ -129,6 +130,10 @@ pub(super) struct InputConsent {
     pub(super) given_at: Option<String>,
     /// RFC 3339; until the purpose is reached, where absent.
     pub(super) expires_at: Option<String>,
+    /// Where the policy names channels for the purpose.
+    pub(super) channel: Option<String>,
+    /// The operator itself, where absent.
+    pub(super) sender: Option<String>,
 }
 
 /// A part of a consent that cannot be read: its name, and the rule that it breaks.
@@ -166,6 +171,7 @@ impl InputConsent {
             language: self.language,
             text_sha256: hash,
             site: self.site,
+            outreach: outreach::written(self.channel, self.sender)?,
         })
     }
 }
@@ -254,6 +260,8 @@ pub(super) struct DetokenizeArgs {
     /// Answer enough to recognise the value, not enough to use it.
     #[arg(long)]
     masked: bool,
+    #[command(flatten)]
+    outreach: outreach::OutreachArgs,
     /// Reference for the log, such as an order number.
     #[arg(long, default_value = "")]
     reference: String,
@@ -262,14 +270,16 @@ pub(super) struct DetokenizeArgs {
     tokens: Vec<String>,
 }
 
-pub(super) async fn detokenize(args: &DetokenizeArgs, out: &mut Out) -> Result<(), Failure> {
+pub(super) async fn detokenize(args: DetokenizeArgs, out: &mut Out) -> Result<(), Failure> {
     let view = if args.masked { pb::View::Masked } else { pb::View::Full };
+    let asked = args.tokens.len();
     let request = pb::BatchDetokenizeRequest {
         request_id: request_id()?,
-        tokens: args.tokens.clone(),
-        purpose: args.purpose.clone(),
+        tokens: args.tokens,
+        purpose: args.purpose,
         view: view.into(),
-        reference: args.reference.clone(),
+        reference: args.reference,
+        outreach: args.outreach.into_pb(),
         ..pb::BatchDetokenizeRequest::default()
     };
     let answer = vault(args.client.connect().await?)
@@ -298,7 +308,7 @@ pub(super) async fn detokenize(args: &DetokenizeArgs, out: &mut Out) -> Result<(
     if refused == 0 {
         return Ok(());
     }
-    Err(Failure::new(exit::REFUSED, format!("{refused} of {} refused", args.tokens.len())))
+    Err(Failure::new(exit::REFUSED, format!("{refused} of {asked} refused")))
 }
 
 /// The status of an item as the status of a call, so that both are described alike.

@@ -4,6 +4,7 @@ use super::{
     code::coded,
     ids::{ConsentId, PlatformId, RecordId, SubjectId},
     names::{FieldName, PurposeName, SiteName},
+    outreach::Outreach,
     time::Timestamp,
 };
 
@@ -77,6 +78,9 @@ pub struct ConsentTerms {
     pub purpose: PurposeName,
     /// The list of data.
     pub fields: Vec<FieldName>,
+    /// By which channel and in whose name, of a purpose by which people are reached: one of each, so that each is consented to
+    /// and withdrawn by itself (rule R5).
+    pub outreach: Option<Outreach>,
     /// How.
     pub act: ConsentAct,
     /// When the subject acted.

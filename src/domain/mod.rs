@@ -20,6 +20,7 @@ pub mod ids;
 pub mod iin;
 pub mod names;
 pub mod operation;
+pub mod outreach;
 pub mod platform;
 pub mod proposal;
 pub mod receipt;

@@ -89,6 +89,10 @@ name!(
     RecipientName, "a recipient's name", "[a-z][a-z0-9_]{0,62}", is_word
 );
 name!(
+    /// In whose name a message goes out: `operator`, or a partner that a policy names.
+    SenderName, "a sender's name", "[a-z][a-z0-9_]{0,62}", is_word
+);
+name!(
     /// Handle of a person of the staff, such as a staff number; not a name.
     PersonHandle, "a person's handle", "[a-z0-9][a-z0-9._-]{1,39}", is_handle
 );

@@ -6,7 +6,8 @@ use super::pb;
 use crate::{
     domain::{
         consent::{Consent, ConsentAct, ConsentState, ConsentTerms},
-        names::FieldName,
+        names::{FieldName, SenderName},
+        outreach::{Channel, Outreach},
         reference::Reference,
         secret::Plaintext,
         subject::{SubjectKind, ValueSource},
@@ -113,6 +114,15 @@ impl Checker {
         if !platform.is_empty() {
             self.refuse("platform", "is left out: this call is about the caller's own platform");
         }
+    }
+
+    /// A channel with its sender, where one is given.
+    pub(super) fn outreach(&mut self, given: Option<&pb::Outreach>) -> Option<Outreach> {
+        let given = given?;
+        let channel = self.code("outreach.channel", channel(given.channel()));
+        let sender = if given.sender.is_empty() { SenderName::OPERATOR } else { &given.sender };
+        let sender = self.parse("outreach.sender", sender);
+        channel.zip(sender).map(|(channel, sender)| Outreach { channel, sender })
     }
 
     /// A reference that must be there.
@@ -317,6 +327,7 @@ pub(super) fn new_consent(
     let publication = check.require("publication", grant.publication);
     let language = check.parse("language", &grant.language);
     let site = check.parse("site", &grant.site);
+    let outreach = check.outreach(grant.outreach.as_ref());
     let text_sha256 = <[u8; 32]>::try_from(grant.text_sha256.as_slice()).ok();
     if text_sha256.is_none() {
         check.refuse("text_sha256", "must have 32 bytes");
@@ -326,6 +337,7 @@ pub(super) fn new_consent(
         Some(ConsentTerms {
             purpose: purpose?,
             fields,
+            outreach,
             act: act?,
             given_at: given_at?,
             expires_at,
@@ -357,6 +369,35 @@ pub(super) fn consent(consent: &Consent) -> pb::Consent {
         expire_time: consent.terms.expires_at.map(time),
         withdraw_time: consent.withdrawn_at.map(time),
         policy_version: consent.terms.policy_version,
+        outreach: consent.terms.outreach.as_ref().map(|outreach| pb::Outreach {
+            channel: channel_pb(outreach.channel).into(),
+            sender: outreach.sender.to_string(),
+        }),
+    }
+}
+
+const fn channel(channel: pb::Channel) -> Option<Channel> {
+    match channel {
+        pb::Channel::Unspecified => None,
+        pb::Channel::Sms => Some(Channel::Sms),
+        pb::Channel::Call => Some(Channel::Call),
+        pb::Channel::Messenger => Some(Channel::Messenger),
+        pb::Channel::Email => Some(Channel::Email),
+        pb::Channel::Push => Some(Channel::Push),
+        pb::Channel::Post => Some(Channel::Post),
+        pb::Channel::Display => Some(Channel::Display),
+    }
+}
+
+const fn channel_pb(channel: Channel) -> pb::Channel {
+    match channel {
+        Channel::Sms => pb::Channel::Sms,
+        Channel::Call => pb::Channel::Call,
+        Channel::Messenger => pb::Channel::Messenger,
+        Channel::Email => pb::Channel::Email,
+        Channel::Push => pb::Channel::Push,
+        Channel::Post => pb::Channel::Post,
+        Channel::Display => pb::Channel::Display,
     }
 }
 

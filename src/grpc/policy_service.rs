@@ -133,8 +133,10 @@ impl PolicyService {
         let recipient =
             if message.recipient.is_empty() { None } else { check.parse("recipient", &message.recipient) };
         let reference = check.reference("reference", &message.reference);
+        let outreach = check.outreach(message.outreach.as_ref());
         let question = (|| {
-            Some(Question { target: target?, purpose: purpose?, caller, view: view?, recipient, reference })
+            let (target, purpose, view) = (target?, purpose?, view?);
+            Some(Question { target, purpose, caller, view, recipient, outreach, reference })
         })();
         let question = check.finish(question)?;
         let explained =
@@ -184,7 +186,7 @@ fn clause(clause: &Clause) -> pb::DecisionClause {
     let first = clause.says.split([' ', ',', ':']).next().unwrap_or_default();
     let kind = match first {
         _ if clause.clause.starts_with("Law ") => "law",
-        "field" | "basis" | "retention" | "consent" | "recipient" | "ban" => first,
+        "field" | "basis" | "retention" | "consent" | "recipient" | "channel" | "sender" | "ban" => first,
         _ => "purpose",
     };
     pb::DecisionClause { clause: clause.clause.clone(), kind: kind.to_owned(), text: clause.says.clone() }

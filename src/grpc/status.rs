@@ -44,6 +44,17 @@ pub const fn denial_row(denial: Denial) -> Row {
             row(Code::PermissionDenied, reason, "the platform's policy does not name this caller for this")
         }
         Denial::ViewNotAllowed => row(Code::PermissionDenied, reason, "the purpose does not allow this view"),
+        Denial::ChannelRequired => row(
+            Code::FailedPrecondition,
+            reason,
+            "people are reached by this purpose: the question names channel and sender",
+        ),
+        Denial::ChannelNotAllowed => {
+            row(Code::PermissionDenied, reason, "the purpose does not reach people by this channel")
+        }
+        Denial::SenderNotAllowed => {
+            row(Code::PermissionDenied, reason, "the purpose does not reach people in this name")
+        }
         Denial::TokenNotFound => row(Code::NotFound, reason, "no such token"),
         Denial::FieldNotAllowed => {
             row(Code::PermissionDenied, reason, "the purpose does not cover this field")
@@ -94,6 +105,14 @@ pub const fn denial_row(denial: Denial) -> Row {
         Denial::ConsentMissing => {
             row(Code::FailedPrecondition, reason, "no consent covers this purpose and field")
         }
+        Denial::ChannelConsentMissing => {
+            row(Code::FailedPrecondition, reason, "no consent to this purpose is for this channel")
+        }
+        Denial::SenderConsentMissing => row(
+            Code::FailedPrecondition,
+            reason,
+            "no consent to this purpose by this channel is for this sender",
+        ),
         Denial::ConsentWithdrawn => row(Code::FailedPrecondition, reason, "the consent was withdrawn"),
         Denial::ConsentExpired => row(Code::FailedPrecondition, reason, "the consent's term has ended"),
         Denial::RetentionEnded => {

@@ -80,9 +80,10 @@ impl VaultService {
         let mut check = Checker::new("");
         let purpose = check.parse("purpose", &m.purpose);
         let reference = check.reference("reference", &m.reference);
+        let outreach = check.outreach(m.outreach.as_ref());
         let purpose = check.finish(purpose)?;
         let token = self.token(&call, m.token)?;
-        let question = Comparison { token, purpose, candidate, reference };
+        let question = Comparison { token, purpose, candidate, outreach, reference };
         let compared = self.vault.compare_value(&call.caller, call.asker, question).await?;
         Ok(pb::CompareValueResponse { equal: compared.equal, audit_entry_id: compared.entry.to_string() })
     }
@@ -96,8 +97,9 @@ impl VaultService {
         let mut check = Checker::new("");
         let (field, purpose) = (check.parse("field", &m.field), check.parse("purpose", &m.purpose));
         let reference = check.reference("reference", &m.reference);
+        let outreach = check.outreach(m.outreach.as_ref());
         let (field, purpose) = check.finish(field.zip(purpose))?;
-        let search = Search { field, value, purpose, reference };
+        let search = Search { field, value, purpose, outreach, reference };
         let (found, truncated) = self.vault.lookup_tokens(&call.caller, call.asker, search).await?;
         let tokens = found.iter().map(|found| pb::LookedUpToken {
             subject_id: found.subject.to_string(),
@@ -191,23 +193,31 @@ fn one<T>(answers: Result<Vec<Result<T, VaultError>>, VaultError>) -> Result<Res
 }
 
 /// A question for values, checked.
-fn question(
-    tokens: Vec<Result<AnyToken, MistypedToken>>,
-    purpose: &str,
-    view_number: i32,
-    age_years: u32,
-    recipient: &str,
-    reference: &str,
-    call: access::Call,
-) -> Result<Detokenize, VaultError> {
+fn question(m: pb::BatchDetokenizeRequest, call: access::Call) -> Result<Detokenize, VaultError> {
+    let tokens = parse_tokens(m.tokens);
     let mut check = Checker::new("");
-    let purpose = check.parse("purpose", purpose);
-    let asked_view = check.view("view", view_number);
-    let years = check.age_years(asked_view, age_years);
-    let recipient = check.parse_optional("recipient", recipient);
-    let reference = check.reference("reference", reference);
+    let purpose = check.parse("purpose", &m.purpose);
+    let asked_view = check.view("view", m.view);
+    let years = check.age_years(asked_view, m.age_years);
+    let recipient = check.parse_optional("recipient", &m.recipient);
+    let outreach = check.outreach(m.outreach.as_ref());
+    let reference = check.reference("reference", &m.reference);
     let ((purpose, view), age_years) = check.finish(purpose.zip(asked_view).zip(years))?;
-    Ok(Detokenize { tokens, purpose, view, age_years, recipient, reference, sealed: false, call })
+    Ok(Detokenize { tokens, purpose, view, age_years, recipient, outreach, reference, sealed: false, call })
+}
+
+/// A question for one value, as one for several.
+fn batch_of_one(m: pb::DetokenizeRequest) -> pb::BatchDetokenizeRequest {
+    pb::BatchDetokenizeRequest {
+        request_id: m.request_id,
+        tokens: vec![m.token],
+        purpose: m.purpose,
+        view: m.view,
+        reference: m.reference,
+        age_years: m.age_years,
+        recipient: m.recipient,
+        outreach: m.outreach,
+    }
 }
 
 fn sealed_pb(release: SealedRelease) -> pb::SealedRelease {
@@ -317,10 +327,7 @@ impl vault_service_server::VaultService for VaultService {
         let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Optional)?;
         let m = request.into_inner();
         within_limit(async {
-            let tokens = parse_tokens(vec![m.token]);
-            let name = access::Call::Detokenize;
-            let asked = question(tokens, &m.purpose, m.view, m.age_years, &m.recipient, &m.reference, name);
-            match asked {
+            match question(batch_of_one(m), access::Call::Detokenize) {
                 Ok(asked) => one(self.detokenize_all(call, asked).await),
                 Err(error) => Err(status(&error)),
             }
@@ -335,10 +342,7 @@ impl vault_service_server::VaultService for VaultService {
         let call = self.call(&request, &request.get_ref().request_id, RequestIdRule::Optional)?;
         let m = request.into_inner();
         check_batch(m.tokens.len(), "tokens")?;
-        let tokens = parse_tokens(m.tokens);
-        let name = access::Call::BatchDetokenize;
-        let asked = question(tokens, &m.purpose, m.view, m.age_years, &m.recipient, &m.reference, name)
-            .map_err(|e| status(&e))?;
+        let asked = question(m, access::Call::BatchDetokenize).map_err(|e| status(&e))?;
         if let Some(recipient) = asked.recipient.clone() {
             let release = within_limit(async {
                 let released = self.vault.release(&call.caller, call.asker, recipient, asked).await;

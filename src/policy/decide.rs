@@ -1,17 +1,20 @@
 //! The decision: pure and total. Who asks, for what, on which facts; a permit or a denial with a stable reason.
 
+mod denial;
+
+pub use self::denial::Denial;
 use super::{
     model::{BanKind, BasisKind, Mark, Policy, Purpose, RecipientRule, View},
-    retention::{Life, ending, is_overruled},
+    retention::{Life, ending, is_overruled, withdraws},
 };
 use crate::domain::{
     authority::ReleaseAuthority,
     caller::{Caller, CallerState, Role},
-    code::coded,
     consent::{Consent, ConsentState, ConsentTerms, RecordAddress, SubjectState},
     event::SubjectEvent,
     ids::{ConsentId, RecipientId},
     names::PurposeName,
+    outreach::Outreach,
     recipient::{CountryCode, Recipient, RecipientKind},
     reference::Reference,
     time::Timestamp,
@@ -67,222 +70,6 @@ impl ReleaseAuthority for Permit {
     }
 }
 
-coded!(
-    /// Why a value is not answered. The codes are stable: clients and auditors rely on them (`docs/errors.md`).
-    Denial, "denial" {
-        /// The caller's enrolment is disabled.
-        CallerDisabled = "CALLER_DISABLED",
-        /// The policy does not declare the purpose.
-        PurposeNotDeclared = "PURPOSE_NOT_DECLARED",
-        /// The policy declares the purpose, and nobody reads by it.
-        PurposeInert = "PURPOSE_INERT",
-        /// The policy does not name the caller for this.
-        CallerNotAllowed = "CALLER_NOT_ALLOWED",
-        /// The purpose does not allow this view.
-        ViewNotAllowed = "VIEW_NOT_ALLOWED",
-        /// No such token on this platform.
-        TokenNotFound = "TOKEN_NOT_FOUND",
-        /// The purpose does not cover the field.
-        FieldNotAllowed = "FIELD_NOT_ALLOWED",
-        /// The token was used up.
-        TokenSpent = "TOKEN_SPENT",
-        /// The token was revoked.
-        TokenRevoked = "TOKEN_REVOKED",
-        /// The token's time has ended.
-        TokenExpired = "TOKEN_EXPIRED",
-        /// The subject was erased.
-        SubjectErased = "SUBJECT_ERASED",
-        /// Use of the subject's data is blocked.
-        SubjectRestricted = "SUBJECT_RESTRICTED",
-        /// The subject objects to decisions by machine, and the purpose makes them (rule R34).
-        ObjectedTo = "OBJECTED_TO",
-        /// The value came before any consent, and waits for one (rule R38).
-        Quarantined = "QUARANTINED",
-        /// The recipient is not registered, or not for this purpose, or not now, or of a kind that it does not name.
-        RecipientUnknown = "RECIPIENT_UNKNOWN",
-        /// The recipient is abroad; the purpose or the consent does not let the value go there.
-        CrossBorder = "CROSS_BORDER",
-        /// The value may leave only sealed, and the recipient has no key.
-        RecipientKeyMissing = "RECIPIENT_KEY_MISSING",
-        /// The policy gives nothing to this recipient for advertising.
-        AdvertisingBarred = "ADVERTISING_BARRED",
-        /// The read names neither the law nor the demand behind it.
-        LegalReferenceMissing = "LEGAL_REFERENCE_MISSING",
-        /// The consent does not allow transfer to third parties.
-        TransferConsentMissing = "TRANSFER_CONSENT_MISSING",
-        /// The consent does not allow publication.
-        PublicationConsentMissing = "PUBLICATION_CONSENT_MISSING",
-        /// An event without which the consent is not complete has not happened yet.
-        ConsentIncomplete = "CONSENT_INCOMPLETE",
-        /// No consent covers the purpose and field.
-        ConsentMissing = "CONSENT_MISSING",
-        /// The consent that covered them was withdrawn.
-        ConsentWithdrawn = "CONSENT_WITHDRAWN",
-        /// The consent that covered them has ended.
-        ConsentExpired = "CONSENT_EXPIRED",
-        /// The purpose may not keep the value any longer.
-        RetentionEnded = "RETENTION_ENDED",
-        /// The subject's record of the field holds another value.
-        ValueDiffers = "VALUE_DIFFERS",
-        /// The platform knows no such subject.
-        SubjectNotFound = "SUBJECT_NOT_FOUND",
-        /// The platform knows no such consent.
-        ConsentNotFound = "CONSENT_NOT_FOUND",
-        /// The subject has as many consents as a subject may have.
-        TooManyConsents = "TOO_MANY_CONSENTS",
-        /// No such platform, or none that this caller may see.
-        PlatformNotFound = "PLATFORM_NOT_FOUND",
-        /// No such caller, or none that this caller may see.
-        CallerNotFound = "CALLER_NOT_FOUND",
-        /// No such person of the staff.
-        PersonNotFound = "PERSON_NOT_FOUND",
-        /// The platform has no such recipient.
-        RecipientNotFound = "RECIPIENT_NOT_FOUND",
-        /// No key of the recipient waits for an answer.
-        KeyNotOffered = "KEY_NOT_OFFERED",
-        /// The platform has no such version of its policy, or none in force.
-        PolicyNotFound = "POLICY_NOT_FOUND",
-        /// Another has the name.
-        NameTaken = "NAME_TAKEN",
-        /// The certificate's URI is a caller's already, here or on another platform.
-        CertificateTaken = "CERTIFICATE_TAKEN",
-        /// The person was disabled, for good.
-        PersonDisabled = "PERSON_DISABLED",
-        /// Nobody would be left who has the security officer's role for the installation.
-        LastOfficer = "LAST_OFFICER",
-        /// Nobody locks themselves out.
-        OwnAccount = "OWN_ACCOUNT",
-        /// The key is or was enrolled as a staff key.
-        StaffKeyTaken = "STAFF_KEY_TAKEN",
-        /// No such staff key.
-        StaffKeyNotFound = "STAFF_KEY_NOT_FOUND",
-        /// No standing plan of the horizon was ever approved.
-        HorizonNotFound = "HORIZON_NOT_FOUND",
-        /// Nobody attests their own staff key.
-        OwnStaffKey = "OWN_STAFF_KEY",
-        /// The request id came before, with another call or body.
-        RequestIdReused = "REQUEST_ID_REUSED",
-        /// The policy does not take the field from this source.
-        SourceNotAllowed = "SOURCE_NOT_ALLOWED",
-        /// The policy does not take subjects of this kind, or the subject is of another.
-        SubjectKindNotAllowed = "SUBJECT_KIND_NOT_ALLOWED",
-        /// Another subject holds the value of a unique field.
-        ValueNotUnique = "VALUE_NOT_UNIQUE",
-        /// A token that answers once is asked without a request id.
-        RequestIdRequired = "REQUEST_ID_REQUIRED",
-        /// The value may leave only sealed to the recipient's key.
-        SealRequired = "SEAL_REQUIRED",
-        /// Another item of a sealed batch was denied, and it goes out whole or not at all.
-        BatchIncomplete = "BATCH_INCOMPLETE",
-        /// The value does not tell what the view asks.
-        ViewUnavailable = "VIEW_UNAVAILABLE",
-        /// The policy does not declare the event.
-        EventNotDeclared = "EVENT_NOT_DECLARED",
-        /// There is no block to lift.
-        SubjectNotRestricted = "SUBJECT_NOT_RESTRICTED",
-        /// There is no erasure to call off.
-        SubjectNotErased = "SUBJECT_NOT_ERASED",
-        /// The subject's keys are destroyed: nothing can bring the data back.
-        SubjectDestroyed = "SUBJECT_DESTROYED",
-        /// No such operation, or none that this caller may see.
-        OperationNotFound = "OPERATION_NOT_FOUND",
-        /// No such proposal, or none that this caller may see.
-        ProposalNotFound = "PROPOSAL_NOT_FOUND",
-        /// The proposal was approved, rejected, or failed before.
-        ProposalEnded = "PROPOSAL_ENDED",
-        /// Its time ended.
-        ProposalExpired = "PROPOSAL_EXPIRED",
-        /// Nobody approves what they proposed, with whichever certificate.
-        OwnProposal = "OWN_PROPOSAL",
-        /// The approver's person, role or certificate is no older than the proposal.
-        ApproverTooNew = "APPROVER_TOO_NEW",
-        /// The proposer may not make the call any more.
-        ProposerNotAllowed = "PROPOSER_NOT_ALLOWED",
-        /// The approval names another plan than the proposal has.
-        PlanDiffers = "PLAN_DIFFERS",
-        /// What needs two people needs persons, and the caller is none.
-        PersonRequired = "PERSON_REQUIRED",
-        /// The caller spent what it may in this window.
-        BudgetExhausted = "BUDGET_EXHAUSTED",
-        /// The operation has ended.
-        OperationEnded = "OPERATION_ENDED",
-        /// The operation is ended by a call of its own, not by this one.
-        OperationUncontrolled = "OPERATION_UNCONTROLLED",
-        /// The platform has no such key version.
-        KeyNotFound = "KEY_NOT_FOUND",
-        /// The version protects new data; a rotation must end that first.
-        KeyActive = "KEY_ACTIVE",
-        /// The version still wraps something.
-        KeyInUse = "KEY_IN_USE",
-        /// The version that the subject's key is wrapped under is disabled.
-        KeyDisabled = "KEY_DISABLED",
-        /// The version is in a state from which this cannot be done.
-        KeyStateUnsuitable = "KEY_STATE_UNSUITABLE",
-        /// A rotation of this key is not done yet.
-        RotationRunning = "ROTATION_RUNNING",
-        /// A sweep of retention is not done yet.
-        SweepRunning = "SWEEP_RUNNING",
-        /// The configuration names no place for backups.
-        BackupNotConfigured = "BACKUP_NOT_CONFIGURED",
-        /// A backup is not done yet.
-        BackupRunning = "BACKUP_RUNNING",
-        /// No such backup.
-        BackupNotFound = "BACKUP_NOT_FOUND",
-        /// The platform was restored, and two people have not opened it yet.
-        PlatformClosed = "PLATFORM_CLOSED",
-        /// The platform is open.
-        PlatformNotClosed = "PLATFORM_NOT_CLOSED",
-        /// The configuration names no place for documents.
-        DocumentsNotConfigured = "DOCUMENTS_NOT_CONFIGURED",
-        /// No such document or side, or none that this caller may see.
-        DocumentNotFound = "DOCUMENT_NOT_FOUND",
-        /// The side is held, in another version than the one that is to be replaced.
-        DocumentExists = "DOCUMENT_EXISTS",
-        /// The side has as many versions, or the subject as many open uploads, as there may be.
-        TooManyDocuments = "TOO_MANY_DOCUMENTS",
-        /// The content is larger than the policy allows, or than was declared.
-        DocumentTooLarge = "DOCUMENT_TOO_LARGE",
-        /// The content is of no type that the vault takes.
-        MediaTypeNotAllowed = "MEDIA_TYPE_NOT_ALLOWED",
-        /// The content has another hash than was declared.
-        ContentDiffers = "CONTENT_DIFFERS",
-        /// The stream ended before all bytes were there.
-        UploadIncomplete = "UPLOAD_INCOMPLETE",
-        /// The caller has no such upload that is not done.
-        UploadNotFound = "UPLOAD_NOT_FOUND",
-        /// The upload does not stand where the stream begins, or another stream carries it on.
-        UploadMoved = "UPLOAD_MOVED",
-        /// Data lies outside the declared sites, and nothing new is stored until it does not.
-        StorageOutside = "STORAGE_OUTSIDE",
-        /// A collection of the platform's documents is not done yet, or is held since a restore.
-        CollectionRunning = "COLLECTION_RUNNING",
-        /// The platform has no such request of a person.
-        CaseNotFound = "CASE_NOT_FOUND",
-        /// The request was answered or refused before.
-        CaseEnded = "CASE_ENDED",
-        /// What the request asks is not done yet.
-        CaseNotDone = "CASE_NOT_DONE",
-        /// Another step of the request comes first, or this one was taken already.
-        CaseStateUnsuitable = "CASE_STATE_UNSUITABLE",
-        /// The platform has no such breach.
-        BreachNotFound = "BREACH_NOT_FOUND",
-        /// The breach has ended.
-        BreachClosed = "BREACH_CLOSED",
-        /// The log was not looked through yet for whom the breach reaches, as it is known now.
-        BreachNotAssessed = "BREACH_NOT_ASSESSED",
-        /// Somebody is to be told of the breach first.
-        BreachNotTold = "BREACH_NOT_TOLD",
-        /// They were told of the breach before.
-        BreachToldBefore = "BREACH_TOLD_BEFORE",
-        /// The platform has no such copy of data outside the vault.
-        CopyNotFound = "COPY_NOT_FOUND",
-        /// The copy has ended before.
-        CopyEnded = "COPY_ENDED",
-        /// A stored row or value fails its authentication.
-        DataDamaged = "DATA_DAMAGED",
-    }
-);
-
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
@@ -294,6 +81,8 @@ pub struct Ask<'a> {
     pub view: View,
     /// For whom outside the platform; `None` where the value stays with it.
     pub recipient: Option<RecipientAsk<'a>>,
+    /// By which channel, and in whose name, the subject would be reached; `None` where nobody would be.
+    pub outreach: Option<&'a Outreach>,
     /// The law, demand or case behind it, in the platform's numbering.
     pub reference: Option<&'a Reference>,
 }
@@ -329,10 +118,10 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// What retention counts from.
-    const fn life(&self) -> Life<'a> {
+    /// What retention counts from, as far as it is about this channel and sender.
+    const fn life(&self, outreach: Option<&'a Outreach>) -> Life<'a> {
         let Self { address, collected_at, consents, events, .. } = *self;
-        Life { field: &address.field, collected_at, consents, events }
+        Life { field: &address.field, collected_at, consents, events, outreach }
     }
 }
 
@@ -349,11 +138,15 @@ pub fn decide(
     let purpose = may_ask(policy, ask)?;
     let facts = facts.ok_or(Denial::TokenNotFound)?;
     let covered = policy.field(&facts.address.field).filter(|_| purpose.covers(&facts.address.field));
-    if !ask.view.fits(covered.ok_or(Denial::FieldNotAllowed)?.field_type) {
+    let field_type = covered.ok_or(Denial::FieldNotAllowed)?.field_type;
+    if !ask.view.fits(field_type) {
         return Err(Denial::ViewNotAllowed);
     }
+    if ask.outreach.is_some_and(|outreach| !outreach.channel.takes(field_type)) {
+        return Err(Denial::ChannelNotAllowed);
+    }
     usable(facts, now)?;
-    if policy.decides_by_machine(purpose) && is_objected_to(ask.purpose, facts, now) {
+    if policy.decides_by_machine(purpose) && is_objected_to(ask, facts, now) {
         return Err(Denial::ObjectedTo);
     }
     let release = release(policy, purpose, ask, facts, now)?;
@@ -366,7 +159,7 @@ pub fn decide(
         BasisKind::Consent => Some(live_consent(policy, purpose, ask, facts, needs, now)?),
         BasisKind::Law { .. } => needs.without_consent()?,
     };
-    if ending(policy, ask.purpose, purpose, facts.life(), now).is_past(now) {
+    if ending(policy, ask.purpose, purpose, facts.life(ask.outreach), now).is_past(now) {
         return Err(Denial::RetentionEnded);
     }
     Ok(Permit {
@@ -394,6 +187,9 @@ pub fn disclosed(
             | Denial::PurposeInert
             | Denial::CallerNotAllowed
             | Denial::ViewNotAllowed
+            | Denial::ChannelRequired
+            | Denial::ChannelNotAllowed
+            | Denial::SenderNotAllowed
             | Denial::BudgetExhausted
             | Denial::DataDamaged
     );
@@ -426,6 +222,7 @@ fn may_ask<'a>(policy: &'a Policy, ask: Ask<'_>) -> Result<&'a Purpose, Denial> 
     if !purpose.allows_view(ask.view) {
         return Err(Denial::ViewNotAllowed);
     }
+    purpose.allows_outreach(ask.outreach)?;
     Ok(purpose)
 }
 
@@ -448,11 +245,12 @@ fn usable(facts: Facts<'_>, now: Timestamp) -> Result<(), Denial> {
 }
 
 /// Whether the subject objected to decisions by machine and did not consent to this purpose since (Article 19-1).
-fn is_objected_to(purpose: &PurposeName, facts: Facts<'_>, now: Timestamp) -> bool {
+fn is_objected_to(ask: Ask<'_>, facts: Facts<'_>, now: Timestamp) -> bool {
     let objections = facts.events.iter().filter(|event| event.is_objection() && event.at <= now);
     objections.map(|event| event.at).max().is_some_and(|objected_at| {
         let anew = |c: &Consent| {
-            c.terms.purpose == *purpose
+            c.terms.purpose == *ask.purpose
+                && c.terms.outreach.as_ref() == ask.outreach
                 && c.state == ConsentState::Granted
                 && (c.terms.given_at > objected_at && c.terms.given_at <= now)
         };
@@ -548,8 +346,9 @@ impl Needs {
 }
 
 /// A consent of this subject that covers purpose and field now and allows what is needed; or why there is none. A
-/// consent's own list of fields binds: one given under an older policy keeps its scope. A withdrawal ends every consent
-/// to the purpose that was given or recorded before it and covers the field ([`is_overruled`]).
+/// consent's own list of fields binds: one given under an older policy keeps its scope; so do its channel and its sender.
+/// A withdrawal ends every consent to the purpose, by the same channel and sender, that was given or recorded before it and
+/// covers the field ([`is_overruled`]).
 fn live_consent(
     policy: &Policy,
     purpose: &Purpose,
@@ -563,9 +362,14 @@ fn live_consent(
             && c.terms.purpose == *ask.purpose
             && c.terms.fields.contains(&facts.address.field)
     };
-    let withdrawn_at = facts.consents.iter().filter(covers).filter_map(|c| c.withdrawn_at).max();
-    let (mut reason, mut missing) = (Denial::ConsentMissing, None);
+    let withdrawn = facts.consents.iter().filter(covers).filter(|c| withdraws(c, ask.outreach));
+    let withdrawn_at = withdrawn.filter_map(|c| c.withdrawn_at).max();
+    let (mut reason, mut missing, mut elsewhere) = (Denial::ConsentMissing, None, None);
     for consent in facts.consents.iter().filter(covers) {
+        if consent.terms.outreach.as_ref() != ask.outreach {
+            elsewhere = elsewhere.max(Some(nearness(consent, ask.outreach)));
+            continue;
+        }
         match consent.state {
             ConsentState::Withdrawn => reason = Denial::ConsentWithdrawn,
             ConsentState::Granted if is_overruled(consent, withdrawn_at) => reason = Denial::ConsentWithdrawn,
@@ -583,7 +387,19 @@ fn live_consent(
             },
         }
     }
+    let reason =
+        if reason == Denial::ConsentMissing { elsewhere.map_or(reason, |(_, why)| why) } else { reason };
     Err(missing.unwrap_or(reason))
+}
+
+/// What a consent lacks that is for another channel or sender than is asked for; the nearer of them counts more.
+fn nearness(consent: &Consent, asked: Option<&Outreach>) -> (u8, Denial) {
+    let channel = |outreach: Option<&Outreach>| outreach.map(|outreach| outreach.channel);
+    if channel(consent.terms.outreach.as_ref()) == channel(asked) {
+        (1, Denial::SenderConsentMissing)
+    } else {
+        (0, Denial::ChannelConsentMissing)
+    }
 }
 
 /// Whether the event that completes every consent of this policy has happened.

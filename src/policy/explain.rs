@@ -119,6 +119,13 @@ impl Clauses {
                 self.add(&policy.consent.clause, "consent");
                 self.add("Law 94-V, Articles 7(1), 8", "consent");
             }
+            Denial::ChannelRequired | Denial::ChannelNotAllowed | Denial::SenderNotAllowed => {
+                self.outreach(purpose);
+            }
+            Denial::ChannelConsentMissing | Denial::SenderConsentMissing => {
+                self.outreach(purpose);
+                self.add("Law 94-V, Articles 7(6), 15", "each channel and sender is consented to by itself");
+            }
             Denial::ConsentWithdrawn => self.add("Law 94-V, Article 8(7)", "a withdrawal stops use"),
             Denial::ConsentExpired => {
                 self.add("Law 94-V, Articles 8(5), 8(6)", "a consent ends with its term");
@@ -233,6 +240,16 @@ impl Clauses {
         }
     }
 
+    /// By which channels and in whose names the purpose reaches people.
+    fn outreach(&mut self, purpose: &Purpose) {
+        for rule in purpose.channels() {
+            self.add(&rule.clause, format!("channel {}: {}", rule.channel.as_str(), rule.given.as_str()));
+        }
+        for rule in purpose.senders() {
+            self.add(&rule.clause, format!("sender {}", rule.name));
+        }
+    }
+
     /// Whom the purpose names, and what the policy bars.
     fn recipients(&mut self, policy: &Policy, purpose: &Purpose) {
         for rule in purpose.recipients() {
@@ -292,6 +309,9 @@ mod tests {
             ("payments", Denial::CrossBorder, "Law 94-V, Article 16", "abroad"),
             ("payments", Denial::ConsentMissing, "4.1, 7.2", "consent"),
             ("offers", Denial::AdvertisingBarred, "9.4(в)", "ban onward_transfer"),
+            ("marketing_mail", Denial::ChannelNotAllowed, "7.1(г)", "channel call: stated"),
+            ("marketing_mail", Denial::SenderNotAllowed, "7.1(г)", "sender operator"),
+            ("offers", Denial::ChannelConsentMissing, "Law 94-V, Articles 7(6), 15", "by itself"),
             ("other_services", Denial::PurposeInert, "7.1(з)", "inert: the text names neither"),
             ("request_comms", Denial::FieldNotAllowed, "Law 94-V, Article 7(9)", "iin does not serve"),
             ("resale", Denial::PurposeNotDeclared, "Law 94-V, Articles 7(8), 14", "declared purposes"),
@@ -369,6 +389,9 @@ mod tests {
                     with("Law 94-V, Article 9: without consent, or to an authority: with its reference")
                 }
                 Denial::ConsentMissing => vec!["3: consent", "Law 94-V, Articles 7(1), 8: consent"],
+                Denial::ChannelConsentMissing | Denial::SenderConsentMissing => {
+                    vec!["Law 94-V, Articles 7(6), 15: each channel and sender is consented to by itself"]
+                }
                 Denial::ConsentWithdrawn => vec!["Law 94-V, Article 8(7): a withdrawal stops use"],
                 Denial::ConsentExpired => vec!["Law 94-V, Articles 8(5), 8(6): a consent ends with its term"],
                 Denial::RetentionEnded => {

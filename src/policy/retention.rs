@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 
 use super::model::{BasisKind, Fallback, KAZAKHSTAN, Length, Mark, Policy, Purpose, Start, Term};
 use crate::domain::{
-    consent::{Consent, ConsentState},
+    consent::{Consent, ConsentState, ConsentTerms},
     event::SubjectEvent,
     names::{EventName, FieldName, PurposeName},
+    outreach::Outreach,
     time::Timestamp,
 };
 
@@ -22,6 +23,8 @@ pub struct Life<'a> {
     pub consents: &'a [Consent],
     /// Every event of the subject.
     pub events: &'a [SubjectEvent],
+    /// The channel and sender whose consents alone count; every consent where there is none.
+    pub outreach: Option<&'a Outreach>,
 }
 
 /// How a purpose ends for a record.
@@ -107,6 +110,12 @@ pub(super) fn is_overruled(consent: &Consent, withdrawn_at: Option<Timestamp>) -
     withdrawn_at.is_some_and(|end| consent.recorded_at.min(consent.terms.given_at) <= end)
 }
 
+/// Whether the withdrawal of this consent also ends others that are for a channel and sender: those for its own, and where it
+/// was for none, each.
+pub(super) fn withdraws(consent: &Consent, outreach: Option<&Outreach>) -> bool {
+    consent.terms.outreach.is_none() || consent.terms.outreach.as_ref() == outreach
+}
+
 /// How the subject's consents stand, to a purpose or to any, as far as they cover a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -130,10 +139,11 @@ impl Standing {
             purpose.is_none_or(|purpose| c.terms.purpose == *purpose)
                 && c.terms.fields.contains(life.field)
                 && c.terms.given_at <= now
+                && life.outreach.is_none_or(|outreach| c.terms.outreach.as_ref() == Some(outreach))
         };
         let mut standing = Self::Never;
         for consent in life.consents.iter().filter(covers) {
-            let withdrawn_at = last_withdrawal(life, &consent.terms.purpose);
+            let withdrawn_at = last_withdrawal(life, &consent.terms);
             let given_at = consent.terms.given_at;
             let ended = match consent.state {
                 ConsentState::Withdrawn => consent.withdrawn_at.map(|at| (at, true)),
@@ -204,8 +214,12 @@ impl Standing {
     }
 }
 
-fn last_withdrawal(life: Life<'_>, purpose: &PurposeName) -> Option<Timestamp> {
-    let of = |c: &&Consent| c.terms.purpose == *purpose && c.terms.fields.contains(life.field);
+fn last_withdrawal(life: Life<'_>, terms: &ConsentTerms) -> Option<Timestamp> {
+    let of = |c: &&Consent| {
+        c.terms.purpose == terms.purpose
+            && c.terms.fields.contains(life.field)
+            && withdraws(c, terms.outreach.as_ref())
+    };
     life.consents.iter().filter(of).filter_map(|c| c.withdrawn_at).max()
 }
 
@@ -222,7 +236,7 @@ pub fn ending<'a>(
     let mut ending = own_ending(policy, name, purpose, life, now);
     let sources = policy.field(life.field).map_or(&[][..], |field| field.sources_of_derived());
     for source in sources {
-        let of_source = keeping_by_purposes(policy, Life { field: source, ..life }, now);
+        let of_source = keeping_by_purposes(policy, Life { field: source, outreach: None, ..life }, now);
         let at = match of_source.until {
             Until::At(at) => Some(at),
             Until::Open => None,

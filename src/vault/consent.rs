@@ -23,7 +23,10 @@ use crate::{
         ids::{ConsentId, SubjectId},
         secret::Plaintext,
     },
-    policy::{decide::Denial, model::Policy},
+    policy::{
+        decide::Denial,
+        model::{NoOutreach, Policy},
+    },
     store::{
         ReadKeys, ReferenceKey, Write,
         rows::{ConsentRow, SubjectRow},
@@ -62,12 +65,19 @@ impl NewConsent {
         } else if !self.is_within(policy) {
             refuse("fields", "the purpose does not cover each of these fields");
         }
+        self.outreach_violations(policy, &mut refuse);
         // Who was shown an older text consented to what that text named, however wide the one in force is (rule R30).
         let shown = Some(self.terms.policy_version).filter(|version| *version <= policy.version);
         match shown.and_then(|version| context.version(version)) {
             None => refuse("policy_version", "the policy has no such version"),
             Some(shown) if !self.is_within(shown) => {
                 refuse("policy_version", "this version does not name each of the fields for the purpose");
+            }
+            Some(shown) if self.outreach_in(policy).is_ok() && self.outreach_in(shown).is_err() => {
+                refuse(
+                    "policy_version",
+                    "this version does not name the channel and the sender for the purpose",
+                );
             }
             Some(_) => {}
         }
@@ -90,6 +100,35 @@ impl NewConsent {
             refuse("subject_name", &rule.to_string());
         }
         found
+    }
+
+    /// What is not as the policy reaches people by the purpose: a consent is for one channel and one sender (rule R5), and its
+    /// fields serve that channel.
+    fn outreach_violations(&self, policy: &Policy, refuse: &mut impl FnMut(&str, &str)) {
+        match self.outreach_in(policy) {
+            Ok(()) => {}
+            Err(NoOutreach::Unnamed) => {
+                refuse("outreach", "is required: the policy reaches people by this purpose (rule R5)");
+            }
+            Err(NoOutreach::Channel) => {
+                refuse("outreach.channel", "the policy names no such channel for this purpose");
+            }
+            Err(NoOutreach::Sender) => {
+                refuse("outreach.sender", "the policy names no such sender for this purpose");
+            }
+        }
+        let Some(outreach) = &self.terms.outreach else { return };
+        let types =
+            self.terms.fields.iter().filter_map(|name| policy.field(name)).map(|field| field.field_type);
+        if types.into_iter().any(|field_type| !outreach.channel.takes(field_type)) {
+            refuse("fields", "one of these fields does not serve the channel");
+        }
+    }
+
+    /// Whether a version reaches people so by the purpose; one that does not declare it says nothing of that.
+    fn outreach_in(&self, policy: &Policy) -> Result<(), NoOutreach> {
+        let purpose = policy.purpose(&self.terms.purpose);
+        purpose.map_or(Ok(()), |purpose| purpose.allows_outreach(self.terms.outreach.as_ref()))
     }
 
     /// Whether a version declares the purpose, and each of the fields for it.

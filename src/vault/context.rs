@@ -191,7 +191,7 @@ impl Context {
             let known = previous.and_then(|p| p.policies.iter().find(|known| known.row.sha256 == row.sha256));
             let policy = match known {
                 Some(known) => Arc::clone(&known.policy),
-                None => Arc::new(Policy::parse(&row.text).map_err(LoadError::Policy)?),
+                None => Arc::new(Policy::applied(&row.text).map_err(LoadError::Policy)?),
             };
             policies.push(AppliedPolicy { row, policy });
         }

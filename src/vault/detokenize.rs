@@ -24,6 +24,7 @@ use crate::{
         ids::{EntryId, TokenRowId},
         names::{FieldName, PurposeName, RecipientName},
         operation::BudgetKind,
+        outreach::Outreach,
         reference::Reference,
         secret::Plaintext,
         time::Timestamp,
@@ -51,6 +52,8 @@ pub struct Detokenize {
     pub age_years: u16,
     /// For whom outside the platform.
     pub recipient: Option<RecipientName>,
+    /// By which channel, and in whose name, the person will be reached.
+    pub outreach: Option<Outreach>,
     /// Why, in the platform's numbering.
     pub reference: Option<Reference>,
     /// Whether all go out together, sealed to the recipient's key, or none does.
@@ -379,6 +382,7 @@ impl<'a> Asking<'a, '_> {
             purpose: &question.purpose,
             view: question.view,
             recipient: scene.recipient_ask(question.recipient.as_ref()),
+            outreach: question.outreach.as_ref(),
             reference: question.reference.as_ref(),
         };
         let again = found.is_some_and(|found| self.may_ask_again(found.token));

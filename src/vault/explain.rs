@@ -19,6 +19,7 @@ use crate::{
         caller::{Caller, CallerState},
         ids::{ConsentId, SubjectId},
         names::{CallerName, FieldName, PurposeName, RecipientName},
+        outreach::Outreach,
         reference::Reference,
         token::AnyToken,
     },
@@ -45,6 +46,8 @@ pub struct Question {
     pub view: View,
     /// To whom it would go.
     pub recipient: Option<RecipientName>,
+    /// By which channel, and in whose name, the person would be reached.
+    pub outreach: Option<Outreach>,
     /// The law, demand or case behind it.
     pub reference: Option<Reference>,
 }
@@ -170,6 +173,7 @@ impl Deed for Explain {
             purpose: &question.purpose,
             view: question.view,
             recipient: scene.recipient_ask(question.recipient.as_ref()),
+            outreach: question.outreach.as_ref(),
             reference: question.reference.as_ref(),
         };
         let known = behind.map(|b| {

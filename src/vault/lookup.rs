@@ -23,6 +23,7 @@ use crate::{
         ids::{EntryId, RecordId, SubjectId},
         names::{FieldName, PurposeName},
         operation::BudgetKind,
+        outreach::Outreach,
         reference::Reference,
         secret::Plaintext,
         time::Timestamp,
@@ -46,6 +47,8 @@ pub struct Comparison {
     pub purpose: PurposeName,
     /// What it may stand for.
     pub candidate: Plaintext,
+    /// By which channel, and in whose name, the person will be reached.
+    pub outreach: Option<Outreach>,
     /// Why, in the platform's numbering.
     pub reference: Option<Reference>,
 }
@@ -67,6 +70,8 @@ pub struct Search {
     pub value: Plaintext,
     /// For what.
     pub purpose: PurposeName,
+    /// By which channel, and in whose name, the person will be reached.
+    pub outreach: Option<Outreach>,
     /// Why, in the platform's numbering.
     pub reference: Option<Reference>,
 }
@@ -204,6 +209,7 @@ fn compare(
         purpose: &question.purpose,
         view: least_view(policy, &question.purpose)?,
         recipient: None,
+        outreach: question.outreach.as_ref(),
         reference: question.reference.as_ref(),
     };
     let known = found.map(|found| (Held::value(found.record), found.subject, TokenFacts::of(&found)));
@@ -268,12 +274,13 @@ impl Deed for Lookup {
             field: policy.field(&search.field).map(|_| search.field.to_string()),
             ..entry
         };
-        // Purpose, caller, view and field are checked before anything of the values: none needs a look at them.
+        // Purpose, caller, view, channel and field are checked before anything of the values: none needs a look at them.
         let asked = least_view(policy, &search.purpose).and_then(|view| {
             let purpose = policy.purpose(&search.purpose).ok_or(Denial::PurposeNotDeclared)?;
             if !purpose.names_caller(hand.caller) {
                 return Err(Denial::CallerNotAllowed);
             }
+            purpose.allows_outreach(search.outreach.as_ref())?;
             if !purpose.covers(&search.field) {
                 return Err(Denial::FieldNotAllowed);
             }
@@ -335,6 +342,7 @@ fn find_one(
         purpose: &search.purpose,
         view,
         recipient: None,
+        outreach: search.outreach.as_ref(),
         reference: search.reference.as_ref(),
     };
     let permit = match decide_on(scene, policy, ask, Some((Held::value(row), subject, TokenFacts::NONE))) {

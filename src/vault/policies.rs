@@ -171,7 +171,7 @@ impl Vault {
         for row in rows.into_iter().take(size) {
             let believed = context.keys.row.verify(&row.image(), &row.mac).is_ok()
                 && sha256(row.text.as_bytes()) == row.sha256;
-            let policy = Policy::parse(&row.text).ok().filter(|_| believed).ok_or(Denial::DataDamaged)?;
+            let policy = Policy::applied(&row.text).ok().filter(|_| believed).ok_or(Denial::DataDamaged)?;
             versions.push((PolicyView::of(&row, &policy, governing), row.text));
         }
         Ok((versions, more))

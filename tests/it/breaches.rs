@@ -236,6 +236,7 @@ fn question(stored: &Tokenized) -> Detokenize {
         view: View::Full,
         age_years: 0,
         recipient: None,
+        outreach: None,
         reference: None,
         sealed: false,
         call: Call::Detokenize,

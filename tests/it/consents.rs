@@ -11,7 +11,7 @@ use sandyq::{
 
 use crate::common::{
     backend::{Backend, on_both},
-    people::{grant, tokenize_request},
+    people::{grant, grant_letters, letters, tokenize_request},
     served::{Served, reason, request_id},
     vault::{OpenVault, person},
 };
@@ -237,5 +237,139 @@ async fn a_consent_in_the_same_terms_is_kept_where_the_call_asks_so(backend: Bac
     assert_eq!(store(vec![first], true).await.consent_ids, stored.consent_ids[..1]);
     let surname = &stored.tokens.iter().find(|token| token.field == "surname").unwrap().token;
     assert_eq!(served.read("payments", "payments", surname).await, Err("CONSENT_WITHDRAWN".into()));
+    served.running.stop().await.unwrap();
+}
+
+on_both!(r5_every_question_for_a_value_names_its_channel);
+/// Comparing, looking up and explaining are decided as reading is, and lists tell for what a consent is.
+async fn r5_every_question_for_a_value_names_its_channel(backend: Backend) {
+    let served = Served::start_on(&backend).await;
+    let mut person = tokenize_request(1);
+    person.consents.push(grant_letters("marketing_mail", &["email"]));
+    let stored = served.vault("backend").await.tokenize(person).await.unwrap().into_inner();
+    let token = &stored.tokens.iter().find(|token| token.field == "email").unwrap().token;
+    let mut mailing = served.vault("mailing").await;
+    let by = |channel: pb::Channel| Some(pb::Outreach { channel: channel.into(), sender: String::new() });
+    for (outreach, answer) in [
+        (Some(letters()), Ok(())),
+        (None, Err("CHANNEL_REQUIRED")),
+        (by(pb::Channel::Call), Err("CHANNEL_NOT_ALLOWED")),
+        (by(pb::Channel::Unspecified), Err("INVALID_FIELDS")),
+        (Some(pb::Outreach { sender: "A bank".into(), ..letters() }), Err("INVALID_FIELDS")),
+        (Some(pb::Outreach { sender: "bank".into(), ..letters() }), Err("SENDER_NOT_ALLOWED")),
+    ] {
+        let compare = pb::CompareValueRequest {
+            token: token.clone(),
+            purpose: "marketing_mail".into(),
+            value: "person1@example.kz".into(),
+            outreach: outreach.clone(),
+            ..pb::CompareValueRequest::default()
+        };
+        let search = pb::LookupTokensRequest {
+            field: "email".into(),
+            value: "person1@example.kz".into(),
+            purpose: "marketing_mail".into(),
+            outreach: outreach.clone(),
+            ..pb::LookupTokensRequest::default()
+        };
+        let explain = pb::ExplainDecisionRequest {
+            platform: "lerna".into(),
+            caller: "mailing".into(),
+            target: Some(pb::explain_decision_request::Target::Token(token.clone())),
+            purpose: "marketing_mail".into(),
+            view: pb::View::Full.into(),
+            outreach: outreach.clone(),
+            ..pb::ExplainDecisionRequest::default()
+        };
+        let compared = mailing.compare_value(compare).await.map(|answer| answer.into_inner().equal);
+        assert_eq!(
+            compared.map_err(|s| reason(&s)),
+            answer.map(|()| true).map_err(str::to_owned),
+            "{outreach:?}"
+        );
+        let found = mailing.lookup_tokens(search).await.map(|answer| answer.into_inner().tokens.len());
+        // A telephone's channel takes no mailbox: nobody is found, and why is in the log.
+        let found = if outreach == by(pb::Channel::Call) { found.map(|found| found + 1) } else { found };
+        let expected = if outreach == by(pb::Channel::Call) { Ok(1) } else { answer.map(|()| 1) };
+        assert_eq!(found.map_err(|s| reason(&s)), expected.map_err(str::to_owned), "{outreach:?}");
+        let mut policies = served.policies("admin").await;
+        let explained = policies.explain_decision(explain).await.map(|answer| answer.into_inner().reason);
+        match answer {
+            Err("INVALID_FIELDS") => {
+                assert_eq!(explained.map_err(|s| reason(&s)), Err("INVALID_FIELDS".into()));
+            }
+            _ => assert_eq!(explained.unwrap(), answer.err().unwrap_or_default()),
+        }
+    }
+    let list =
+        pb::ListConsentsRequest { subject_reference: "user-1".into(), ..pb::ListConsentsRequest::default() };
+    let listed = served.consents("backend").await.list_consents(list).await.unwrap().into_inner().consents;
+    let told: Vec<_> = listed.into_iter().filter_map(|consent| consent.outreach).collect();
+    assert_eq!(told, [pb::Outreach { channel: pb::Channel::Email.into(), sender: "operator".into() }]);
+    served.running.stop().await.unwrap();
+}
+
+/// What the command prints as JSON; its exit code must be this one.
+fn command(served: &Served, caller: &str, args: &[&str], code: i32) -> serde_json::Value {
+    let connection = served.running.installation.connection_path(caller);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sandyq"));
+    command.arg("--json").args(args).arg("--connection").arg(connection);
+    let output = tokio::task::block_in_place(|| command.output().unwrap());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| said.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_the_command_names_channel_and_sender() {
+    let served = Served::start().await;
+    let person = |more: &str| {
+        let consent = format!(
+            "{{\"purpose\": \"marketing_mail\", \"fields\": [\"email\"], \"subject_name\": \"Сынақова Әлия\", \
+             \"act\": \"tick\", \"third_party_transfer\": false, \"cross_border_transfer\": false, \
+             \"publication\": false, \"policy_version\": 1, \"language\": \"ru\", \"site\": \"skillbox.kz\", \
+             \"text_sha256\": \"{}\"{more}}}",
+            "07".repeat(32)
+        );
+        let text = format!(
+            "{{\"subject\": \"user-1\", \"fields\": {{\"email\": \"person1@example.kz\"}}, \"consents\": [{consent}]}}"
+        );
+        let path = served.file("person.json");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let store = |more: &str, code| command(&served, "backend", &["tokenize", "--input", &person(more)], code);
+    for (wrong, code) in [
+        ("", 4),
+        (", \"channel\": \"sms\"", 4),
+        (", \"channel\": \"fax\"", 1),
+        (", \"sender\": \"operator\"", 1),
+    ] {
+        assert!(store(wrong, code).get("tokens").is_none(), "{wrong}");
+    }
+    let token = store(", \"channel\": \"email\"", 0)["tokens"]["email"].as_str().unwrap().to_owned();
+    let read = |more: &[&str], code| {
+        let args = [&["detokenize", "--purpose", "marketing_mail"], more, &[token.as_str()]].concat();
+        command(&served, "mailing", &args, code)
+    };
+    assert_eq!(read(&["--channel", "email"], 0)["results"][0]["value"], "person1@example.kz");
+    let with_sender = read(&["--channel", "email", "--sender", "operator"], 0);
+    assert_eq!(with_sender["results"][0]["field"], "email");
+    for (more, reason) in [
+        (&[][..], "CHANNEL_REQUIRED"),
+        (&["--channel", "sms"], "CHANNEL_NOT_ALLOWED"),
+        (&["--channel", "email", "--sender", "bank"], "SENDER_NOT_ALLOWED"),
+    ] {
+        let refused = read(more, 4)["results"][0]["error"].to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    let listed = command(&served, "backend", &["consent", "list", "user-1"], 0);
+    let consent = &listed["consents"][0];
+    assert_eq!((&consent["channel"], &consent["sender"]), (&"email".into(), &"operator".into()));
+    let id = consent["consent_id"].as_str().unwrap();
+    command(&served, "backend", &["consent", "withdraw", id], 0);
+    assert!(
+        read(&["--channel", "email"], 4)["results"][0]["error"].to_string().contains("CONSENT_WITHDRAWN")
+    );
     served.running.stop().await.unwrap();
 }

@@ -104,6 +104,7 @@ async fn look_up(open: &OpenVault, holds: u32) -> Vec<sandyq::domain::ids::Subje
         field: "iin".parse().unwrap(),
         value: Plaintext::new(iin(holds)),
         purpose: "payments".parse().unwrap(),
+        outreach: None,
         reference: None,
     };
     let (found, more) =
@@ -135,6 +136,7 @@ async fn some_found(open: &OpenVault, people: &[Person], step: usize) {
         token: AnyToken::parse(&person.stored.tokens[1].token.reveal()).unwrap(),
         purpose: "payments".parse().unwrap(),
         candidate: Plaintext::new(iin(person.holds)),
+        outreach: None,
         reference: None,
     };
     let compared = open.vault.compare_value(&open.caller("payments"), asker("payments"), equal).await;

@@ -252,6 +252,7 @@ async fn a_long_backlog_is_mirrored_in_segments() {
             tokens: (0..1_000).map(|_| AnyToken::parse(&stored.tokens[0].token.reveal())).collect(),
             purpose: "payments".parse().unwrap(),
             view: View::Full,
+            outreach: None,
             reference: None,
             age_years: 0,
             recipient: None,

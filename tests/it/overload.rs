@@ -36,6 +36,7 @@ async fn a_full_lane_refuses_at_once_and_answers_what_it_took(backend: Backend) 
                 view: View::Full,
                 age_years: 0,
                 recipient: None,
+                outreach: None,
                 reference: None,
                 sealed: false,
                 call: Call::BatchDetokenize,

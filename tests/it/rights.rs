@@ -32,7 +32,7 @@ use crate::{
     common::{
         backend::{Backend, on_both},
         house::by_reference,
-        people::{grant, iin, tokenize_request},
+        people::{grant_letters, iin, tokenize_request},
         served::{Served, reason, request_id},
         vault::{OpenVault, as_admin, asker},
     },
@@ -427,12 +427,12 @@ on_both!(r34_an_objection_stops_profiles_at_once);
 /// An objection binds the next read of a profile, and a new consent opens it (Law 94-V, Article 19-1).
 async fn r34_an_objection_stops_profiles_at_once(backend: Backend) {
     let served = Served::start_on(&backend).await;
-    let (email, letters) = (["email"], grant("marketing_mail", &["email"]));
+    let (email, letters) = (["email"], grant_letters("marketing_mail", &["email"]));
     let mut person = tokenize_request(1);
-    person.consents.extend([grant("offers", &email), letters]);
+    person.consents.extend([grant_letters("offers", &email), letters]);
     let stored = served.vault("backend").await.tokenize(person).await.unwrap().into_inner();
     let token = &stored.tokens.iter().find(|token| token.field == "email").unwrap().token;
-    assert!(served.read("mailing", "offers", token).await.is_ok());
+    assert!(served.read_for_letters("mailing", "offers", token).await.is_ok());
     let mut admin = rights(&served, "admin").await;
     let open = pb::OpenCaseRequest { platform: "lerna".into(), ..open_request(pb::RightKind::Objection) };
     let id = admin.open_case(open).await.unwrap().into_inner().case.unwrap().case_id;
@@ -446,8 +446,11 @@ async fn r34_an_objection_stops_profiles_at_once(backend: Backend) {
     };
     let done = admin.fulfil_case(fulfil.clone()).await.unwrap().into_inner();
     assert_eq!(admin.fulfil_case(fulfil).await.unwrap().into_inner(), done, "replayed");
-    assert_eq!(served.read("mailing", "offers", token).await, Err("OBJECTED_TO".into()));
-    assert!(served.read("mailing", "marketing_mail", token).await.is_ok(), "no machine decides on letters");
+    assert_eq!(served.read_for_letters("mailing", "offers", token).await, Err("OBJECTED_TO".into()));
+    assert!(
+        served.read_for_letters("mailing", "marketing_mail", token).await.is_ok(),
+        "no machine decides on letters"
+    );
 
     let now = sandyq::domain::time::Clock::default().now().as_micros();
     let nanos = i32::try_from(now % 1_000_000 * 1_000).unwrap();
@@ -455,10 +458,10 @@ async fn r34_an_objection_stops_profiles_at_once(backend: Backend) {
     let request = pb::GrantConsentRequest {
         request_id: request_id(),
         subject_reference: "user-1".into(),
-        consent: Some(pb::ConsentGrant { give_time, ..grant("offers", &email) }),
+        consent: Some(pb::ConsentGrant { give_time, ..grant_letters("offers", &email) }),
     };
     served.consents("backend").await.grant_consent(request).await.unwrap();
-    let again = served.read("mailing", "offers", token).await;
+    let again = served.read_for_letters("mailing", "offers", token).await;
     assert!(again.is_ok(), "{again:?}");
     served.running.stop().await.unwrap();
 }

@@ -29,6 +29,7 @@ async fn read(open: &OpenVault, caller: &str, purpose: &str, token: &AnyToken) -
         view: View::Full,
         age_years: 0,
         recipient: None,
+        outreach: None,
         reference: None,
         sealed: false,
         call: Call::Detokenize,

@@ -74,6 +74,7 @@ async fn an_edited_row_that_grants_is_not_believed(backend: Backend) {
         first!("consents", "fields = 'first_name,iin,phone,surname'", "purpose = 'payments'"),
         first!("consents", "third_party_transfer = 0"),
         first!("consents", "policy_version = 9"),
+        first!("consents", "channel = 'sms', sender = 'operator'", "purpose = 'payments'"),
         first!("consents", "text_sha256 = zeroblob(32)"),
         first!("consents", "mac = zeroblob(32)", "purpose = 'payments'"),
         first!("subjects", "state = 'restricted', restriction_trigger = 'legal_hold', review_at = 1"),

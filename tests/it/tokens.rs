@@ -200,7 +200,7 @@ async fn a_value_is_found_compared_corrected_and_its_token_revoked(backend: Back
         token: stored.token("iin").into(),
         purpose: "payments".into(),
         value,
-        reference: String::new(),
+        ..pb::CompareValueRequest::default()
     };
     assert!(reader.compare_value(compare(iin(1))).await.unwrap().into_inner().equal);
     assert!(!reader.compare_value(compare(iin(2))).await.unwrap().into_inner().equal);
@@ -210,7 +210,7 @@ async fn a_value_is_found_compared_corrected_and_its_token_revoked(backend: Back
         field: "iin".into(),
         value,
         purpose: "payments".into(),
-        reference: String::new(),
+        ..pb::LookupTokensRequest::default()
     };
     let found = reader.lookup_tokens(search(iin(1))).await.unwrap().into_inner();
     assert_eq!(found.tokens.len(), 1);
@@ -293,7 +293,7 @@ async fn guessing_is_paid_for_and_stopped(backend: Backend) {
         token: stored.token("iin").into(),
         purpose: "payments".into(),
         value,
-        reference: String::new(),
+        ..pb::CompareValueRequest::default()
     };
     for number in 100..200 {
         assert!(!reader.compare_value(guess(iin(number))).await.unwrap().into_inner().equal);
@@ -307,7 +307,7 @@ async fn guessing_is_paid_for_and_stopped(backend: Backend) {
                 field: "iin".into(),
                 value: iin(1),
                 purpose: "payments".into(),
-                reference: String::new(),
+                ..pb::LookupTokensRequest::default()
             })
             .await
             .unwrap_err(),
@@ -321,7 +321,7 @@ async fn guessing_is_paid_for_and_stopped(backend: Backend) {
         token: stored.token("phone").into(),
         purpose: "request_comms".into(),
         value: "+77010000001".into(),
-        reference: String::new(),
+        ..pb::CompareValueRequest::default()
     });
     assert!(other.await.unwrap().into_inner().equal, "each caller has its own");
     served.running.stop().await.unwrap();

@@ -26,7 +26,7 @@ const MAX_CONSENTS: usize = 32;
 const BUFFER: usize = 128 * 1024;
 
 /// The parts of a consent that a column may hold.
-const CONSENT: [&str; 13] = [
+const CONSENT: [&str; 15] = [
     "purpose",
     "fields",
     "subject_name",
@@ -40,6 +40,8 @@ const CONSENT: [&str; 13] = [
     "site",
     "given_at",
     "expires_at",
+    "channel",
+    "sender",
 ];
 
 /// What a column holds.
@@ -327,5 +329,7 @@ fn consent(cells: &BTreeMap<&'static str, &str>) -> Result<InputConsent, BadPart
         site: text("site")?,
         given_at: text("given_at").ok(),
         expires_at: text("expires_at").ok(),
+        channel: text("channel").ok(),
+        sender: text("sender").ok(),
     })
 }

@@ -80,6 +80,8 @@ const SHAPES: [Shape; 9] = [
             ("consent", "consent"),
             ("subject", "subject"),
             ("purpose", "purpose"),
+            ("channel", "channel"),
+            ("sender", "sender"),
             ("act", "act"),
             ("given_at", "given"),
             ("expires_at", "until"),

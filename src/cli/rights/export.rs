@@ -10,6 +10,7 @@ use crate::{
     cli::{
         client::rights,
         output::{Failure, Out, instant, refused},
+        outreach,
         registers::code,
     },
     crypto::digest::sha256,
@@ -109,11 +110,13 @@ fn field(field: &pb::ExportedField) -> Value {
 }
 
 fn consent(consent: &pb::Consent) -> Value {
+    let (channel, sender) = outreach::words(consent.outreach.as_ref()).unzip();
     json!({
         "consent_id": consent.consent_id, "purpose": consent.purpose, "fields": consent.fields,
         "state": code(consent.state().as_str_name(), "CONSENT_STATE_"),
         "given_at": instant(consent.give_time.as_ref()), "expires_at": instant(consent.expire_time.as_ref()),
         "withdrawn_at": instant(consent.withdraw_time.as_ref()), "policy_version": consent.policy_version,
+        "channel": channel, "sender": sender,
     })
 }
 

@@ -6,6 +6,7 @@ use super::export::source;
 use crate::{
     cli::{
         html::{STYLE, escape},
+        outreach,
         registers::{at, code},
     },
     domain::{consent::Language, field::FieldType, rights},
@@ -212,12 +213,11 @@ fn consents(export: &pb::ExportCaseResponse, words: &Words) -> String {
             Some(at) => format!("{} {}", words.withdrawn, words.day(at)),
             None => words.given.to_owned(),
         };
-        vec![
-            escape(&consent.purpose),
-            escape(&consent.fields.join(", ")),
-            words.date(consent.give_time),
-            state,
-        ]
+        let purpose = match outreach::words(consent.outreach.as_ref()) {
+            Some((channel, sender)) => format!("{} ({channel}, {sender})", consent.purpose),
+            None => consent.purpose.clone(),
+        };
+        vec![escape(&purpose), escape(&consent.fields.join(", ")), words.date(consent.give_time), state]
     };
     let rows: Vec<_> = export.consents.iter().map(row).collect();
     table(words.consents, &words.consent_columns, &rows, words.nothing)

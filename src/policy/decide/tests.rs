@@ -53,6 +53,11 @@ fn address(field: &str) -> RecordAddress {
     }
 }
 
+/// Letters in the operator's name, of the purposes by which lerna reaches people.
+fn outreach_of(purpose: &str) -> Option<Outreach> {
+    matches!(purpose, "marketing_mail" | "offers").then(|| "email operator".parse().unwrap())
+}
+
 fn consent(purpose: &str, fields: &[&str]) -> Consent {
     Consent {
         id: CONSENT,
@@ -60,6 +65,7 @@ fn consent(purpose: &str, fields: &[&str]) -> Consent {
         terms: ConsentTerms {
             purpose: purpose.parse().unwrap(),
             fields: fields.iter().map(|f| f.parse().unwrap()).collect(),
+            outreach: outreach_of(purpose),
             act: ConsentAct::Tick,
             given_at: NOW.plus_micros(-10),
             expires_at: None,
@@ -105,6 +111,7 @@ struct Case {
     view: View,
     field: String,
     recipient: Named,
+    outreach: Option<Outreach>,
     reference: Option<Reference>,
     known: bool,
     token: TokenState,
@@ -126,6 +133,7 @@ impl Case {
             view: View::Full,
             field: field.into(),
             recipient: Named::Nobody,
+            outreach: outreach_of(purpose),
             reference: None,
             known: true,
             token: TokenState::Active,
@@ -229,8 +237,9 @@ impl Case {
             Named::Unknown => Some(RecipientAsk::Unknown),
             Named::Known(recipient) => Some(RecipientAsk::Known(recipient)),
         };
-        let reference = self.reference.as_ref();
-        let ask = Ask { caller: &self.caller, purpose: &purpose, view: self.view, recipient, reference };
+        let (outreach, reference) = (self.outreach.as_ref(), self.reference.as_ref());
+        let (caller, view) = (&self.caller, self.view);
+        let ask = Ask { caller, purpose: &purpose, view, recipient, outreach, reference };
         let facts = Facts {
             token: self.token,
             token_expires_at: self.token_expires_at,
@@ -329,6 +338,12 @@ fn tables() -> Vec<Good> {
         (Denial::RecipientUnknown, |c| c.recipient(|r| r.kind = RecipientKind::Mailing)),
     ];
     let advertised: Vec<(Denial, Change)> = vec![
+        (Denial::ChannelRequired, |c| c.outreach = None),
+        (Denial::ChannelNotAllowed, |c| c.outreach = "sms operator".parse().ok()),
+        (Denial::SenderNotAllowed, |c| c.outreach = "email partner".parse().ok()),
+        (Denial::ChannelConsentMissing, |c| c.each(|terms| terms.outreach = "call operator".parse().ok())),
+        (Denial::ChannelConsentMissing, |c| c.each(|terms| terms.outreach = None)),
+        (Denial::SenderConsentMissing, |c| c.each(|terms| terms.outreach = "email partner".parse().ok())),
         (Denial::AdvertisingBarred, |c| c.recipient(|r| r.kind = RecipientKind::Partner)),
         (Denial::TransferConsentMissing, |c| c.each(|terms| terms.third_party_transfer = false)),
         (Denial::RecipientKeyMissing, |c| c.recipient(|r| r.has_key = false)),
@@ -503,6 +518,9 @@ fn a_caller_outside_the_field_learns_nothing() {
         "PURPOSE_INERT",
         "CALLER_NOT_ALLOWED",
         "VIEW_NOT_ALLOWED",
+        "CHANNEL_REQUIRED",
+        "CHANNEL_NOT_ALLOWED",
+        "SENDER_NOT_ALLOWED",
         "BUDGET_EXHAUSTED",
         "DATA_DAMAGED",
     ];

@@ -333,6 +333,7 @@ impl OfPurpose<'_> {
         changes.set(&place, "caller", (&callers.0, &callers.1), clause, &Asks::Nobody);
         let views = |of: &Purpose| of.views.iter().map(|view| view.as_str()).collect::<Vec<_>>();
         changes.set(&place, "view", (&views(before), &views(after)), clause, &Asks::Nobody);
+        self.outreach(changes, &place);
         self.basis(changes, &place);
         self.marks(changes, &place);
         for rule in after.recipients() {
@@ -356,6 +357,30 @@ impl OfPurpose<'_> {
         match self.after.basis.kind {
             BasisKind::Consent => Asks::ConsentedTo(self.name.clone()),
             BasisKind::Law { .. } => Asks::Nobody,
+        }
+    }
+
+    /// A new channel or sender is consented to by itself (rule R5). A purpose that did not say by which it reaches people asks
+    /// everybody anew: the consents to it were for none.
+    fn outreach(&self, changes: &mut Changes, place: &str) {
+        let channels =
+            |of: &Purpose| of.channels.iter().map(|rule| rule.channel.as_str()).collect::<Vec<_>>();
+        let senders = |of: &Purpose| of.senders.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
+        let (before, after, clause) = (self.before, self.after, &self.after.clause);
+        match (before.channels.is_empty(), after.channels.is_empty()) {
+            (true, true) => {}
+            (true, false) => {
+                let what = format!("reaches people by {} alone", channels(after).join(", "));
+                changes.add(Effect::Narrows, place, what, clause, self.asks());
+            }
+            (false, true) => {
+                let what = "does not say any more by which channels it reaches people";
+                changes.add(Effect::Widens, place, what, clause, self.asks());
+            }
+            (false, false) => {
+                changes.set(place, "channel", (&channels(before), &channels(after)), clause, &self.asks());
+                changes.set(place, "sender", (&senders(before), &senders(after)), clause, &self.asks());
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use jiff::{civil::Date, tz::Offset};
 use toml::de::DeTable;
 
 use super::{
-    MAX_POLICY_BYTES, Policy,
+    MAX_POLICY_BYTES, Policy, Standing,
     cards::is_card_or_password,
     parts::{
         Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Category, CompletedBy, ConsentRules, Event,
@@ -69,7 +69,7 @@ pub(super) struct Parts {
     pub(super) purposes: Vec<ReadPurpose>,
 }
 
-pub(super) fn policy(text: &str) -> Result<Policy, Vec<Problem>> {
+pub(super) fn policy(text: &str, standing: Standing) -> Result<Policy, Vec<Problem>> {
     let findings = Findings::new(text);
     if text.len() > MAX_POLICY_BYTES {
         findings.add(1, "file", "a policy has at most 1 MiB");
@@ -83,12 +83,12 @@ pub(super) fn policy(text: &str) -> Result<Policy, Vec<Problem>> {
     if !errors.is_empty() {
         findings.finish()?;
     }
-    let policy = file(&findings, Table::new(&findings, "file", &(0..0), root.into_inner()));
+    let policy = file(&findings, Table::new(&findings, "file", &(0..0), root.into_inner()), standing);
     findings.finish()?;
     policy.ok_or_else(|| vec![Problem { line: 1, place: "file".to_owned(), rule: "refused".to_owned() }])
 }
 
-fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
+fn file(findings: &Findings, mut root: Table<'_, '_>, standing: Standing) -> Option<Policy> {
     if let Some(format) = root.number("format", 0..=u32::MAX).filter(|format| format.value != 1) {
         findings.add(format.line, "format", "this vault reads format 1");
     }
@@ -123,7 +123,7 @@ fn file(findings: &Findings, mut root: Table<'_, '_>) -> Option<Policy> {
         fields,
         purposes,
     };
-    rules::check(findings, &parts);
+    rules::check(findings, &parts, standing);
     assemble(operator?, version?, agreement, parts)
 }
 

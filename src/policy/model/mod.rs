@@ -21,9 +21,10 @@ pub(super) use self::load::KAZAKHSTAN;
 pub use self::{
     diff::{Asks, Change, Effect, diff},
     parts::{
-        Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Basis, BasisKind, Category, CompletedBy,
-        ConsentRules, DeclaredBasis, Event, Field, Given, ImageLimits, Incapacity, Manner, Mark, Operator,
-        PromisedTerm, Purpose, PurposeField, RecipientRule, Represented, Responsible, SubjectRules, View,
+        Acceptance, AcceptanceKind, Agreement, Ban, BanKind, Basis, BasisKind, Category, ChannelRule,
+        CompletedBy, ConsentRules, DeclaredBasis, Event, Field, Given, ImageLimits, Incapacity, Manner, Mark,
+        NoOutreach, Operator, PromisedTerm, Purpose, PurposeField, RecipientRule, Represented, Responsible,
+        SenderRule, SubjectRules, View,
     },
     problem::{PolicyError, Problem},
     show::{Line, show},
@@ -40,6 +41,15 @@ use crate::domain::{
 
 /// Largest policy file, in bytes.
 pub const MAX_POLICY_BYTES: usize = 1024 * 1024;
+
+/// Where a file stands that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It shall be applied.
+    New,
+    /// It was.
+    Applied,
+}
 
 /// A checked policy.
 #[derive(Debug)]
@@ -78,13 +88,22 @@ impl Policy {
         Self::check(text).map_err(PolicyError::new)
     }
 
+    /// Reads a version that was applied. What has been asked of new ones since does not take it out of force: a purpose that
+    /// advertises and names no channels is read by nobody until a new version names them.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn applied(text: &str) -> Result<Self, PolicyError> {
+        load::policy(text, Standing::Applied).map_err(PolicyError::new)
+    }
+
     /// Reads and checks a policy file.
     ///
     /// # Errors
     /// Every problem of the file, by line. Where it is not TOML, only what is wrong with that: the rest cannot be
     /// judged yet.
     pub fn check(text: &str) -> Result<Self, Vec<Problem>> {
-        load::policy(text)
+        load::policy(text, Standing::New)
     }
 
     /// The instant from which this version is in force: 00:00 of its date in Kazakhstan (UTC+5).

@@ -8,7 +8,8 @@ use crate::domain::{
     code::coded,
     consent::ConsentAct,
     field::FieldType,
-    names::{CallerName, EventName, FieldName, PlatformName},
+    names::{CallerName, EventName, FieldName, PlatformName, SenderName},
+    outreach::{Channel, Outreach},
     recipient::{CountryCode, RecipientKind},
     reference::Reference,
     subject::{SubjectKind, ValueSource},
@@ -379,6 +380,37 @@ impl RecipientRule {
     }
 }
 
+/// A channel by which a purpose reaches people.
+#[derive(Debug, Clone)]
+pub struct ChannelRule {
+    /// Which.
+    pub channel: Channel,
+    /// Stated or inferred.
+    pub given: Given,
+    /// Clause.
+    pub clause: String,
+}
+
+/// In whose name a purpose reaches people.
+#[derive(Debug, Clone)]
+pub struct SenderRule {
+    /// Whose.
+    pub name: SenderName,
+    /// Clause.
+    pub clause: String,
+}
+
+/// What a purpose does not have of a channel and a sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoOutreach {
+    /// It reaches people, and no channel was named.
+    Unnamed,
+    /// It does not reach people by this channel.
+    Channel,
+    /// It does not reach people in this name.
+    Sender,
+}
+
 coded!(
     /// What is special about a purpose.
     Mark, "mark of a purpose" {
@@ -388,7 +420,7 @@ coded!(
         Written = "written",
         /// Every read names the law or the demand behind it (rule R19).
         LegalReference = "legal_reference",
-        /// It offers goods or services to the subject.
+        /// It offers goods or services to the subject, by the channels that it names.
         Advertising = "advertising",
         /// It publishes.
         Publication = "publication",
@@ -418,6 +450,8 @@ pub struct Purpose {
     pub(super) fields: BTreeMap<FieldName, PurposeField>,
     pub(super) views: Vec<View>,
     pub(super) recipients: Vec<RecipientRule>,
+    pub(super) channels: Vec<ChannelRule>,
+    pub(super) senders: Vec<SenderRule>,
     pub(super) marks: Vec<Mark>,
 }
 
@@ -461,6 +495,41 @@ impl Purpose {
     #[must_use]
     pub fn recipient(&self, kind: RecipientKind) -> Option<&RecipientRule> {
         self.recipients.iter().find(|rule| rule.kind == kind)
+    }
+
+    /// The channels by which it reaches people; none where it does not.
+    #[must_use]
+    pub fn channels(&self) -> &[ChannelRule] {
+        &self.channels
+    }
+
+    /// In whose names it reaches people.
+    #[must_use]
+    pub fn senders(&self) -> &[SenderRule] {
+        &self.senders
+    }
+
+    /// Whether people are reached by it: it names channels, or advertises. One that advertises and names none reaches nobody.
+    #[must_use]
+    pub fn reaches_people(&self) -> bool {
+        !self.channels.is_empty() || self.is(Mark::Advertising)
+    }
+
+    /// Whether it reaches people so (rule R5).
+    ///
+    /// # Errors
+    /// What it does not have.
+    pub fn allows_outreach(&self, asked: Option<&Outreach>) -> Result<(), NoOutreach> {
+        let Some(asked) = asked else {
+            return if self.reaches_people() { Err(NoOutreach::Unnamed) } else { Ok(()) };
+        };
+        if !self.channels.iter().any(|rule| rule.channel == asked.channel) {
+            return Err(NoOutreach::Channel);
+        }
+        if !self.senders.iter().any(|rule| rule.name == asked.sender) {
+            return Err(NoOutreach::Sender);
+        }
+        Ok(())
     }
 
     /// Whether the policy marks it so.

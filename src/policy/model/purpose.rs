@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use super::{
     load::{set, text, values},
     parts::{
-        Basis, BasisKind, DeclaredBasis, Given, Manner, Mark, Purpose, PurposeField, RecipientRule, View,
+        Basis, BasisKind, ChannelRule, DeclaredBasis, Given, Manner, Mark, Purpose, PurposeField,
+        RecipientRule, SenderRule, View,
     },
     table::{At, Table},
     terms::{self, ReadRetention},
 };
 use crate::domain::{
     code::UnknownCode,
-    names::{CallerName, FieldName, PurposeName},
+    names::{CallerName, FieldName, PurposeName, SenderName},
+    outreach::Channel,
     recipient::{CountryCode, RecipientKind},
 };
 
@@ -22,6 +24,9 @@ pub(super) struct ReadPurpose {
     pub(super) place: String,
     pub(super) fields: Vec<At<FieldName>>,
     pub(super) recipients: Vec<At<RecipientRule>>,
+    pub(super) channels: Vec<At<Channel>>,
+    /// The line of the first sender that is named.
+    pub(super) senders_line: Option<usize>,
     pub(super) views: Vec<At<View>>,
     /// The marks that are set.
     pub(super) marks: Vec<At<Mark>>,
@@ -59,11 +64,15 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Option<ReadPurpose> {
             fields: reading.fields.iter().map(|(name, field)| (name.value.clone(), field.clone())).collect(),
             views: reading.views.iter().map(|view| view.value).collect(),
             recipients: reading.recipients.iter().map(|rule| rule.value.clone()).collect(),
+            channels: reading.channels.iter().map(|rule| rule.value.clone()).collect(),
+            senders: reading.senders.iter().map(|rule| rule.value.clone()).collect(),
             marks: marks.iter().map(|mark| mark.value).collect(),
         },
         retention,
         fields: reading.fields.into_iter().map(|(name, _)| name).collect(),
         recipients: reading.recipients,
+        channels: reading.channels.iter().map(|at| At { value: at.value.channel, line: at.line }).collect(),
+        senders_line: reading.senders.first().map(|at| at.line),
         views: reading.views,
         marks,
     })
@@ -76,6 +85,8 @@ struct Reading {
     views: Vec<At<View>>,
     fields: Vec<(At<FieldName>, PurposeField)>,
     recipients: Vec<At<RecipientRule>>,
+    channels: Vec<At<ChannelRule>>,
+    senders: Vec<At<SenderRule>>,
 }
 
 fn reading(table: &mut Table<'_, '_>) -> Reading {
@@ -91,12 +102,54 @@ fn reading(table: &mut Table<'_, '_>) -> Reading {
         }
     }
     let recipients = table.tables("recipients", "recipient").into_iter().filter_map(recipient).collect();
-    Reading { callers: set(callers), views, fields, recipients }
+    let (channels, senders) = outreach(table);
+    Reading { callers: set(callers), views, fields, recipients, channels, senders }
+}
+
+/// By which channels and in whose names people are reached; by the operator itself where channels stand alone.
+fn outreach(table: &mut Table<'_, '_>) -> (Vec<At<ChannelRule>>, Vec<At<SenderRule>>) {
+    let mut channels: Vec<At<ChannelRule>> = Vec::new();
+    for rule in table.tables("channels", "channel").into_iter().filter_map(channel) {
+        if channels.iter().any(|known| known.value.channel == rule.value.channel) {
+            table.problem(rule.line, format!("channel {} is named twice", rule.value.channel.as_str()));
+        }
+        channels.push(rule);
+    }
+    let mut senders: Vec<At<SenderRule>> = Vec::new();
+    for rule in table.tables("senders", "sender").into_iter().filter_map(sender) {
+        if senders.iter().any(|known| known.value.name == rule.value.name) {
+            table.problem(rule.line, format!("sender {} is named twice", rule.value.name));
+        }
+        senders.push(rule);
+    }
+    if let (true, Some(first), Ok(name)) =
+        (senders.is_empty(), channels.first(), SenderName::OPERATOR.parse())
+    {
+        senders.push(At { value: SenderRule { name, clause: first.value.clause.clone() }, line: 0 });
+    }
+    (channels, senders)
+}
+
+fn channel(mut table: Table<'_, '_>) -> Option<At<ChannelRule>> {
+    let name = table.parsed::<Channel>("name");
+    let given = table.parsed::<Given>("given");
+    let clause = table.text("clause");
+    table.finish();
+    let (name, given) = (name?, given.map_or(Given::Inferred, |given| given.value));
+    Some(At { value: ChannelRule { channel: name.value, given, clause: text(clause) }, line: name.line })
+}
+
+fn sender(mut table: Table<'_, '_>) -> Option<At<SenderRule>> {
+    let name = table.parsed::<SenderName>("name");
+    let clause = table.text("clause");
+    table.finish();
+    let name = name?;
+    Some(At { value: SenderRule { name: name.value, clause: text(clause) }, line: name.line })
 }
 
 /// An inert purpose is declared and read by nobody.
 fn refuse_reading(table: &mut Table<'_, '_>) -> Reading {
-    for key in ["callers", "views", "fields", "recipients"] {
+    for key in ["callers", "views", "fields", "recipients", "channels", "senders"] {
         if let Some(line) = table.discard(key) {
             table.problem(line, format!("an inert purpose is read by nobody: it has no {key}"));
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    Standing,
     load::{Parts, ReadBan, ReadField},
     parts::{BanKind, BasisKind, Category, Field, Manner, Mark, RecipientRule},
     problem::Findings,
@@ -13,10 +14,11 @@ use super::{
 use crate::domain::{
     field::FieldType,
     names::{EventName, FieldName},
+    outreach::Channel,
     recipient::RecipientKind,
 };
 
-pub(super) fn check(findings: &Findings, parts: &Parts) {
+pub(super) fn check(findings: &Findings, parts: &Parts, standing: Standing) {
     names(findings, parts);
     completed_by(findings, parts);
     idle_fields(findings, parts);
@@ -28,6 +30,7 @@ pub(super) fn check(findings: &Findings, parts: &Parts) {
         rules.fields();
         rules.basis();
         rules.own_acts();
+        rules.outreach(standing);
         rules.views();
         rules.retention();
         for (i, rule) in purpose.recipients.iter().enumerate() {
@@ -232,6 +235,56 @@ impl OfPurpose<'_> {
                 | Mark::Publication => continue,
             };
             self.problem(mark.line, format!("{}: {rule}", mark.value.as_str()));
+        }
+    }
+
+    /// A consent by which people are reached is for a channel and a sender (rule R5), and a channel for what serves it.
+    fn outreach(&self, standing: Standing) {
+        let purpose = &self.read.purpose;
+        if purpose.inert.is_some() {
+            return;
+        }
+        let advertising = self.read.marks.iter().find(|mark| mark.value == Mark::Advertising);
+        let Some(first) = self.read.channels.first() else {
+            if let Some(mark) = advertising.filter(|_| standing == Standing::New) {
+                let rule =
+                    "advertising: channels = [{ name, given, clause }] must say by which channels (rule R5)";
+                self.problem(mark.line, rule);
+            }
+            if let Some(line) = self.read.senders_line {
+                self.problem(line, "senders stand only beside channels");
+            }
+            return;
+        };
+        if !purpose.is(Mark::Separate) {
+            self.problem(
+                first.line,
+                "channels need a consent of their own: separate = true (rule R5; Law 94-V, Article 7(6))",
+            );
+        }
+        if let Some((name, _)) =
+            declared(self.parts, self.read).find(|(_, field)| field.field_type.is_image())
+        {
+            self.problem(first.line, format!("channels: field {name} is an image, which is sent to nobody"));
+        }
+        let contacts: Vec<FieldType> = declared(self.parts, self.read)
+            .map(|(_, field)| field.field_type)
+            .filter(|field_type| matches!(field_type, FieldType::Phone | FieldType::Email))
+            .collect();
+        for channel in &self.read.channels {
+            let by_contact =
+                matches!(channel.value, Channel::Sms | Channel::Call | Channel::Messenger | Channel::Email);
+            if by_contact && !contacts.iter().any(|field_type| channel.value.takes(*field_type)) {
+                let rule =
+                    format!("channel {}: the purpose has no field that it needs", channel.value.as_str());
+                self.problem(channel.line, rule);
+            }
+        }
+        for contact in contacts {
+            if !self.read.channels.iter().any(|channel| channel.value.takes(contact)) {
+                let rule = format!("channels: none of them takes a field of the type {}", contact.as_str());
+                self.problem(first.line, rule);
+            }
         }
     }
 

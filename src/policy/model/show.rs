@@ -1,7 +1,7 @@
 //! A policy as a person reads it: headings and words in English, Russian or Kazakh, names and clauses as the file has them.
 
 use super::{BasisKind, Given, Mark, Policy, Purpose};
-use crate::domain::consent::Language;
+use crate::domain::{consent::Language, names::SenderName};
 
 /// A line with its depth: 0 is a heading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,9 @@ const RECIPIENTS: Word = ["goes to", "передаётся", "беріледі"]
 const NOBODY: Word = ["nobody", "никому", "ешкімге"];
 const ABROAD: Word = ["also abroad", "также за рубеж", "шетелге де"];
 const SEALED: Word = ["sealed", "в запечатанном виде", "мөрленген"];
+const CHANNELS: Word = ["reaches people by", "обращается к людям через", "адамдарға хабарласу жолы"];
+const SENDERS: Word = ["in the name of", "от имени", "кімнің атынан"];
+const THE_OPERATOR: Word = ["the operator", "оператора", "оператордың"];
 const RETENTION: Word = ["kept", "хранение", "сақтау"];
 const MINIMUM: Word = ["a law keeps it", "закон хранит", "заң бойынша сақталады"];
 const INERT: Word = ["nobody reads by it", "никто не читает", "ешкім оқымайды"];
@@ -164,6 +167,7 @@ impl Page {
             Given::Inferred => format!("{name} ({}, {inferred})", field.clause),
         });
         self.pair(2, FIELDS, &list(fields));
+        self.outreach(purpose);
         self.recipients(purpose);
         for term in policy.terms_of(purpose) {
             self.pair(2, RETENTION, &format!("{term} ({})", term.clause));
@@ -178,6 +182,24 @@ impl Page {
             );
             self.pair(2, MINIMUM, &says);
         }
+    }
+
+    fn outreach(&mut self, purpose: &Purpose) {
+        if purpose.channels().is_empty() {
+            return;
+        }
+        let inferred = self.say(INFERRED);
+        let channels = purpose.channels().iter().map(|rule| match rule.given {
+            Given::Stated => format!("{} ({})", rule.channel.as_str(), rule.clause),
+            Given::Inferred => format!("{} ({}, {inferred})", rule.channel.as_str(), rule.clause),
+        });
+        self.pair(2, CHANNELS, &list(channels));
+        let operator = self.say(THE_OPERATOR);
+        let senders = purpose.senders().iter().map(|rule| {
+            let name = if rule.name.as_str() == SenderName::OPERATOR { operator } else { rule.name.as_str() };
+            format!("{name} ({})", rule.clause)
+        });
+        self.pair(2, SENDERS, &list(senders));
     }
 
     fn recipients(&mut self, purpose: &Purpose) {

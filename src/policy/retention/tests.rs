@@ -48,6 +48,7 @@ fn consent(purpose: &str, field: &str, given: &str) -> Consent {
         terms: ConsentTerms {
             purpose: purpose.parse().unwrap(),
             fields: vec![field.parse().unwrap()],
+            outreach: None,
             act: ConsentAct::Tick,
             given_at: at(given),
             expires_at: None,
@@ -110,6 +111,7 @@ impl Case {
             collected_at: self.collected_at,
             consents: &self.consents,
             events: &self.events,
+            outreach: None,
         }
     }
 
@@ -295,6 +297,32 @@ fn r9_claims_keep_what_ended_and_a_withdrawal_ends_them_unless_refused() {
     }
     let partner = Case::of(experimentum(), "email", &[]);
     assert_eq!(partner.kept(now), "unclaimed", "claims keep nothing that no consent covered");
+}
+
+/// What is kept for one channel ends with its consent, whatever stands for another.
+#[test]
+fn r5_a_withdrawn_channel_ends_what_it_alone_needed() {
+    let by = |field: &str, outreach: &str| {
+        let mut consent = consent("marketing_mail", field, "2026-03-10");
+        consent.terms.outreach = outreach.parse().ok();
+        consent
+    };
+    let case = |field: &str, withdrawn: &str| {
+        let mut case = Case::of(lerna(), field, &[]);
+        case.consents = vec![by("email", "email operator"), by("phone", "call operator")];
+        for outreach in ["email operator", "call operator"] {
+            case.consents.push(by("first_name", outreach));
+        }
+        let reached = |c: &&mut Consent| c.terms.outreach == withdrawn.parse().ok();
+        for consent in case.consents.iter_mut().filter(reached) {
+            (consent.state, consent.withdrawn_at) = (ConsentState::Withdrawn, Some(at("2026-04-01")));
+        }
+        case
+    };
+    assert_eq!(case("phone", "call operator").ends("marketing_mail", "2026-05-01"), "2026-04-01");
+    assert_eq!(case("email", "call operator").ends("marketing_mail", "2026-05-01"), "2029-03-10");
+    // The name serves the letters still.
+    assert_eq!(case("first_name", "call operator").ends("marketing_mail", "2026-05-01"), "2029-03-10");
 }
 
 /// What stands in for a missing event is told, and so is what a term waits for.

@@ -184,7 +184,7 @@ impl ConsentRow {
     #[must_use]
     pub fn image(&self) -> Canonical {
         let c = &self.consent;
-        platform_row("consents", self.platform)
+        let image = platform_row("consents", self.platform)
             .bytes(c.id.as_bytes())
             .bytes(c.subject.as_bytes())
             .text(c.terms.purpose.as_str())
@@ -201,7 +201,14 @@ impl ConsentRow {
             .int(i64::from(c.terms.policy_version))
             .text(c.terms.language.as_str())
             .bytes(&c.terms.text_sha256)
-            .text(c.terms.site.as_str())
+            .text(c.terms.site.as_str());
+        // Named where it stands: rows from before there were such columns keep their MAC.
+        match &c.terms.outreach {
+            None => image,
+            Some(outreach) => {
+                image.text("outreach").text(outreach.channel.as_str()).text(outreach.sender.as_str())
+            }
+        }
     }
 }
 

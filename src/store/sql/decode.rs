@@ -50,7 +50,7 @@ enum Layout {
 
 /// Columns of the batch read: the kind, then groups of byte strings, texts and numbers.
 pub(super) const GROUPED_BYTES: usize = 8;
-pub(super) const GROUPED_TEXTS: usize = 6;
+pub(super) const GROUPED_TEXTS: usize = 7;
 pub(super) const GROUPED_INTS: usize = 8;
 
 /// Reads the columns of one row from left to right.
@@ -282,9 +282,9 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         })
     }
 
-    /// bytes `consent_id, subject_id, text_sha256, mac`, texts `purpose, fields, state, act, language, site`, numbers
-    /// `given_at, expires_at, recorded_at, withdrawn_at, third_party_transfer, cross_border_transfer, publication,
-    /// policy_version`
+    /// bytes `consent_id, subject_id, text_sha256, mac`, texts `purpose, fields, state, act, language, site` and
+    /// channel and sender as one, numbers `given_at, expires_at, recorded_at, withdrawn_at, third_party_transfer,
+    /// cross_border_transfer, publication, policy_version`
     pub(super) fn consent(&mut self, platform: PlatformId) -> Result<ConsentRow, Damage> {
         let id = ConsentId::from_bytes(self.array("consent_id")?);
         let subject = SubjectId::from_bytes(self.array("subject_id")?);
@@ -297,6 +297,7 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         }
         let (state, act) = (self.parse("state")?, self.parse("act")?);
         let (language, site) = (self.parse("language")?, self.parse("site")?);
+        let outreach = self.optional_parse("channel")?;
         let given_at = self.time("given_at")?;
         let expires_at = self.optional_time("expires_at")?;
         let recorded_at = self.time("recorded_at")?;
@@ -304,6 +305,7 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         let terms = ConsentTerms {
             purpose,
             fields,
+            outreach,
             act,
             given_at,
             expires_at,

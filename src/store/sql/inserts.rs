@@ -96,6 +96,8 @@ const CONSENTS: &[Field<ConsentRow>] = &[
     ("language", Get::Text(|r| Some(r.consent.terms.language.as_str().into()))),
     ("text_sha256", Get::Bytes(|r| Some(&r.consent.terms.text_sha256))),
     ("site", Get::Text(|r| Some(r.consent.terms.site.as_str().into()))),
+    ("channel", Get::Text(|r| Some(r.consent.terms.outreach.as_ref()?.channel.as_str().into()))),
+    ("sender", Get::Text(|r| Some(r.consent.terms.outreach.as_ref()?.sender.as_str().into()))),
     ("sealed_evidence", Get::Bytes(|r| Some(r.sealed_evidence.as_bytes()))),
     ("mac", Get::Bytes(|r| Some(&r.mac))),
 ];

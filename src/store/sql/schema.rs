@@ -43,6 +43,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (26, "recipient_terms", include_str!("../../../migrations/sqlite/0026_recipient_terms.sql")),
     (27, "refused_withdrawals", include_str!("../../../migrations/sqlite/0027_refused_withdrawals.sql")),
     (28, "accuracy", include_str!("../../../migrations/sqlite/0028_accuracy.sql")),
+    (29, "outreach", include_str!("../../../migrations/sqlite/0029_outreach.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -75,6 +76,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (26, "recipient_terms", include_str!("../../../migrations/postgres/0026_recipient_terms.sql")),
     (27, "refused_withdrawals", include_str!("../../../migrations/postgres/0027_refused_withdrawals.sql")),
     (28, "accuracy", include_str!("../../../migrations/postgres/0028_accuracy.sql")),
+    (29, "outreach", include_str!("../../../migrations/postgres/0029_outreach.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

@@ -147,7 +147,7 @@ const TOKEN: [&[&str]; 3] = [
 ];
 const CONSENT: [&[&str]; 3] = [
     &["c.consent_id", "c.subject_id", "c.text_sha256", "c.mac"],
-    &["c.purpose", "c.fields", "c.state", "c.act", "c.language", "c.site"],
+    &["c.purpose", "c.fields", "c.state", "c.act", "c.language", "c.site", "c.channel || ' ' || c.sender"],
     &[
         "c.given_at",
         "c.expires_at",
@@ -239,6 +239,7 @@ fn head() -> String {
             ],
             &[
                 "checkpoint",
+                "CAST(NULL AS text)",
                 "CAST(NULL AS text)",
                 "CAST(NULL AS text)",
                 "CAST(NULL AS text)",

@@ -260,6 +260,8 @@ impl Read {
             purpose: &question.purpose,
             view: question.view,
             recipient: scene.recipient_ask(question.recipient.as_ref()),
+            // An image is sent to nobody: a policy has none in a purpose with channels.
+            outreach: None,
             reference: question.reference.as_ref(),
         };
         let known = match found {

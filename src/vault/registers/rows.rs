@@ -35,7 +35,7 @@ fn opt(time: Option<Timestamp>) -> Option<String> {
 }
 
 pub(super) fn policy(row: &PolicyRow, governing: Option<u32>) -> Value {
-    let parsed = Policy::parse(&row.text).ok();
+    let parsed = Policy::applied(&row.text).ok();
     let dates =
         parsed.as_ref().map(|policy| (policy.effective_at(), policy.governs_from().max(row.created_at)));
     json!({
@@ -54,6 +54,8 @@ pub(super) fn purpose(policy: &Policy, name: &PurposeName, purpose: &Purpose) ->
         Mark::ALL.iter().filter(|mark| purpose.is(**mark)).map(|mark| mark.as_str()).collect();
     let fields: Vec<_> = purpose.fields().map(|(field, _)| field.to_string()).collect();
     let recipient = |rule: &RecipientRule| json!({ "kind": rule.kind.as_str(), "abroad": rule.abroad, "sealed": rule.encrypted, "clause": rule.clause });
+    let channels: Vec<_> = purpose.channels().iter().map(|rule| rule.channel.as_str()).collect();
+    let senders: Vec<_> = purpose.senders().iter().map(|rule| rule.name.to_string()).collect();
     let ends: Vec<_> = policy.terms_of(purpose).map(ToString::to_string).collect();
     let responsible = policy.responsible.as_ref().map(|responsible| {
         json!({
@@ -64,7 +66,7 @@ pub(super) fn purpose(policy: &Policy, name: &PurposeName, purpose: &Purpose) ->
         "register": Register::Purposes.as_str(), "purpose": name.to_string(), "clause": purpose.clause,
         "policy_version": policy.version, "basis": basis, "basis_clause": purpose.basis.clause, "marks": marks,
         "fields": fields, "recipients": purpose.recipients().iter().map(recipient).collect::<Vec<_>>(),
-        "ends": ends, "inert": purpose.inert, "high_risk": purpose.is(Mark::HighRisk),
+        "channels": channels, "senders": senders, "ends": ends, "inert": purpose.inert, "high_risk": purpose.is(Mark::HighRisk),
         "dpia": purpose.dpia.as_ref().map(Reference::to_string), "responsible": responsible,
     })
 }
@@ -132,6 +134,8 @@ pub(super) fn consent(consent: &Consent) -> Value {
         "fields": terms.fields.iter().map(FieldName::to_string).collect::<Vec<_>>(), "act": terms.act.as_str(),
         "given_at": terms.given_at.to_string(), "expires_at": opt(terms.expires_at),
         "recorded_at": consent.recorded_at.to_string(), "withdrawn_at": opt(consent.withdrawn_at),
+        "channel": terms.outreach.as_ref().map(|outreach| outreach.channel.as_str()),
+        "sender": terms.outreach.as_ref().map(|outreach| outreach.sender.to_string()),
         "state": consent.state.as_str(), "third_party_transfer": terms.third_party_transfer,
         "cross_border_transfer": terms.cross_border_transfer, "publication": terms.publication,
         "policy_version": terms.policy_version, "language": terms.language.as_str(),

@@ -230,6 +230,7 @@ impl<'a> Held<'a> {
             collected_at: item.collected_at,
             consents: &self.consents,
             events: &self.events,
+            outreach: None,
         };
         keeping(policy, life, now)
     }

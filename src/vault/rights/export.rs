@@ -222,8 +222,13 @@ impl Export {
         let mut fields = Vec::new();
         for record in records {
             let name = &record.address.field;
-            let life =
-                Life { field: name, collected_at: record.created_at, consents: &consents, events: &events };
+            let life = Life {
+                field: name,
+                collected_at: record.created_at,
+                consents: &consents,
+                events: &events,
+                outreach: None,
+            };
             let declared = policy.field(name).ok_or(Denial::FieldNotAllowed)?;
             fields.push(ExportedField {
                 field: name.clone(),
@@ -265,7 +270,7 @@ impl Export {
         let mut reason = Denial::ViewNotAllowed;
         for view in [View::Full, View::Masked] {
             let reference = reference.as_ref();
-            let ask = Ask { caller: hand.caller, purpose, view, recipient: None, reference };
+            let ask = Ask { caller: hand.caller, purpose, view, recipient: None, outreach: None, reference };
             let held = (Held::value(record), subject, TokenFacts::NONE);
             let decided = decide_on(scene, policy, ask, Some(held)).and_then(|permit| {
                 spending::spend_value(scene, hand.plan, hand.caller, purpose)?;

@@ -5,6 +5,16 @@ use sandyq::{domain::iin, grpc::pb};
 /// A consent by tick with everything that Article 8(4) asks for.
 pub use sandyq::cli::local::synthetic_consent as grant;
 
+/// Letters in the operator's name.
+pub fn letters() -> pb::Outreach {
+    pb::Outreach { channel: pb::Channel::Email.into(), sender: String::new() }
+}
+
+/// A consent to letters for the purpose.
+pub fn grant_letters(purpose: &str, fields: &[&str]) -> pb::ConsentGrant {
+    pb::ConsentGrant { outreach: Some(letters()), ..grant(purpose, fields) }
+}
+
 /// A synthetic IIN; the same number gives the same IIN.
 pub fn iin(number: u32) -> String {
     checked(number, |serial| format!("9912316{:04}", serial % 10_000))

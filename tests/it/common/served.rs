@@ -170,12 +170,21 @@ impl Served {
 
     /// Detokenizes in full as this caller; the value, or the reason of the refusal.
     pub async fn read(&self, caller: &str, purpose: &str, token: &str) -> Result<String, String> {
-        let mut client = self.vault(caller).await;
-        client
-            .detokenize(detokenize_request(token, purpose))
-            .await
-            .map(|answer| answer.into_inner().value)
-            .map_err(|status| reason(&status))
+        self.ask(caller, detokenize_request(token, purpose)).await
+    }
+
+    /// The same to write a letter to the person.
+    pub async fn read_for_letters(&self, caller: &str, purpose: &str, token: &str) -> Result<String, String> {
+        let request = pb::DetokenizeRequest {
+            outreach: Some(super::people::letters()),
+            ..detokenize_request(token, purpose)
+        };
+        self.ask(caller, request).await
+    }
+
+    async fn ask(&self, caller: &str, request: pb::DetokenizeRequest) -> Result<String, String> {
+        let answer = self.vault(caller).await.detokenize(request).await;
+        answer.map(|answer| answer.into_inner().value).map_err(|status| reason(&status))
     }
 
     /// A fresh request id, by the clock of this installation.

@@ -170,6 +170,7 @@ impl OpenVault {
             view: View::Full,
             age_years: 0,
             recipient: None,
+            outreach: None,
             reference: None,
             sealed: false,
             call: Call::Detokenize,
@@ -248,6 +249,7 @@ pub fn consent(expires_at: Option<Timestamp>) -> NewConsent {
     let terms = ConsentTerms {
         purpose: "payments".parse().unwrap(),
         fields: vec!["iin".parse().unwrap()],
+        outreach: None,
         act: "tick".parse().unwrap(),
         given_at: Timestamp::from_micros(1_790_000_000_000_000),
         expires_at,

@@ -10,7 +10,7 @@ use sandyq::{
 
 use super::{canaries::Canary, driver::Driver};
 use crate::common::{
-    people::{self, grant},
+    people::{self, grant, letters},
     served::{detokenize_request, request_id},
     vault::POLICY,
 };
@@ -106,8 +106,14 @@ fn canaries_of(field_type: FieldType, value: &str) -> Vec<Canary> {
 }
 
 /// Reads tokens, keeps refusals, and answers how many values came.
-async fn read(driver: &mut Driver, caller: &str, purpose: &str, tokens: &[pb::FieldToken]) -> usize {
+async fn read(
+    driver: &mut Driver,
+    caller: &str,
+    (purpose, outreach): (&str, Option<pb::Outreach>),
+    tokens: &[pb::FieldToken],
+) -> usize {
     let request = pb::BatchDetokenizeRequest {
+        outreach,
         request_id: request_id(),
         tokens: tokens.iter().map(|token| token.token.clone()).collect(),
         purpose: purpose.into(),
@@ -192,7 +198,10 @@ impl Marked {
         }
         let mut consents = Vec::new();
         for (purpose, rules) in self.policy.purposes() {
-            let fields: Vec<_> = rules.fields().map(|(name, _)| name.as_str()).collect();
+            // Where people are reached, by letters: a telephone takes none.
+            let reached = !rules.channels().is_empty();
+            let serves = |name: &&str| !reached || *name != "phone";
+            let fields: Vec<_> = rules.fields().map(|(name, _)| name.as_str()).filter(serves).collect();
             if !fields.is_empty() {
                 let publication = Some(true);
                 let subject_name = EVIDENCE.to_owned();
@@ -200,6 +209,7 @@ impl Marked {
                     policy_version: self.policy.version,
                     publication,
                     subject_name,
+                    outreach: reached.then(letters),
                     ..grant(purpose.as_str(), &fields)
                 });
             }
@@ -270,12 +280,13 @@ impl Marked {
     async fn read_everything(&self, driver: &mut Driver) {
         let (random, others) = self.tokens.split_at(self.values());
         let mut values = 0;
-        for (purpose, _) in self.policy.purposes() {
+        for (purpose, rules) in self.policy.purposes() {
+            let purpose = (purpose.as_str(), (!rules.channels().is_empty()).then(letters));
             for caller in ["backend", "payments", "support", "credit", "mailing", "analytics", "rights"] {
-                let answered = read(driver, caller, purpose.as_str(), random).await;
+                let answered = read(driver, caller, purpose.clone(), random).await;
                 // Who gets nothing gets nothing in another mode.
                 if answered > 0 {
-                    values += answered + read(driver, caller, purpose.as_str(), others).await;
+                    values += answered + read(driver, caller, purpose.clone(), others).await;
                 }
             }
         }
@@ -297,14 +308,14 @@ impl Marked {
                 token: iin.clone(),
                 purpose: "payments".into(),
                 value: value.clone(),
-                reference: String::new(),
+                ..pb::CompareValueRequest::default()
             };
             driver.succeed("payments", Call::CompareValue, request).await;
             let request = pb::LookupTokensRequest {
                 field: "iin".into(),
                 value: value.clone(),
                 purpose: "payments".into(),
-                reference: String::new(),
+                ..pb::LookupTokensRequest::default()
             };
             let found: pb::LookupTokensResponse =
                 driver.answer("payments", Call::LookupTokens, request).await;
@@ -450,14 +461,14 @@ impl Marked {
             token: random.clone(),
             purpose: WORD.into(),
             value: held.into(),
-            reference: String::new(),
+            ..pb::CompareValueRequest::default()
         };
         driver.refuse("payments", Call::CompareValue, compare, "PURPOSE_NOT_DECLARED").await;
         let search = pb::LookupTokensRequest {
             field: WORD.into(),
             value: held.into(),
             purpose: "payments".into(),
-            reference: String::new(),
+            ..pb::LookupTokensRequest::default()
         };
         driver.refuse("payments", Call::LookupTokens, search, "FIELD_NOT_ALLOWED").await;
         driver.refuse("payments", Call::Detokenize, ask(held, "payments"), "TOKEN_MALFORMED").await;

@@ -187,6 +187,10 @@ fn consent(choices: &mut Choices, purpose: &'static str) -> NewConsent {
     if one_in(choices, 3) && fields.len() > 1 {
         fields.truncate(size(choices, 1, fields.len() - 1));
     }
+    // Letters or calls, each with a consent of its own; at times one for both, which is refused.
+    if super::world::outreach(purpose, &fields).is_some() && !one_in(choices, 8) {
+        fields = vec![*choices.pick(&["email", "phone"])];
+    }
     let flaws = [Act, Language, Site, Version, Name, Field, NoFields];
     let flaw = one_in(choices, 24).then(|| *choices.pick(&flaws));
     let given =

@@ -32,7 +32,7 @@ use sandyq::{
 use super::{
     asks::{Ask, Ends, Flaw, Given, NewConsent, NewValue},
     state::{Model, Reason},
-    world::written,
+    world::{outreach, written},
 };
 use crate::common::vault::{OpenVault, as_admin, asker};
 
@@ -124,6 +124,7 @@ impl Calls<'_> {
         let terms = ConsentTerms {
             purpose: new.purpose.parse().unwrap(),
             fields,
+            outreach: outreach(new.purpose, &new.fields),
             act: if flawed(Flaw::Act) { ConsentAct::Written } else { ConsentAct::Tick },
             given_at,
             expires_at: self.end(new.ends),
@@ -178,6 +179,7 @@ impl Calls<'_> {
                     view: *view,
                     age_years: 0,
                     recipient: None,
+                    outreach: outreach(purpose, &[self.model.owner(*token).1]),
                     reference: why(reference),
                     sealed: false,
                     call: Call::Detokenize,
@@ -193,6 +195,7 @@ impl Calls<'_> {
                     token: self.token(*token),
                     purpose: purpose.parse().unwrap(),
                     candidate: self.value(field, person, *which),
+                    outreach: outreach(purpose, &[field]),
                     reference: why(reference),
                 };
                 let compared = vault.compare_value(&caller, self.asker(), question).await?;
@@ -203,6 +206,7 @@ impl Calls<'_> {
                     field: field.parse().unwrap(),
                     value: self.value(field, *person, *which),
                     purpose: purpose.parse().unwrap(),
+                    outreach: outreach(purpose, &[*field]),
                     reference: why(reference),
                 };
                 let (found, more) = vault.lookup_tokens(&caller, self.asker(), search).await?;

@@ -11,7 +11,7 @@ use sandyq::{
 use super::{
     asks::{Ask, Ends, Given, NewConsent, NewValue},
     state::{Consent, Model, Part, Reason, Record, Request, Standing, Token},
-    world::{PURPOSES, Purpose, Which, collects, is_indexed, masked, normal, purpose, reads},
+    world::{PURPOSES, Purpose, Which, collects, is_indexed, masked, normal, outreach, purpose, reads},
 };
 
 /// Outcomes that must have been seen, or the sequences are poor.
@@ -483,7 +483,9 @@ fn well_formed(consent: &NewConsent, at: i64) -> Result<(), Reason> {
     let covered = purpose(consent.purpose)
         .is_some_and(|purpose| consent.fields.iter().all(|field| purpose.fields.contains(field)));
     let ends_early = end(consent.ends, at).is_some_and(|end| end <= given(consent.given, at));
-    let good = covered && !consent.fields.is_empty() && !ends_early && consent.flaw.is_none();
+    // A telephone takes no letters, and a mailbox no calls.
+    let mixed = outreach(consent.purpose, &consent.fields).is_some() && consent.fields.len() > 1;
+    let good = covered && !mixed && !consent.fields.is_empty() && !ends_early && consent.flaw.is_none();
     if good { Ok(()) } else { Err("INVALID_FIELDS") }
 }
 

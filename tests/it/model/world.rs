@@ -1,6 +1,8 @@
 //! What the model knows by itself: the parts of `policies/lerna.toml` that it uses, written down a second time, and
 //! the synthetic values that people have.
 
+use sandyq::domain::outreach::Outreach;
+
 use crate::common::people::iin;
 
 /// A purpose as the policy declares it.
@@ -62,6 +64,12 @@ pub fn policy(shipped: &str) -> String {
 
 pub fn purpose(name: &str) -> Option<&'static Purpose> {
     PURPOSES.iter().find(|purpose| purpose.name == name)
+}
+
+/// By which channel a purpose reaches people with these fields: letters, or calls where there is a telephone alone.
+pub fn outreach(purpose: &str, fields: &[&str]) -> Option<Outreach> {
+    let by = if fields == ["phone"] { "call operator" } else { "email operator" };
+    matches!(purpose, "marketing_mail" | "offers").then(|| by.parse().unwrap())
 }
 
 /// Whether the policy lets the caller store the field.

@@ -23,10 +23,11 @@ use crate::common::{
     served::{Served, reason_of_item, request_id},
 };
 
-const CONSENTS: [ConsentCase; 6] = [
+const CONSENTS: [ConsentCase; 7] = [
     ConsentCase::Missing,
     ConsentCase::Given,
     ConsentCase::Narrow,
+    ConsentCase::OneChannel,
     ConsentCase::Withdrawn,
     ConsentCase::Ended,
     ConsentCase::Incomplete,
@@ -209,25 +210,36 @@ impl Walk<'_> {
             return;
         }
         for purpose in self.policy.purposes().into_iter().filter(|p| !p.is_inert() && !p.is_law()) {
-            let request = pb::GrantConsentRequest {
-                request_id: request_id(),
-                subject_reference: reference.into(),
-                consent: Some(self.terms(purpose, case, now)),
-            };
-            let granted = client.grant_consent(request).await.unwrap_or_else(|e| panic!("{e:?}"));
-            if case == ConsentCase::Withdrawn {
-                let request = pb::WithdrawConsentRequest {
+            let mut channels: Vec<_> = purpose.channels().into_iter().map(Some).collect();
+            channels.truncate(if case == ConsentCase::OneChannel { 1 } else { channels.len() });
+            channels.extend(channels.is_empty().then_some(None));
+            for channel in channels {
+                let request = pb::GrantConsentRequest {
                     request_id: request_id(),
-                    consent_id: granted.into_inner().consent.unwrap().consent_id,
-                    platform: String::new(),
+                    subject_reference: reference.into(),
+                    consent: Some(self.terms(purpose, channel, case, now)),
                 };
-                client.withdraw_consent(request).await.unwrap();
+                let granted = client.grant_consent(request).await.unwrap_or_else(|e| panic!("{e:?}"));
+                if case == ConsentCase::Withdrawn {
+                    let request = pb::WithdrawConsentRequest {
+                        request_id: request_id(),
+                        consent_id: granted.into_inner().consent.unwrap().consent_id,
+                        platform: String::new(),
+                    };
+                    client.withdraw_consent(request).await.unwrap();
+                }
             }
         }
     }
 
-    fn terms(&self, purpose: PurposeText<'_>, case: ConsentCase, now: Timestamp) -> pb::ConsentGrant {
-        let fields = purpose.fields();
+    fn terms(
+        &self,
+        purpose: PurposeText<'_>,
+        channel: Option<&str>,
+        case: ConsentCase,
+        now: Timestamp,
+    ) -> pb::ConsentGrant {
+        let fields = self.policy.serving(purpose, channel);
         let listed = if case == ConsentCase::Narrow { &fields[..1] } else { &fields[..] };
         let act =
             if purpose.is_written() { pb::ConsentAct::ElectronicSignature } else { pb::ConsentAct::Tick };
@@ -239,6 +251,7 @@ impl Walk<'_> {
             publication: Some(true),
             language: self.policy.language().into(),
             site: self.policy.site().into(),
+            outreach: outreach(channel),
             ..crate::common::people::grant(purpose.name(), listed)
         }
     }
@@ -279,28 +292,50 @@ impl Walk<'_> {
         let mut callers: Vec<_> = self.callers.keys().cloned().collect();
         callers.sort_unstable();
         for caller in &callers {
-            let undeclared = [(None, "full", true)];
+            let undeclared = [(None, "full", true, None)];
             let declared = policy.purposes().into_iter().flat_map(|purpose| {
                 let views = purpose.views();
                 let allowed = if views.contains(&"full") { "full" } else { views.first().unwrap_or(&"full") };
                 let barred = ["masked", "sex"].into_iter().find(|view| !views.contains(view));
-                let mut asks = vec![(Some(purpose), allowed, true)];
-                asks.extend(purpose.needs_reference().then_some((Some(purpose), allowed, false)));
-                asks.extend(barred.map(|view| (Some(purpose), view, true)));
+                let mut asks = vec![(Some(purpose), allowed, true, None)];
+                asks.extend(
+                    purpose.channels().into_iter().map(|by| (Some(purpose), allowed, true, Some(by))),
+                );
+                // No policy reaches people by it.
+                asks.push((Some(purpose), allowed, true, Some("post")));
+                asks.extend(purpose.needs_reference().then_some((Some(purpose), allowed, false, None)));
+                asks.extend(barred.map(|view| (Some(purpose), view, true, None)));
                 asks
             });
-            for (purpose, view, referenced) in undeclared.into_iter().chain(declared.collect::<Vec<_>>()) {
+            for (purpose, view, referenced, channel) in
+                undeclared.into_iter().chain(declared.collect::<Vec<_>>())
+            {
+                let serving = purpose.map(|purpose| policy.serving(purpose, channel)).unwrap_or_default();
+                let others = purpose.map(PurposeText::channels).unwrap_or_default();
+                let others = others.into_iter().filter(|other| Some(*other) != channel);
+                let elsewhere: Vec<_> = others
+                    .filter_map(|other| policy.serving(purpose?, Some(other)).first().copied())
+                    .collect();
                 let ask = |person: &Person, field| Ask {
                     caller,
                     purpose,
                     view,
                     field,
                     referenced,
+                    channel,
+                    kind: policy.type_of(field),
+                    narrow: serving.first().copied(),
+                    narrow_elsewhere: elsewhere.contains(&field),
                     consent: person.consent,
                     state: person.state,
                 };
-                // A view that is not allowed needs no more than one person.
-                let people = if view == "sex" || view == "masked" { &people[..1] } else { people };
+                // A view or a channel that is not allowed needs no more than one person.
+                let reaches = purpose.is_some_and(|purpose| !purpose.channels().is_empty());
+                let few = view == "sex"
+                    || view == "masked"
+                    || channel == Some("post")
+                    || (reaches && channel.is_none());
+                let people = if few { &people[..1] } else { people };
                 let items: Vec<_> = people
                     .iter()
                     .flat_map(|person| {
@@ -330,6 +365,7 @@ impl Walk<'_> {
             }
             .into(),
             reference: if first.referenced { "LAW-94-V/9".into() } else { String::new() },
+            outreach: outreach(first.channel),
             ..pb::BatchDetokenizeRequest::default()
         };
         let id = request.request_id.clone();
@@ -341,11 +377,12 @@ impl Walk<'_> {
         for (result, (ask, _, value)) in results.into_iter().zip(items) {
             let cell = || {
                 format!(
-                    "{} {} {} {} {:?} {:?}",
+                    "{} {} {} {} {:?} {:?} {:?}",
                     self.policy.name(),
                     ask.caller,
                     ask.purpose.map_or("undeclared", PurposeText::name),
                     ask.field,
+                    ask.channel,
                     ask.consent,
                     ask.state
                 )
@@ -401,6 +438,13 @@ impl Walk<'_> {
         }
         count
     }
+}
+
+/// By a channel, in the operator's name.
+fn outreach(channel: Option<&str>) -> Option<pb::Outreach> {
+    let channel = format!("CHANNEL_{}", channel?.to_uppercase());
+    let channel = pb::Channel::from_str_name(&channel).unwrap().into();
+    Some(pb::Outreach { channel, sender: String::new() })
 }
 
 fn by_reference(reference: &str) -> pb::SubjectName {

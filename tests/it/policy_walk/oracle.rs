@@ -13,6 +13,8 @@ pub enum ConsentCase {
     Given,
     /// Given, but for the first field of each purpose alone.
     Narrow,
+    /// Given, but by the first channel of each purpose alone.
+    OneChannel,
     /// Given and withdrawn.
     Withdrawn,
     /// Given for a time that has ended.
@@ -97,6 +99,16 @@ impl PolicyText {
         self.list("field").map(of).collect()
     }
 
+    /// The fields of a purpose that serve a channel; all of them without one.
+    pub fn serving<'a>(&'a self, purpose: PurposeText<'a>, channel: Option<&str>) -> Vec<&'a str> {
+        let serves = |name: &&str| channel.is_none_or(|channel| takes(channel, self.type_of(name)));
+        purpose.fields().into_iter().filter(serves).collect()
+    }
+
+    pub fn type_of(&self, field: &str) -> &str {
+        self.list("field").find(|declared| text(declared, "name") == field).map_or("", |of| text(of, "type"))
+    }
+
     pub fn purposes(&self) -> Vec<PurposeText<'_>> {
         self.list("purpose").map(PurposeText).collect()
     }
@@ -110,8 +122,14 @@ impl PolicyText {
 
     /// What the caller is told of a reason: section "Who learns what" of `docs/errors.md`.
     pub fn told(&self, reason: &'static str, caller: &str, field: &str) -> &'static str {
-        let of_the_question =
-            ["PURPOSE_NOT_DECLARED", "PURPOSE_INERT", "CALLER_NOT_ALLOWED", "VIEW_NOT_ALLOWED"];
+        let of_the_question = [
+            "PURPOSE_NOT_DECLARED",
+            "PURPOSE_INERT",
+            "CALLER_NOT_ALLOWED",
+            "VIEW_NOT_ALLOWED",
+            "CHANNEL_REQUIRED",
+            "CHANNEL_NOT_ALLOWED",
+        ];
         let sees = |purpose: PurposeText<'_>| purpose.names(caller) && purpose.covers(field);
         if of_the_question.contains(&reason) || self.purposes().into_iter().any(sees) {
             reason
@@ -129,6 +147,14 @@ pub struct Ask<'a> {
     pub view: &'a str,
     pub field: &'a str,
     pub referenced: bool,
+    /// By which channel the person shall be reached.
+    pub channel: Option<&'a str>,
+    /// Type of the field.
+    pub kind: &'a str,
+    /// The one field that a narrow consent lists.
+    pub narrow: Option<&'a str>,
+    /// Whether that of another channel lists this field.
+    pub narrow_elsewhere: bool,
     pub consent: ConsentCase,
     pub state: StateCase,
 }
@@ -141,7 +167,12 @@ impl Ask<'_> {
         known(!purpose.is_inert(), "PURPOSE_INERT")?;
         known(purpose.names(self.caller), "CALLER_NOT_ALLOWED")?;
         known(purpose.views().contains(&self.view), "VIEW_NOT_ALLOWED")?;
+        let channels = purpose.channels();
+        known(channels.is_empty() || self.channel.is_some(), "CHANNEL_REQUIRED")?;
+        let named = self.channel.is_none_or(|channel| channels.contains(&channel));
+        known(named, "CHANNEL_NOT_ALLOWED")?;
         known(purpose.covers(self.field), "FIELD_NOT_ALLOWED")?;
+        known(self.channel.is_none_or(|channel| takes(channel, self.kind)), "CHANNEL_NOT_ALLOWED")?;
         match self.state {
             StateCase::Active => {}
             StateCase::Restricted => return Err("SUBJECT_RESTRICTED"),
@@ -155,12 +186,29 @@ impl Ask<'_> {
         }
         match self.consent {
             ConsentCase::Given => Ok(()),
-            ConsentCase::Narrow if purpose.fields()[0] == self.field => Ok(()),
+            ConsentCase::OneChannel => match (channels.first(), self.channel) {
+                (Some(first), Some(channel)) if *first == channel => Ok(()),
+                // What serves the first channel too was consented to for that one.
+                (Some(first), Some(_)) if takes(first, self.kind) => Err("CHANNEL_CONSENT_MISSING"),
+                (Some(_), Some(_)) => Err("CONSENT_MISSING"),
+                _ => Ok(()),
+            },
+            ConsentCase::Narrow if self.narrow == Some(self.field) => Ok(()),
+            ConsentCase::Narrow if self.narrow_elsewhere => Err("CHANNEL_CONSENT_MISSING"),
             ConsentCase::Missing | ConsentCase::Narrow => Err("CONSENT_MISSING"),
             ConsentCase::Withdrawn => Err("CONSENT_WITHDRAWN"),
             ConsentCase::Ended => Err("CONSENT_EXPIRED"),
             ConsentCase::Incomplete => Err("CONSENT_INCOMPLETE"),
         }
+    }
+}
+
+/// Whether a value of this type serves the channel: a telephone its own, a mailbox letters, anything else each.
+pub fn takes(channel: &str, kind: &str) -> bool {
+    match kind {
+        "phone" => ["sms", "call", "messenger"].contains(&channel),
+        "email" => channel == "email",
+        _ => true,
     }
 }
 
@@ -196,6 +244,11 @@ impl<'a> PurposeText<'a> {
     pub fn fields(self) -> Vec<&'a str> {
         let fields = self.0.get("fields").and_then(Value::as_array).into_iter().flatten();
         fields.map(|field| text(field.as_table().unwrap(), "name")).collect()
+    }
+
+    pub fn channels(self) -> Vec<&'a str> {
+        let channels = self.0.get("channels").and_then(Value::as_array).into_iter().flatten();
+        channels.map(|channel| text(channel.as_table().unwrap(), "name")).collect()
     }
 
     pub fn views(self) -> Vec<&'a str> {

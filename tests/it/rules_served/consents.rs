@@ -16,7 +16,8 @@ use crate::{
 /// A consent to letters with all that Article 8(4) asks for.
 fn letters(life: &Life<'_>) -> pb::ConsentGrant {
     let fields = vec!["email".to_owned()];
-    life.terms(&Agreed { to: "marketing_mail".into(), fields, ..Agreed::default() }).unwrap()
+    let channel = Some("email".to_owned());
+    life.terms(&Agreed { to: "marketing_mail".into(), fields, channel, ..Agreed::default() }).unwrap()
 }
 
 on_both!(r4_r36_r51_a_consent_is_an_act_with_all_that_the_law_asks_for);
@@ -55,15 +56,15 @@ async fn r4_r36_r51_a_consent_is_an_act_with_all_that_the_law_asks_for(backend: 
         go(
             life,
             r#"
-            mailing | read = { purpose = "marketing_mail", fields = ["email"] } | CONSENT_MISSING
-            backend | consent = { to = "marketing_mail", fields = ["email"], act = "one_time_code" } | INVALID_FIELDS
-            backend | consent = { to = "marketing_mail", fields = ["email"], act = "written" } | INVALID_FIELDS
-            backend | consent = { to = "marketing_mail", fields = ["email"], site = "cap.kz" } | INVALID_FIELDS
-            backend | consent = { to = "marketing_mail", fields = ["email"], language = "en" } | INVALID_FIELDS
-            support | consent = { to = "marketing_mail", fields = ["email"] } | CALLER_NOT_ALLOWED
-            mailing | read = { purpose = "marketing_mail", fields = ["email"] } | CONSENT_MISSING
-            backend | consent = { to = "marketing_mail", fields = ["email"], site = "geekbrains.kz", language = "kk" } | ok
-            mailing | read = { purpose = "marketing_mail", fields = ["email"] } | ok
+            mailing | read = { purpose = "marketing_mail", channel = "email", fields = ["email"] } | CONSENT_MISSING
+            backend | consent = { to = "marketing_mail", channel = "email", fields = ["email"], act = "one_time_code" } | INVALID_FIELDS
+            backend | consent = { to = "marketing_mail", channel = "email", fields = ["email"], act = "written" } | INVALID_FIELDS
+            backend | consent = { to = "marketing_mail", channel = "email", fields = ["email"], site = "cap.kz" } | INVALID_FIELDS
+            backend | consent = { to = "marketing_mail", channel = "email", fields = ["email"], language = "en" } | INVALID_FIELDS
+            support | consent = { to = "marketing_mail", channel = "email", fields = ["email"] } | CALLER_NOT_ALLOWED
+            mailing | read = { purpose = "marketing_mail", channel = "email", fields = ["email"] } | CONSENT_MISSING
+            backend | consent = { to = "marketing_mail", channel = "email", fields = ["email"], site = "geekbrains.kz", language = "kk" } | ok
+            mailing | read = { purpose = "marketing_mail", channel = "email", fields = ["email"] } | ok
             "#,
         )
         .await;

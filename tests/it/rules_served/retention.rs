@@ -16,7 +16,7 @@ async fn r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years(backe
         &backend,
         "lerna",
         r#"
-        backend | sign_up = { fields = ["phone", "email", "iin"], consents = [{ to = "request_comms", fields = ["phone"], until = "2027-05-01" }, { to = "marketing_mail", fields = ["email"] }, { to = "payments", fields = ["iin"] }] } | ok
+        backend | sign_up = { fields = ["phone", "email", "iin"], consents = [{ to = "request_comms", fields = ["phone"], until = "2027-05-01" }, { to = "marketing_mail", channel = "email", fields = ["email"] }, { to = "payments", fields = ["iin"] }] } | ok
         payments | event = { name = "payment" } | ok
         + 1 day
         backend | consent = { to = "payments", fields = ["iin"] } | ok
@@ -27,14 +27,14 @@ async fn r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years(backe
         staff | sweep = {} | ok
         staff | held = { state = "active", fields = ["email", "iin"] } | ok
         backend | withdraw = { purposes = ["marketing_mail"] } | ok
-        mailing | read = { purpose = "marketing_mail", fields = ["email"] } | CONSENT_WITHDRAWN
+        mailing | read = { purpose = "marketing_mail", channel = "email", fields = ["email"] } | CONSENT_WITHDRAWN
         + 13 days
         staff | sweep = {} | ok
         staff | held = { state = "active", fields = ["email", "iin"] } | ok
         + 1 day
         staff | sweep = {} | ok
         staff | held = { state = "active", fields = ["iin"] } | ok
-        mailing | read = { purpose = "marketing_mail", fields = ["email"] } | TOKEN_NOT_FOUND
+        mailing | read = { purpose = "marketing_mail", channel = "email", fields = ["email"] } | TOKEN_NOT_FOUND
         + 1019 days
         payments | read = { purpose = "payments", fields = ["iin"] } | ok
         + 2 days
@@ -127,13 +127,13 @@ async fn r52_a_profile_ends_with_what_it_was_computed_from(backend: Backend) {
             life,
             r#"
             + 1 hour
-            backend | sign_up = { fields = ["purchases", "preferences"], consents = [{ to = "offers", fields = ["preferences"], policy_version = 2 }, { to = "offers", fields = ["purchases"], until = "2027-06-01", policy_version = 2 }] } | ok
-            mailing | read = { purpose = "offers", fields = ["preferences", "purchases"] } | ok
+            backend | sign_up = { fields = ["purchases", "preferences"], consents = [{ to = "offers", channel = "email", fields = ["preferences"], policy_version = 2 }, { to = "offers", channel = "email", fields = ["purchases"], until = "2027-06-01", policy_version = 2 }] } | ok
+            mailing | read = { purpose = "offers", channel = "email", fields = ["preferences", "purchases"] } | ok
             + 90 days
-            mailing | read = { purpose = "offers", fields = ["preferences", "purchases"] } | ok
+            mailing | read = { purpose = "offers", channel = "email", fields = ["preferences", "purchases"] } | ok
             + 5 days
-            mailing | read = { purpose = "offers", fields = ["purchases"] } | CONSENT_EXPIRED
-            mailing | read = { purpose = "offers", fields = ["preferences"] } | RETENTION_ENDED
+            mailing | read = { purpose = "offers", channel = "email", fields = ["purchases"] } | CONSENT_EXPIRED
+            mailing | read = { purpose = "offers", channel = "email", fields = ["preferences"] } | RETENTION_ENDED
             "#,
         )
         .await;

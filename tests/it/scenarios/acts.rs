@@ -18,13 +18,29 @@ use super::{
         Act, Agreed, Block, Correct, Disclosures, Event, Held, Plan, PlanRow, Read, Receipts, Referenced,
         Release, SignUp, Withdraw,
     },
-    life::{Came, Life, came, told, word},
+    life::{Came, Life, came, is_to, told, word},
     time::{later, on, pb},
 };
 use crate::releases::Opening;
 
 /// Months and missing events as a row of a plan shows them.
 type Row = (String, String, String, String, Vec<String>);
+
+impl Agreed {
+    /// What a consent is kept as: its purpose, the channel where it has one, and the sender where that is not the operator.
+    fn kept_as(&self) -> String {
+        let by = self.channel.as_ref().map_or_else(String::new, |channel| format!(" by {channel}"));
+        let sender = self.sender.as_ref().map_or_else(String::new, |sender| format!(" for {sender}"));
+        format!("{}{by}{sender}", self.to)
+    }
+}
+
+/// A channel and a sender as they are written.
+fn outreach(channel: Option<&String>, sender: Option<&String>) -> Result<Option<pb::Outreach>, String> {
+    let Some(channel) = channel else { return Ok(None) };
+    let channel = word!(pb::Channel, "CHANNEL", channel)?;
+    Ok(Some(pb::Outreach { channel, sender: sender.cloned().unwrap_or_default() }))
+}
 
 impl Life<'_> {
     pub async fn act(&mut self, by: &str, act: &Act) -> Came {
@@ -93,7 +109,7 @@ impl Life<'_> {
             self.subject = Some(stored.subject_id);
             self.tokens.extend(stored.tokens.into_iter().map(|token| (token.field, token.token)));
             for (given, id) in of.consents.iter().zip(stored.consent_ids) {
-                self.consents.entry(given.to.clone()).or_default().push(id);
+                self.consents.entry(given.kept_as()).or_default().push(id);
             }
         })))
     }
@@ -117,6 +133,7 @@ impl Life<'_> {
             language: given.language.as_ref().unwrap_or(&head.language).clone(),
             text_sha256: sha256(head.policy.as_bytes()).to_vec(),
             site: given.site.as_ref().unwrap_or(&head.site).clone(),
+            outreach: outreach(given.channel.as_ref(), given.sender.as_ref())?,
         })
     }
 
@@ -129,7 +146,7 @@ impl Life<'_> {
         let granted = told(ConsentServiceClient::new(self.channel(by)?).grant_consent(request).await);
         Ok(came(granted.map(|granted| {
             let id = granted.consent.unwrap().consent_id;
-            self.consents.entry(given.to.clone()).or_default().push(id);
+            self.consents.entry(given.kept_as()).or_default().push(id);
         })))
     }
 
@@ -145,7 +162,7 @@ impl Life<'_> {
                 return Ok(refused);
             }
         }
-        self.consents.retain(|purpose, _| !of.purposes.contains(purpose));
+        self.consents.retain(|kept, _| !of.purposes.iter().any(|purpose| is_to(kept, purpose)));
         Ok("ok".into())
     }
 
@@ -179,6 +196,7 @@ impl Life<'_> {
                 reference: of.reference.clone(),
                 age_years: of.age,
                 recipient: of.recipient.clone(),
+                outreach: outreach(of.channel.as_ref(), of.sender.as_ref())?,
             };
             let answer = told(self.vault(by)?.detokenize(request).await);
             let expected = match view {
@@ -208,6 +226,7 @@ impl Life<'_> {
             view: pb::View::Full.into(),
             recipient: of.recipient.clone(),
             reference: of.reference.clone(),
+            outreach: outreach(of.channel.as_ref(), of.sender.as_ref())?,
             ..pb::BatchDetokenizeRequest::default()
         };
         let answer = match told(self.vault(by)?.batch_detokenize(request).await) {

@@ -220,8 +220,14 @@ parts! {
         /// Where it was given, and in which language, if not as the head says.
         site: Option<String>,
         language: Option<String>,
+        /// By which channel people are reached, and in whose name; the operator's where it is absent.
+        channel: Option<String>,
+        sender: Option<String>,
     }
-    Withdraw { purposes: Vec<String>, }
+    Withdraw {
+        /// Each purpose alone, or with the channel, and a sender but the operator: `marketing_mail by email for bank`.
+        purposes: Vec<String>,
+    }
     Event {
         name: String,
         on: Option<String>,
@@ -238,8 +244,17 @@ parts! {
         #[serde(default)] reference: String,
         /// The answer in another view than the full one.
         is: Option<String>,
+        channel: Option<String>,
+        sender: Option<String>,
     }
-    Release { purpose: String, fields: Vec<String>, recipient: String, #[serde(default)] reference: String, }
+    Release {
+        purpose: String,
+        fields: Vec<String>,
+        recipient: String,
+        #[serde(default)] reference: String,
+        channel: Option<String>,
+        sender: Option<String>,
+    }
     Correct { field: String, value: String, evidence: String, source: Option<String>, }
     Block { trigger: String, requester: String, review_after: String, #[serde(default)] reference: String, }
     Plan { rows: Vec<PlanRow>, }

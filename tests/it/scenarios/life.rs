@@ -173,12 +173,16 @@ impl<'a> Life<'a> {
         self.tokens.get(field).cloned().ok_or_else(|| format!("no step stored the field {field}"))
     }
 
-    /// Every consent to these purposes that stands.
+    /// Every consent to these purposes that stands, by whichever channel where none is named.
     pub fn consents_to(&self, purposes: &[String]) -> Result<Vec<String>, String> {
         let mut all = Vec::new();
         for purpose in purposes {
-            let known = self.consents.get(purpose);
-            all.extend_from_slice(known.ok_or_else(|| format!("no consent to {purpose} stands"))?);
+            let before = all.len();
+            let named = self.consents.iter().filter(|(kept, _)| is_to(kept, purpose));
+            named.for_each(|(_, ids)| all.extend_from_slice(ids));
+            if all.len() == before {
+                return Err(format!("no consent to {purpose} stands"));
+            }
         }
         Ok(all)
     }
@@ -245,3 +249,8 @@ macro_rules! word {
     }};
 }
 pub(crate) use word;
+
+/// Whether a consent that is kept under this name is to the purpose, and by the channel where one is named with it.
+pub fn is_to(kept: &str, purpose: &str) -> bool {
+    kept.strip_prefix(purpose).is_some_and(|rest| rest.is_empty() || rest.starts_with(" by "))
+}

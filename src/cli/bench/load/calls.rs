@@ -166,7 +166,7 @@ impl Caller {
             token: held.token.clone(),
             purpose: self.purpose.clone(),
             value: people::surname(held.surname).to_owned(),
-            reference: String::new(),
+            ..pb::CompareValueRequest::default()
         };
         let answer = client.reading.compare_value(request).await.map_err(|s| reason(&s))?.into_inner();
         if answer.equal { Ok(1) } else { Err("the value is another".to_owned()) }

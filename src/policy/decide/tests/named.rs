@@ -81,6 +81,115 @@ fn r5_a_consent_opens_its_purpose_alone() {
     }
 }
 
+/// Lerna's letters with a partner in whose name they may go out, too.
+fn with_a_partner() -> Policy {
+    let channels = "    { name = \"call\", given = \"stated\", clause = \"7.1(г)\" },\n]\n";
+    let senders =
+        "senders = [{ name = \"operator\", clause = \"1\" }, { name = \"bank\", clause = \"2\" }]\n";
+    changed(channels, &format!("{channels}{senders}"))
+}
+
+#[test]
+fn r5_a_consent_is_for_its_channel_and_its_sender_alone() {
+    let all = ["email operator", "call operator", "email bank", "call bank"];
+    for given in all {
+        for asked in all {
+            // A name serves both channels.
+            let mut case = Case::read("mailing", "marketing_mail", "first_name");
+            case.policy = with_a_partner();
+            case.outreach = asked.parse().ok();
+            case.each(|terms| terms.outreach = given.parse().ok());
+            let channel = |text: &str| text.split(' ').next().map(str::to_owned);
+            let expected = match (given == asked, channel(given) == channel(asked)) {
+                (true, _) => None,
+                (false, true) => Some(Denial::SenderConsentMissing),
+                (false, false) => Some(Denial::ChannelConsentMissing),
+            };
+            assert_eq!(case.decide().err(), expected, "{given} for {asked}");
+        }
+    }
+}
+
+#[test]
+fn r5_who_reaches_people_says_how_and_by_what_serves_the_channel() {
+    let letters = || Case::read("mailing", "marketing_mail", "email");
+    table(
+        letters,
+        &[
+            (Some(Denial::ChannelRequired), |c| c.outreach = None),
+            (Some(Denial::ChannelNotAllowed), |c| c.outreach = "sms operator".parse().ok()),
+            (Some(Denial::ChannelNotAllowed), |c| c.outreach = "call operator".parse().ok()),
+            (Some(Denial::SenderNotAllowed), |c| c.outreach = "email bank".parse().ok()),
+            // Given before the policy named channels: it is for none.
+            (Some(Denial::ChannelConsentMissing), |c| c.each(|terms| terms.outreach = None)),
+        ],
+    );
+    // Where nobody is reached, a channel has no place; a consent that is for one opens no read for none.
+    let mut paid = Case::iin();
+    paid.outreach = "email operator".parse().ok();
+    assert_eq!(paid.decide().err(), Some(Denial::ChannelNotAllowed));
+    let mut paid = Case::iin();
+    paid.each(|terms| terms.outreach = "email operator".parse().ok());
+    assert_eq!(paid.decide().err(), Some(Denial::ChannelConsentMissing));
+    // A telephone number is not read to write a letter, whatever a consent lists.
+    let mut phone = Case::read("mailing", "marketing_mail", "phone");
+    assert_eq!(phone.decide().err(), Some(Denial::ChannelNotAllowed));
+    phone.outreach = "call operator".parse().ok();
+    phone.each(|terms| terms.outreach = "call operator".parse().ok());
+    assert!(phone.decide().is_ok());
+}
+
+/// A version that was applied before channels were asked for stays in force, and nobody is reached by it.
+#[test]
+fn r5_a_purpose_that_advertises_and_names_no_channel_reaches_nobody() {
+    let channels = "channels = [ # \"among them by electronic mail and telephone\" opens no third one (rule R39)\n    \
+                    { name = \"email\", given = \"stated\", clause = \"7.1(г)\" },\n    \
+                    { name = \"call\", given = \"stated\", clause = \"7.1(г)\" },\n]\n";
+    assert!(LERNA.contains(channels));
+    let text = LERNA.replacen(channels, "", 1);
+    assert!(Policy::parse(&text).is_err(), "no new version is taken without");
+    for outreach in [None, Some("email operator")] {
+        let mut case = Case::read("mailing", "marketing_mail", "email");
+        case.policy = Policy::applied(&text).unwrap();
+        case.outreach = outreach.map(|outreach| outreach.parse().unwrap());
+        case.each(|terms| terms.outreach = None);
+        let expected = if outreach.is_none() { Denial::ChannelRequired } else { Denial::ChannelNotAllowed };
+        assert_eq!(case.decide().err(), Some(expected));
+    }
+}
+
+#[test]
+fn r5_a_withdrawal_ends_its_channel_and_sender_alone() {
+    let of = |outreach: &str| {
+        let mut consent = consent("marketing_mail", &["first_name", "email"]);
+        consent.terms.outreach = outreach.parse().ok();
+        consent
+    };
+    let decide = |consents: Vec<Consent>, asked: &str| {
+        let mut case = Case::read("mailing", "marketing_mail", "first_name");
+        (case.policy, case.outreach, case.consents) = (with_a_partner(), asked.parse().ok(), consents);
+        case.decide().err()
+    };
+    let withdrawn =
+        |outreach: &str| Consent { state: ConsentState::Withdrawn, withdrawn_at: Some(NOW), ..of(outreach) };
+    for (ended, asked, expected) in [
+        ("email operator", "email operator", Some(Denial::ConsentWithdrawn)),
+        ("call operator", "email operator", None),
+        ("email bank", "email operator", None),
+        // One that was for no channel was the person's no to the purpose as a whole.
+        ("", "email operator", Some(Denial::ConsentWithdrawn)),
+    ] {
+        let both = vec![withdrawn(ended), of("email operator")];
+        assert_eq!(decide(both, asked), expected, "{ended}");
+    }
+    // The twin of the one that was withdrawn falls with it, and the other channel's term does not lengthen this one's.
+    let mut old = of("email operator");
+    old.terms.given_at = NOW.plus_micros(-THREE_YEARS_MICROS);
+    let fresh = vec![old, of("call operator")];
+    assert_eq!(decide(fresh.clone(), "email operator"), Some(Denial::RetentionEnded));
+    assert_eq!(decide(fresh, "call operator"), None);
+}
+
 #[test]
 fn r16_a_release_abroad_needs_a_country_that_the_purpose_allows_and_a_consent_to_it() {
     for (kind, country, consented, expected) in [

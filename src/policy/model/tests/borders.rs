@@ -199,8 +199,14 @@ fn what_nobody_reads_by_needs_no_act_of_its_own() {
     let idle = "inert = \"the text names no data\"";
     assert!(small(&[(idle, &format!("{idle}\nadvertising = true"))]).is_ok());
     let ask = "callers = [\"support\"]";
-    refused(&[(ask, &format!("advertising = true\n{ask}"))], "needs a consent of its own");
-    assert!(small(&[(ask, &format!("advertising = true\nseparate = true\n{ask}"))]).is_ok());
+    let channels = "channels = [{ name = \"email\", given = \"stated\", clause = \"11.3\" }]";
+    let ask_and = |marks: &str| format!("{marks}\n{channels}\n{ask}");
+    refused(&[(ask, &format!("advertising = true\nseparate = true\n{ask}"))], "must say by which channels");
+    assert!(small(&[(ask, &ask_and("advertising = true\nseparate = true"))]).is_ok());
+    assert!(
+        small(&[(ask, &ask_and("separate = true"))]).is_ok(),
+        "people are reached for more than advertising"
+    );
 }
 
 #[test]

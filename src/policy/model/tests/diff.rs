@@ -163,6 +163,34 @@ fn less_is_asked_for_and_a_form_is_asked_for() {
     assert_eq!(find(&signed, &written, "written is set"), (Effect::Narrows, asked));
 }
 
+/// A channel and a sender are each consented to by themselves (rule R5), and so is the first that is named at all.
+#[test]
+fn r5_a_new_channel_or_sender_asks_anew() {
+    let call = "{ name = \"call\", given = \"stated\", clause = \"7.1(г)\" },\n]";
+    let more = "{ name = \"call\", given = \"stated\", clause = \"7.1(г)\" }, { name = \"sms\", given = \"stated\", clause = \"1\" },\n]\n\
+                senders = [{ name = \"operator\", clause = \"1\" }, { name = \"bank\", clause = \"1\" }]";
+    let (old, new) = (Policy::parse(LERNA).unwrap(), Policy::parse(&changed(call, more).0).unwrap());
+    let told = |from: &Policy, to: &Policy| -> Vec<_> {
+        diff(from, to).into_iter().map(|c| (c.effect, c.what, c.asks)).collect()
+    };
+    let asked = || Asks::ConsentedTo("marketing_mail".parse().unwrap());
+    let wider = [("channel sms is new"), ("sender bank is new")];
+    assert_eq!(told(&old, &new), wider.map(|what| (Effect::Widens, what.to_owned(), asked())));
+    let narrower = [("channel sms is gone"), ("sender bank is gone")];
+    assert_eq!(told(&new, &old), narrower.map(|what| (Effect::Narrows, what.to_owned(), Asks::Nobody)));
+
+    let start = LERNA.rfind("channels = [").unwrap();
+    let end = start + LERNA[start..].find("]\n").unwrap() + 2;
+    let silent = format!("{}{}", &LERNA[..start], &LERNA[end..]);
+    let before = Policy::applied(&silent).unwrap();
+    assert_eq!(
+        told(&before, &old),
+        [(Effect::Narrows, "reaches people by email, call alone".to_owned(), asked())]
+    );
+    let what = "does not say any more by which channels it reaches people".to_owned();
+    assert_eq!(told(&old, &before), [(Effect::Widens, what, asked())]);
+}
+
 /// Both ways round, a change widens one way and narrows the other.
 #[test]
 fn what_one_version_widens_its_return_narrows() {
@@ -196,5 +224,6 @@ fn a_policy_is_shown_whole_in_three_languages() {
         }
         assert!(policy.bans().iter().all(|ban| text.contains(ban.what.as_str())));
         assert!(text.contains("ends 3 years after consent (7.3)"), "{text}");
+        assert!(text.contains("email (7.1(г)), call (7.1(г))"), "{text}");
     }
 }

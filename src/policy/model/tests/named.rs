@@ -4,6 +4,7 @@ use super::{
     shipped::{AITUBE, CAP, EDOOX, EXPERIMENTUM, shipped},
     *,
 };
+use crate::domain::names::SenderName;
 
 const ALL: [&str; 5] = [EXPERIMENTUM, EDOOX, LERNA, CAP, AITUBE];
 
@@ -27,6 +28,51 @@ fn r2_each_field_of_a_purpose_is_stated_or_inferred_and_has_a_category() {
     let stated = "{ name = \"iin\", given = \"stated\", clause = \"9.2\" }";
     refused(stated, "{ name = \"iin\", clause = \"9.2\" }", "given is missing");
     refused("type = \"iin\"\ncategory = \"ordinary\"", "type = \"iin\"", "category is missing");
+}
+
+#[test]
+fn r5_who_advertises_names_channels_that_its_fields_serve() {
+    for text in ALL {
+        for (name, purpose) in shipped(text).purposes() {
+            assert_eq!(purpose.is(Mark::Advertising), !purpose.channels().is_empty(), "{name}");
+            assert!(purpose.channels().iter().all(|rule| !rule.clause.is_empty()), "{name}");
+            // No text names a partner: its operator does, in a version of its own.
+            assert!(
+                purpose.senders().iter().all(|rule| rule.name.as_str() == SenderName::OPERATOR),
+                "{name}"
+            );
+        }
+    }
+    let call = "{ name = \"call\", given = \"stated\", clause = \"7.1(г)\" },\n]";
+    let email =
+        "{ name = \"email\", given = \"stated\", clause = \"7.1(г)\" },\n    { name = \"call\", given = \"st";
+    for (from, to, rule) in [
+        (call, "{ name = \"fax\", given = \"stated\", clause = \"1\" },\n]", "not a known channel"),
+        (call, "{ name = \"call\", clause = \"1\" },\n]", "given is missing"),
+        (call, "{ name = \"call\", given = \"stated\" },\n]", "clause is missing"),
+        (
+            call,
+            "{ name = \"email\", given = \"stated\", clause = \"1\" },\n]",
+            "channel email is named twice",
+        ),
+        (call, "]", "none of them takes a field of the type phone"),
+        (email, "{ name = \"call\", given = \"st", "none of them takes a field of the type email"),
+    ] {
+        refused(from, to, rule);
+    }
+    let senders = |list: &str| format!("{call}\nsenders = [{list}]");
+    let sender = "{ name = \"bank\", clause = \"1\" }";
+    refused(call, &senders(&format!("{sender}, {sender}")), "sender bank is named twice");
+    refused(call, &senders("{ name = \"A bank\", clause = \"1\" }"), "a sender's name must match");
+    let payments = "callers = [\"payments\"]";
+    refused(payments, &format!("senders = [{sender}]\n{payments}"), "senders stand only beside channels");
+    let letters = "channels = [{ name = \"email\", given = \"stated\", clause = \"1\" }]";
+    refused(payments, &format!("{letters}\n{payments}"), "channels need a consent of their own");
+    refused(payments, &format!("separate = true\n{letters}\n{payments}"), "no field that it needs");
+    let analytics = "separate = true # telemetry has a switch of its own";
+    refused(analytics, &format!("advertising = true\n{analytics}"), "must say by which channels");
+    let inert = "inert = \"works on irreversibly depersonalised data only";
+    refused(inert, &format!("{letters}\n{inert}"), "it has no channels");
 }
 
 #[test]

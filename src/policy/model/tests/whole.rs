@@ -13,6 +13,52 @@ fn small(changes: &[(&str, &str)]) -> Policy {
     Policy::parse(&text).unwrap_or_else(|e| panic!("{changes:?}: {e}"))
 }
 
+/// Marks of a purpose that advertises by letters, in its own name and a bank's.
+const ADVERTISING: &str = "\
+separate = true
+advertising = true
+channels = [{ name = \"email\", given = \"inferred\", clause = \"11.4\" }]
+senders = [{ name = \"operator\", clause = \"11.5\" }, { name = \"bank\", clause = \"11.6\" }]";
+
+#[test]
+fn channels_and_senders_are_shown() {
+    let ask = "callers = [\"support\"]";
+    let policy = small(&[(ask, &format!("{ADVERTISING}\n{ask}"))]);
+    for (language, lines) in [
+        (
+            Language::En,
+            [
+                "basis: consent, separate, advertising (11.1)",
+                "reaches people by: email (11.4, inferred)",
+                "in the name of: the operator (11.5), bank (11.6)",
+            ],
+        ),
+        (
+            Language::Ru,
+            [
+                "основание: consent, separate, advertising (11.1)",
+                "обращается к людям через: email (11.4, предположено)",
+                "от имени: оператора (11.5), bank (11.6)",
+            ],
+        ),
+        (
+            Language::Kk,
+            [
+                "негіз: consent, separate, advertising (11.1)",
+                "адамдарға хабарласу жолы: email (11.4, болжанған)",
+                "кімнің атынан: оператордың (11.5), bank (11.6)",
+            ],
+        ),
+    ] {
+        let shown = show(&policy, language);
+        for line in lines {
+            assert!(shown.iter().any(|shown| shown.text == line), "{line}: {shown:#?}");
+        }
+        let plain = show(&small(&[]), language).len();
+        assert_eq!(shown.len(), plain + 2, "where nobody is reached, nothing is said of it");
+    }
+}
+
 fn lines(language: Language) -> Vec<String> {
     let shown = show(&small(&[]), language);
     shown.iter().map(|line| format!("{}{}", "  ".repeat(line.depth), line.text)).collect()
@@ -429,12 +475,14 @@ fn what_differs_in_a_purpose_is_said_both_ways() {
             &["narrows purpose ask: automated is not set any more (11)"],
         ),
         (
-            &[(ask, &marked("separate = true\nadvertising = true"))],
+            &[(ask, &marked(ADVERTISING))],
             &[
                 "widens purpose ask: advertising is set (11), asks who consented to ask",
+                "narrows purpose ask: reaches people by email alone (11), asks who consented to ask",
                 "narrows purpose ask: separate is set (11), asks who consented to ask",
             ],
             &[
+                "widens purpose ask: does not say any more by which channels it reaches people (11), asks who consented to ask",
                 "widens purpose ask: separate is not set any more (11)",
                 "narrows purpose ask: advertising is not set any more (11)",
             ],
