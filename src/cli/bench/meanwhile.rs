@@ -284,13 +284,20 @@ impl Worker {
         if self.look().await?.is_none() { Ok(()) } else { Err(refusal) }
     }
 
-    /// Lets it come to its end.
+    /// Lets it come to its end; a sweep, of which nothing more is asked, only where that is soon.
     async fn end(&mut self) -> Result<(), Failure> {
         if self.operation.is_none() {
             return Ok(());
         }
         self.set_going().await?;
-        while self.look().await?.is_some() {
+        let since = Instant::now();
+        while let Some(known) = self.look().await? {
+            if self.work == Work::Sweep && since.elapsed() > PATIENCE {
+                let operation_id = known.operation_id;
+                let request = pb::CancelOperationRequest { request_id: request_id()?, operation_id };
+                let cancelled = operations(self.channel.clone()).cancel_operation(request).await;
+                return cancelled.map(drop).map_err(refused);
+            }
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
