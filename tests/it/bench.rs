@@ -82,6 +82,20 @@ const UPLOADS: [&str; 23] = [
     "upload_rate",
     "uploads",
 ];
+/// Keys of `import`.
+const IMPORTS: [&str; 11] = [
+    "commits_per_row",
+    "database_cpu_us",
+    "peak_bytes",
+    "peak_bytes_of_fewer",
+    "ratio_to_echo",
+    "records",
+    "records_per_second",
+    "rows",
+    "rows_per_second",
+    "scenario",
+    "server_cpu_us",
+];
 const PERFORMANCE: &str = include_str!("../../docs/performance.md");
 
 fn bench(backend: &Backend, args: &[&str]) -> Output {
@@ -218,6 +232,16 @@ async fn batches_and_streams_are_measured(backend: Backend) {
 }
 on_both!(batches_and_streams_are_measured);
 
+async fn imports_are_measured(backend: Backend) {
+    let args = ["--scenario", "import", "--concurrency", "4", "--calls", "40"];
+    let report = report(&bench(&backend, &args));
+    let row = row(&report, "import", None);
+    assert_eq!(keys(row), IMPORTS);
+    assert_eq!((row["rows"].as_u64(), row["records"].as_u64()), (Some(40), Some(160)), "{row:#}");
+    are_above_zero(row, &["rows_per_second", "ratio_to_echo", "commits_per_row", "peak_bytes"]);
+}
+on_both!(imports_are_measured);
+
 /// A vault that runs already is read with tokens that are there.
 async fn a_running_vault_is_measured(backend: Backend) {
     let served = Served::start_on(&backend).await;
@@ -286,7 +310,7 @@ async fn a_database_in_use_is_refused() {
 
 #[test]
 fn every_key_is_described() {
-    for key in CALLS.iter().chain(&MEANWHILE).chain(&UPLOADS) {
+    for key in CALLS.iter().chain(&MEANWHILE).chain(&UPLOADS).chain(&IMPORTS) {
         assert!(PERFORMANCE.contains(&format!("`{key}`")), "docs/performance.md does not describe {key}");
     }
 }

@@ -192,7 +192,8 @@ impl Ground {
         self.load.run(&job, progress).await
     }
 
-    fn watched(&self, subject: Subject) -> Watched {
+    /// The processes that calls of this kind keep busy.
+    pub(super) fn watched(&self, subject: Subject) -> Watched {
         let [echo, select, store] = &self.bare;
         let server = match subject {
             Subject::Echo => &echo.process,

@@ -12,6 +12,7 @@
 
 mod bare;
 mod house;
+mod imports;
 mod job;
 mod load;
 mod meanwhile;
@@ -42,6 +43,8 @@ use target::{Aim, Target};
 const PURPOSE: &str = "payments";
 /// Uploads at once of a crowd.
 const CROWD: u32 = 200;
+/// Rows of a file that is imported.
+const IMPORTED: u64 = 20_000;
 /// Calls of a slice that warms up what is cold.
 const WARM_UP: u64 = 20;
 
@@ -68,6 +71,8 @@ enum Scenario {
     Rotation,
     /// The same with a sweep of what retention has ended: a tenth of as many people again.
     Sweep,
+    /// A file of people with four values and a consent each, by `sandyq import`.
+    Import,
     /// Images of 5 MiB that stream in, beside the same streams unsealed; a crowd of them; and reads beside them.
     Upload,
 }
@@ -76,7 +81,7 @@ impl Scenario {
     /// The calls that are measured in rounds; a rotation is measured against the peak of Detokenize.
     const fn subject(self) -> Subject {
         match self {
-            Self::Echo => Subject::Echo,
+            Self::Echo | Self::Import => Subject::Echo,
             Self::Select => Subject::Select,
             Self::Detokenize | Self::Rotation | Self::Sweep | Self::Upload => Subject::Detokenize,
             Self::BatchDetokenize => Subject::BatchDetokenize,
@@ -224,6 +229,13 @@ async fn bench(args: &Args, out: &mut Out) -> Result<(), Failure> {
         let told = |what: &str, number| out.progress(&format!("uploads, {number}: {what}"));
         let uploads = uploads::measure(&mut ground, plan, told).await?;
         report.scenarios.push(Measured::Uploads(Box::new(uploads)));
+    }
+    if args.scenarios.contains(&Scenario::Import) {
+        let until = args.calls.map_or(Until::Seconds(args.seconds), Until::Calls);
+        let plan = imports::Plan { rounds: args.rounds, until, rows: args.calls.unwrap_or(IMPORTED) };
+        let told = |what: &str, number| out.progress(&format!("imports, {number}: {what}"));
+        let imports = imports::measure(&mut ground, plan, told).await?;
+        report.scenarios.push(Measured::Imports(Box::new(imports)));
     }
     for (scenario, work) in [(Scenario::Rotation, Work::Rotation), (Scenario::Sweep, Work::Sweep)] {
         if args.scenarios.contains(&scenario) {

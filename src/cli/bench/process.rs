@@ -6,6 +6,7 @@ use std::{
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +16,9 @@ use super::{
     job::{Counted, Job, Told},
 };
 use crate::{cli::output::exit, telemetry::process};
+
+/// How often a process is looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A process that ends when this is dropped.
 pub(super) struct Process(Child);
@@ -160,6 +164,24 @@ impl Load {
                 Told::Done(counted) => return Ok(counted),
                 Told::Failed { message } => return Err(Failure::new(exit::FAILED, message)),
             }
+        }
+    }
+}
+
+/// Imports a file by a process of its own: how long that took, and the most memory that it had resident.
+pub(super) async fn import(connection: &Path, file: &Path) -> Result<(Duration, Option<u64>), Failure> {
+    let began = Instant::now();
+    let mut importing = Process::start(|command| {
+        command.args(["--json", "import", "--connection"]).arg(connection).arg(file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    })?;
+    let mut peak = None;
+    loop {
+        peak = process::peak_bytes(importing.pid()).or(peak);
+        match importing.0.try_wait()? {
+            Some(status) if status.success() => return Ok((began.elapsed(), peak)),
+            Some(status) => return Err(Failure::new(exit::FAILED, format!("an import ended with {status}"))),
+            None => tokio::time::sleep(LOOK).await,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
+    imports::Imports,
     job::Pace,
     meanwhile::Meanwhile,
     measure::{Sample, Series, Subject},
@@ -47,6 +48,7 @@ pub(super) enum Measured {
     Calls(Box<Row>),
     Meanwhile(Box<Meanwhile>),
     Uploads(Box<Images>),
+    Imports(Box<Imports>),
 }
 
 impl Measured {
@@ -56,13 +58,15 @@ impl Measured {
             Self::Calls(row) => row.failed,
             Self::Meanwhile(meanwhile) => meanwhile.failed(),
             Self::Uploads(uploads) => uploads.failed(),
+            // One that refuses a row ends the bench.
+            Self::Imports(_) => 0,
         }
     }
 
     fn row(&self) -> Option<&Row> {
         match self {
             Self::Calls(row) => Some(row),
-            Self::Meanwhile(_) | Self::Uploads(_) => None,
+            Self::Meanwhile(_) | Self::Uploads(_) | Self::Imports(_) => None,
         }
     }
 }
@@ -151,6 +155,7 @@ impl Report {
                 Measured::Calls(_) => {}
                 Measured::Meanwhile(meanwhile) => lines.extend(meanwhile.lines()),
                 Measured::Uploads(uploads) => lines.extend(uploads.lines()),
+                Measured::Imports(imports) => lines.extend(imports.lines()),
             }
         }
         lines
