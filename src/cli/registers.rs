@@ -1,8 +1,10 @@
-//! What the commands for requests of people and for breaches have in common.
+//! What the commands for requests of people, for breaches and for copies have in common.
+
+use serde_json::{Map, Value};
 
 use super::{
     client,
-    output::{Failure, exit},
+    output::{Failure, Out, exit},
 };
 use crate::{
     domain::{birth::today_in_kazakhstan, time::Timestamp},
@@ -21,6 +23,45 @@ pub(super) struct At {
     /// Platform, for staff; a platform's own callers leave it out.
     #[arg(long, default_value = "")]
     pub(super) platform: String,
+}
+
+/// Every row of a list that comes in pages: `every!(calls.list_cases(page_token => request).cases)`.
+macro_rules! every {
+    ($calls:ident.$list:ident($page_token:ident => $request:expr).$rows:ident) => {{
+        let (mut all, mut $page_token) = (Vec::new(), String::new());
+        loop {
+            let page = $calls.$list($request).await.map_err($crate::cli::output::refused)?.into_inner();
+            all.extend(page.$rows);
+            $page_token = page.next_page_token;
+            if $page_token.is_empty() {
+                break all;
+            }
+        }
+    }};
+}
+pub(super) use every;
+
+/// Which entries of a register are listed: those that are late, all, or those that are open.
+pub(super) fn narrowed<T>(overdue: bool, all: bool, [late, every, open]: [T; 3]) -> T {
+    match (overdue, all) {
+        (true, _) => late,
+        (false, true) => every,
+        (false, false) => open,
+    }
+}
+
+/// Prints a list, or that nothing is in it.
+pub(super) fn listed<T>(
+    out: &mut Out,
+    (name, nothing): (&str, &str),
+    all: &[T],
+    line: impl Fn(&T) -> String,
+    json: impl Fn(&T) -> Value,
+) -> Result<(), Failure> {
+    let lines: Vec<_> =
+        if all.is_empty() { vec![nothing.to_owned()] } else { all.iter().map(line).collect() };
+    let rows = all.iter().map(json).collect();
+    Ok(out.data(&Value::Object(Map::from_iter([(name.to_owned(), rows)])), &lines)?)
 }
 
 /// The number of a code as the contract names it: `state-service` of `RIGHTS_CHANNEL_` is `RIGHTS_CHANNEL_STATE_SERVICE`.

@@ -6,7 +6,7 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_question},
     convert::time,
     limits::within_limit,
     log_convert::{number, page, piece, proof_question, question, sizes, step},
@@ -25,10 +25,6 @@ impl AuditService {
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    fn call<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
     }
 
     async fn entries(
@@ -81,7 +77,7 @@ impl audit_service_server::AuditService for AuditService {
         &self,
         request: Request<pb::GetHeadRequest>,
     ) -> Result<Response<pb::GetHeadResponse>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let platform = request.into_inner().platform;
         let head = within_limit(async {
             self.vault.head(&call.caller, call.asker, &platform).await.map_err(|e| status(&e))
@@ -100,7 +96,7 @@ impl audit_service_server::AuditService for AuditService {
         &self,
         request: Request<pb::ExportLogRequest>,
     ) -> Result<Response<Self::ExportLogStream>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let name = request.into_inner().platform;
         let (platform, pieces) = within_limit(async {
             self.vault.export_log(&call.caller, call.asker, &name).await.map_err(|e| status(&e))
@@ -117,7 +113,7 @@ impl audit_service_server::AuditService for AuditService {
         &self,
         request: Request<pb::ListEntriesRequest>,
     ) -> Result<Response<pb::ListEntriesResponse>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         within_limit(async { self.entries(call, request.into_inner()).await.map_err(|e| status(&e)) })
             .await
             .map(Response::new)
@@ -127,7 +123,7 @@ impl audit_service_server::AuditService for AuditService {
         &self,
         request: Request<pb::GetInclusionProofRequest>,
     ) -> Result<Response<pb::GetInclusionProofResponse>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         within_limit(async { self.inclusion(call, request.into_inner()).await.map_err(|e| status(&e)) })
             .await
             .map(Response::new)
@@ -137,7 +133,7 @@ impl audit_service_server::AuditService for AuditService {
         &self,
         request: Request<pb::GetConsistencyProofRequest>,
     ) -> Result<Response<pb::GetConsistencyProofResponse>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         within_limit(async { self.consistency(call, request.into_inner()).await.map_err(|e| status(&e)) })
             .await
             .map(Response::new)
@@ -149,7 +145,7 @@ impl audit_service_server::AuditService for AuditService {
         &self,
         request: Request<pb::ReconcileLogRequest>,
     ) -> Result<Response<Self::ReconcileLogStream>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let platform = request.into_inner().platform;
         let steps = within_limit(async {
             self.vault.reconcile_log(&call.caller, call.asker, &platform).await.map_err(|e| status(&e))

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use prost::Message;
 use rustls_pki_types::CertificateDer;
-use tonic::{Extensions, Request};
+use tonic::{Extensions, Request, Status};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::{block_list::BlockList, tls::Shown};
+use super::{block_list::BlockList, status::status, tls::Shown};
 use crate::{
     domain::{
         caller::{Caller, KeyPin},
@@ -133,6 +133,21 @@ pub(super) fn authenticate<T: Message>(
     }
     let id = parse_request_id(vault, request_id)?;
     with_body(vault, call, id, Zeroizing::new(request.get_ref().encode_to_vec()), rule)
+}
+
+/// Authenticates a question: it needs no request id.
+pub(super) fn as_question<T: Message>(vault: &Vault, request: &Request<T>) -> Result<Call, Status> {
+    authenticate(vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
+}
+
+/// Authenticates a change: its request id is required.
+pub(super) fn as_change<T: Message>(vault: &Vault, request: &Request<T>, id: &str) -> Result<Call, Status> {
+    authenticate(vault, request, id, RequestIdRule::Required).map_err(|e| status(&e))
+}
+
+/// The same of a change that may need two people.
+pub(super) fn as_plan<T: Message>(vault: &Vault, request: &Request<T>, id: &str) -> Result<Call, Status> {
+    authenticate(vault, request, id, RequestIdRule::Plan).map_err(|e| status(&e))
 }
 
 /// The same call with its request, where the message that names it came later than the call.

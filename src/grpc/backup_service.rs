@@ -5,13 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_change, as_question},
     convert::{Checker, time},
     limits::answer,
     operation_service::operation_pb,
     pb::{self, backup_service_server},
     platform_convert::page,
-    status::status,
 };
 use crate::{
     domain::ids::BackupId,
@@ -32,10 +31,6 @@ impl BackupService {
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    fn question<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
     }
 
     async fn list(
@@ -95,8 +90,7 @@ impl backup_service_server::BackupService for BackupService {
         request: Request<pb::StartBackupRequest>,
     ) -> Result<Response<pb::StartBackupResponse>, Status> {
         let id = &request.get_ref().request_id;
-        let call =
-            authenticate(&self.vault, &request, id, RequestIdRule::Required).map_err(|e| status(&e))?;
+        let call = as_change(&self.vault, &request, id)?;
         let started = self.vault.start_backup(&call.caller, call.asker);
         let response =
             |operation| pb::StartBackupResponse { operation: Some(operation_pb(&self.vault, &operation)) };
@@ -107,7 +101,7 @@ impl backup_service_server::BackupService for BackupService {
         &self,
         request: Request<pb::ListBackupsRequest>,
     ) -> Result<Response<pb::ListBackupsResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.list(call, request.into_inner()), |page| page).await
     }
 
@@ -115,7 +109,7 @@ impl backup_service_server::BackupService for BackupService {
         &self,
         request: Request<pb::GetBackupRequest>,
     ) -> Result<Response<pb::GetBackupResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.get(call, request.into_inner()), |found| found).await
     }
 }

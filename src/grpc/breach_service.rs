@@ -1,18 +1,17 @@
 //! `sandyq.v1.BreachService`.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_change, as_question},
     codes::same,
     convert::{Checker, page_size, time},
     limits::{answer, within_limit},
     log_convert::number,
     pb::{self, breach_service_server},
-    registers::{channel_pb, distinct, optional_hash, place, place_token, reference, told},
+    registers::{Answers, answers, channel_pb, distinct, optional_hash, place, place_token, reference, told},
     status::status,
 };
 use crate::{
@@ -96,21 +95,11 @@ pub struct BreachService {
     vault: Arc<Vault>,
 }
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 impl BreachService {
     /// A service over an open vault.
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    fn ask<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
-    }
-
-    fn change<T: prost::Message>(&self, request: &Request<T>, id: &str) -> Result<Call, Status> {
-        authenticate(&self.vault, request, id, RequestIdRule::Required).map_err(|e| status(&e))
     }
 
     async fn open(&self, call: Call, m: pb::OpenBreachRequest) -> Result<BreachView, VaultError> {
@@ -370,17 +359,13 @@ fn exported_pb(step: BreachStep) -> pb::ExportBreachSubjectsResponse {
     pb::ExportBreachSubjectsResponse { step: Some(step) }
 }
 
-fn answers<T: 'static>(steps: BreachSteps, one: fn(BreachStep) -> T) -> Answers<T> {
-    Box::pin(ReceiverStream::new(steps).map(move |next| next.map(one).map_err(|e| status(&e))))
-}
-
 #[tonic::async_trait]
 impl breach_service_server::BreachService for BreachService {
     async fn open_breach(
         &self,
         request: Request<pb::OpenBreachRequest>,
     ) -> Result<Response<pb::OpenBreachResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::OpenBreachResponse { breach: Some(breach_pb(&view)) };
         answer(self.open(call, request.into_inner()), response).await
     }
@@ -389,7 +374,7 @@ impl breach_service_server::BreachService for BreachService {
         &self,
         request: Request<pb::AmendBreachRequest>,
     ) -> Result<Response<pb::AmendBreachResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::AmendBreachResponse { breach: Some(breach_pb(&view)) };
         answer(self.amend(call, request.into_inner()), response).await
     }
@@ -400,7 +385,7 @@ impl breach_service_server::BreachService for BreachService {
         &self,
         request: Request<pb::AssessBreachRequest>,
     ) -> Result<Response<Self::AssessBreachStream>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let begun = async { self.assess(call, request.into_inner()).await.map_err(|e| status(&e)) };
         Ok(Response::new(answers(within_limit(begun).await?, assessed_pb)))
     }
@@ -411,7 +396,7 @@ impl breach_service_server::BreachService for BreachService {
         &self,
         request: Request<pb::ExportBreachSubjectsRequest>,
     ) -> Result<Response<Self::ExportBreachSubjectsStream>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let begun = async { self.subjects(call, request.into_inner()).await.map_err(|e| status(&e)) };
         Ok(Response::new(answers(within_limit(begun).await?, exported_pb)))
     }
@@ -420,7 +405,7 @@ impl breach_service_server::BreachService for BreachService {
         &self,
         request: Request<pb::GetBreachNoticeRequest>,
     ) -> Result<Response<pb::GetBreachNoticeResponse>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.notice(call, request.into_inner()), |notice| notice).await
     }
 
@@ -428,7 +413,7 @@ impl breach_service_server::BreachService for BreachService {
         &self,
         request: Request<pb::ReportBreachRequest>,
     ) -> Result<Response<pb::ReportBreachResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::ReportBreachResponse { breach: Some(breach_pb(&view)) };
         answer(self.report(call, request.into_inner()), response).await
     }
@@ -437,7 +422,7 @@ impl breach_service_server::BreachService for BreachService {
         &self,
         request: Request<pb::CloseBreachRequest>,
     ) -> Result<Response<pb::CloseBreachResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::CloseBreachResponse { breach: Some(breach_pb(&view)) };
         answer(self.close(call, request.into_inner()), response).await
     }
@@ -446,7 +431,7 @@ impl breach_service_server::BreachService for BreachService {
         &self,
         request: Request<pb::GetBreachRequest>,
     ) -> Result<Response<pb::GetBreachResponse>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let response = |view| pb::GetBreachResponse { breach: Some(breach_pb(&view)) };
         answer(self.get(call, request.into_inner()), response).await
     }
@@ -455,7 +440,7 @@ impl breach_service_server::BreachService for BreachService {
         &self,
         request: Request<pb::ListBreachesRequest>,
     ) -> Result<Response<pb::ListBreachesResponse>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.list(call, request.into_inner()), |page| page).await
     }
 }

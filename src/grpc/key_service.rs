@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_change, as_plan, as_question},
     convert::{Checker, time},
     limits::answer,
     operation_service::operation_pb,
@@ -37,19 +37,6 @@ impl KeyService {
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    fn question<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
-    }
-
-    fn change<T: prost::Message>(&self, request: &Request<T>, request_id: &str) -> Result<Call, Status> {
-        authenticate(&self.vault, request, request_id, RequestIdRule::Required).map_err(|e| status(&e))
-    }
-
-    /// A change that two people may have to make.
-    fn plan<T: prost::Message>(&self, request: &Request<T>, request_id: &str) -> Result<Call, Status> {
-        authenticate(&self.vault, request, request_id, RequestIdRule::Plan).map_err(|e| status(&e))
     }
 
     fn key(&self, row: &KeyVersionRow) -> pb::KeyVersion {
@@ -298,7 +285,7 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::ListKeysRequest>,
     ) -> Result<Response<pb::ListKeysResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.list(call, request.into_inner()), |page| page).await
     }
 
@@ -306,7 +293,7 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::ListKeyUsageRequest>,
     ) -> Result<Response<pb::ListKeyUsageResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.usage(call, request.into_inner()), |page| page).await
     }
 
@@ -314,7 +301,7 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::GetKeyReportRequest>,
     ) -> Result<Response<pb::GetKeyReportResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.report(call, request.into_inner()), |report| report).await
     }
 
@@ -322,7 +309,7 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::CheckKmsRequest>,
     ) -> Result<Response<pb::CheckKmsResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.vault.kms_report(&call.caller, call.asker), kms_report).await
     }
 
@@ -331,7 +318,7 @@ impl key_service_server::KeyService for KeyService {
         request: Request<pb::RotateKeyRequest>,
     ) -> Result<Response<pb::RotateKeyResponse>, Status> {
         use pb::rotate_key_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work =
             outcome(&self.vault, self.rotate(call, request.into_inner()), |done| done, Outcome::Proposal);
         answer(work, |outcome| pb::RotateKeyResponse { outcome: Some(outcome) }).await
@@ -342,7 +329,7 @@ impl key_service_server::KeyService for KeyService {
         request: Request<pb::RekeyPlatformRequest>,
     ) -> Result<Response<pb::RekeyPlatformResponse>, Status> {
         use pb::rekey_platform_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work =
             outcome(&self.vault, self.rekey(call, request.into_inner()), |done| done, Outcome::Proposal);
         answer(work, |outcome| pb::RekeyPlatformResponse { outcome: Some(outcome) }).await
@@ -353,7 +340,7 @@ impl key_service_server::KeyService for KeyService {
         request: Request<pb::DisableKeyRequest>,
     ) -> Result<Response<pb::DisableKeyResponse>, Status> {
         use pb::disable_key_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.disable(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::DisableKeyResponse { outcome: Some(outcome) }).await
@@ -364,7 +351,7 @@ impl key_service_server::KeyService for KeyService {
         request: Request<pb::EnableKeyRequest>,
     ) -> Result<Response<pb::EnableKeyResponse>, Status> {
         use pb::enable_key_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.enable(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::EnableKeyResponse { outcome: Some(outcome) }).await
@@ -375,7 +362,7 @@ impl key_service_server::KeyService for KeyService {
         request: Request<pb::ScheduleKeyDestructionRequest>,
     ) -> Result<Response<pb::ScheduleKeyDestructionResponse>, Status> {
         use pb::schedule_key_destruction_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.schedule(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::ScheduleKeyDestructionResponse { outcome: Some(outcome) }).await
@@ -385,7 +372,7 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::CancelKeyDestructionRequest>,
     ) -> Result<Response<pb::CancelKeyDestructionResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let m = request.into_inner();
         let which = which(m.kind, m.version).map_err(|e| status(&e))?;
         let work = self.vault.cancel_key_destruction(&call.caller, call.asker, &m.platform, which);
@@ -397,7 +384,7 @@ impl key_service_server::KeyService for KeyService {
         request: Request<pb::ScheduleHorizonRequest>,
     ) -> Result<Response<pb::ScheduleHorizonResponse>, Status> {
         use pb::schedule_horizon_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.schedule_horizon_of(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::ScheduleHorizonResponse { outcome: Some(outcome) }).await
@@ -407,7 +394,7 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::GetHorizonRequest>,
     ) -> Result<Response<pb::GetHorizonResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let work = self.vault.horizon(&call.caller, call.asker);
         let response = |view: HorizonView| pb::GetHorizonResponse {
             plan: view.row.as_ref().map(horizon),
@@ -421,7 +408,7 @@ impl key_service_server::KeyService for KeyService {
         &self,
         request: Request<pb::RevokeHorizonRequest>,
     ) -> Result<Response<pb::RevokeHorizonResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.vault.revoke_horizon(&call.caller, call.asker);
         answer(work, |row| pb::RevokeHorizonResponse { plan: Some(horizon(&row)) }).await
     }

@@ -7,7 +7,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_change, as_question},
     convert::{Checker, time},
     limits::{answer, within_limit},
     pb::{self, operation_service_server},
@@ -35,10 +35,6 @@ impl OperationService {
         Self { vault }
     }
 
-    fn call<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
-    }
-
     async fn list(
         &self,
         call: Call,
@@ -62,10 +58,6 @@ impl OperationService {
         let id = operation_id_of(operation_id)?;
         let operation = self.vault.control(&call.caller, call.asker, id, control).await?;
         Ok(Some(operation_pb(&self.vault, &operation)))
-    }
-
-    fn change<T: prost::Message>(&self, request: &Request<T>, request_id: &str) -> Result<Call, Status> {
-        authenticate(&self.vault, request, request_id, RequestIdRule::Required).map_err(|e| status(&e))
     }
 
     async fn get(
@@ -163,7 +155,7 @@ impl operation_service_server::OperationService for OperationService {
         &self,
         request: Request<pb::GetOperationRequest>,
     ) -> Result<Response<pb::GetOperationResponse>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         within_limit(async { self.get(call, request.into_inner()).await.map_err(|e| status(&e)) })
             .await
             .map(Response::new)
@@ -173,7 +165,7 @@ impl operation_service_server::OperationService for OperationService {
         &self,
         request: Request<pb::ListOperationsRequest>,
     ) -> Result<Response<pb::ListOperationsResponse>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         within_limit(async { self.list(call, request.into_inner()).await.map_err(|e| status(&e)) })
             .await
             .map(Response::new)
@@ -186,7 +178,7 @@ impl operation_service_server::OperationService for OperationService {
         &self,
         request: Request<pb::WatchOperationRequest>,
     ) -> Result<Response<Self::WatchOperationStream>, Status> {
-        let call = self.call(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let first = within_limit(async {
             let id = operation_id_of(&request.get_ref().operation_id).map_err(|e| status(&e))?;
             let found =
@@ -204,7 +196,7 @@ impl operation_service_server::OperationService for OperationService {
         &self,
         request: Request<pb::PauseOperationRequest>,
     ) -> Result<Response<pb::PauseOperationResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let m = request.into_inner();
         let response = |operation| pb::PauseOperationResponse { operation };
         answer(self.control(call, &m.operation_id, Control::Pause), response).await
@@ -214,7 +206,7 @@ impl operation_service_server::OperationService for OperationService {
         &self,
         request: Request<pb::ResumeOperationRequest>,
     ) -> Result<Response<pb::ResumeOperationResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let m = request.into_inner();
         let response = |operation| pb::ResumeOperationResponse { operation };
         answer(self.control(call, &m.operation_id, Control::Resume(m.rate)), response).await
@@ -224,7 +216,7 @@ impl operation_service_server::OperationService for OperationService {
         &self,
         request: Request<pb::CancelOperationRequest>,
     ) -> Result<Response<pb::CancelOperationResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let m = request.into_inner();
         let response = |operation| pb::CancelOperationResponse { operation };
         answer(self.control(call, &m.operation_id, Control::Cancel), response).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_change, as_plan, as_question},
     convert::{Checker, time},
     limits::answer,
     pb::{self, platform_service_server},
@@ -15,7 +15,6 @@ use super::{
     },
     proposal_convert::outcome,
     staff_convert::{key_sha256, new_staff_key, staff_key},
-    status::status,
 };
 use crate::{
     domain::{
@@ -45,21 +44,6 @@ impl PlatformService {
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    /// A change: its request id is required.
-    fn change<T: prost::Message>(&self, request: &Request<T>, id: &str) -> Result<Call, Status> {
-        authenticate(&self.vault, request, id, RequestIdRule::Required).map_err(|e| status(&e))
-    }
-
-    /// The same where it may need two people.
-    fn plan<T: prost::Message>(&self, request: &Request<T>, id: &str) -> Result<Call, Status> {
-        authenticate(&self.vault, request, id, RequestIdRule::Plan).map_err(|e| status(&e))
-    }
-
-    /// A question.
-    fn question<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
     }
 
     pub(super) async fn create(
@@ -350,7 +334,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::CreatePlatformRequest>,
     ) -> Result<Response<pb::CreatePlatformResponse>, Status> {
         use pb::create_platform_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.create(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::CreatePlatformResponse { outcome: Some(outcome) }).await
@@ -360,7 +344,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::ListPlatformsRequest>,
     ) -> Result<Response<pb::ListPlatformsResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.platforms(call, request.into_inner()), |page| page).await
     }
 
@@ -369,7 +353,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::EnrolCallerRequest>,
     ) -> Result<Response<pb::EnrolCallerResponse>, Status> {
         use pb::enrol_caller_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.enrol(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::EnrolCallerResponse { outcome: Some(outcome) }).await
@@ -380,7 +364,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::UpdateCallerRequest>,
     ) -> Result<Response<pb::UpdateCallerResponse>, Status> {
         use pb::update_caller_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.update(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::UpdateCallerResponse { outcome: Some(outcome) }).await
@@ -390,7 +374,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::DisableCallerRequest>,
     ) -> Result<Response<pb::DisableCallerResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let work = async {
             let id = caller_id(&request.get_ref().caller_id)?;
             self.vault.disable_caller(&call.caller, call.asker, id).await
@@ -403,7 +387,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::EnableCallerRequest>,
     ) -> Result<Response<pb::EnableCallerResponse>, Status> {
         use pb::enable_caller_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.enable(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::EnableCallerResponse { outcome: Some(outcome) }).await
@@ -413,7 +397,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::ListCallersRequest>,
     ) -> Result<Response<pb::ListCallersResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.callers(call, request.into_inner()), |page| page).await
     }
 
@@ -422,7 +406,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::EnrolPersonRequest>,
     ) -> Result<Response<pb::EnrolPersonResponse>, Status> {
         use pb::enrol_person_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.add_person(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::EnrolPersonResponse { outcome: Some(outcome) }).await
@@ -432,7 +416,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::ListPersonsRequest>,
     ) -> Result<Response<pb::ListPersonsResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.persons(call, request.into_inner()), |page| page).await
     }
 
@@ -440,7 +424,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::DisablePersonRequest>,
     ) -> Result<Response<pb::DisablePersonResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let work = async {
             let id = person_id(&request.get_ref().person_id)?;
             self.vault.disable_person(&call.caller, call.asker, id).await
@@ -453,7 +437,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::GrantRoleRequest>,
     ) -> Result<Response<pb::GrantRoleResponse>, Status> {
         use pb::grant_role_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.grant(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::GrantRoleResponse { outcome: Some(outcome) }).await
@@ -463,7 +447,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::RevokeRoleRequest>,
     ) -> Result<Response<pb::RevokeRoleResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |person| pb::RevokeRoleResponse { person: Some(person) };
         answer(self.revoke(call, request.into_inner()), response).await
     }
@@ -473,7 +457,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::EnrolStaffKeyRequest>,
     ) -> Result<Response<pb::EnrolStaffKeyResponse>, Status> {
         use pb::enrol_staff_key_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.enrol_key(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::EnrolStaffKeyResponse { outcome: Some(outcome) }).await
@@ -483,7 +467,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::ListStaffKeysRequest>,
     ) -> Result<Response<pb::ListStaffKeysResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.staff_keys(call, request.into_inner()), |page| page).await
     }
 
@@ -491,7 +475,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::WithdrawStaffKeyRequest>,
     ) -> Result<Response<pb::WithdrawStaffKeyResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |key| pb::WithdrawStaffKeyResponse { staff_key: Some(key) };
         answer(self.withdraw_key(call, request.into_inner()), response).await
     }
@@ -501,7 +485,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::RegisterRecipientRequest>,
     ) -> Result<Response<pb::RegisterRecipientResponse>, Status> {
         use pb::register_recipient_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.register(call, request.into_inner());
         let work = outcome(&self.vault, work, |done| Outcome::Applied(Box::new(done)), Outcome::Proposal);
         answer(work, |outcome| pb::RegisterRecipientResponse { outcome: Some(outcome) }).await
@@ -512,7 +496,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::OpenPlatformRequest>,
     ) -> Result<Response<pb::OpenPlatformResponse>, Status> {
         use pb::open_platform_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.open(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::OpenPlatformResponse { outcome: Some(outcome) }).await
@@ -523,7 +507,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::UpdateRecipientKeyRequest>,
     ) -> Result<Response<pb::UpdateRecipientKeyResponse>, Status> {
         use pb::update_recipient_key_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.update_key(call, request.into_inner());
         let work = outcome(&self.vault, work, |done| Outcome::Applied(Box::new(done)), Outcome::Proposal);
         answer(work, |outcome| pb::UpdateRecipientKeyResponse { outcome: Some(outcome) }).await
@@ -533,7 +517,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::ProveRecipientKeyRequest>,
     ) -> Result<Response<pb::ProveRecipientKeyResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         answer(self.prove(call, request.into_inner()), |proved| proved).await
     }
 
@@ -541,7 +525,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::EndRecipientRequest>,
     ) -> Result<Response<pb::EndRecipientResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |ended| pb::EndRecipientResponse { recipient: Some(ended) };
         answer(self.end(call, request.into_inner()), response).await
     }
@@ -550,7 +534,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::ListRecipientsRequest>,
     ) -> Result<Response<pb::ListRecipientsResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.recipients(call, request.into_inner()), |page| page).await
     }
 
@@ -559,7 +543,7 @@ impl platform_service_server::PlatformService for PlatformService {
         request: Request<pb::SetBudgetRequest>,
     ) -> Result<Response<pb::SetBudgetResponse>, Status> {
         use pb::set_budget_response::Outcome;
-        let call = self.plan(&request, &request.get_ref().request_id)?;
+        let call = as_plan(&self.vault, &request, &request.get_ref().request_id)?;
         let work = self.set_limit(call, request.into_inner());
         let work = outcome(&self.vault, work, Outcome::Applied, Outcome::Proposal);
         answer(work, |outcome| pb::SetBudgetResponse { outcome: Some(outcome) }).await
@@ -569,7 +553,7 @@ impl platform_service_server::PlatformService for PlatformService {
         &self,
         request: Request<pb::ListBudgetsRequest>,
     ) -> Result<Response<pb::ListBudgetsResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.budgets(call, request.into_inner()), |page| page).await
     }
 }

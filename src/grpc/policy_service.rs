@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_plan, as_question},
     convert::{Checker, time},
     limits::within_limit,
     pb::{self, policy_service_server},
@@ -35,10 +35,6 @@ impl PolicyService {
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    fn question<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
     }
 
     fn version(&self, view: &PolicyView) -> pb::PolicyVersion {
@@ -202,7 +198,7 @@ impl policy_service_server::PolicyService for PolicyService {
         &self,
         request: Request<pb::ValidatePolicyRequest>,
     ) -> Result<Response<pb::ValidatePolicyResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.validate(call, &request.get_ref().text)).await
     }
 
@@ -211,7 +207,7 @@ impl policy_service_server::PolicyService for PolicyService {
         request: Request<pb::ApplyPolicyRequest>,
     ) -> Result<Response<pb::ApplyPolicyResponse>, Status> {
         let id = &request.get_ref().request_id;
-        let call = authenticate(&self.vault, &request, id, RequestIdRule::Plan).map_err(|e| status(&e))?;
+        let call = as_plan(&self.vault, &request, id)?;
         answer(self.apply(call, request.into_inner())).await
     }
 
@@ -219,7 +215,7 @@ impl policy_service_server::PolicyService for PolicyService {
         &self,
         request: Request<pb::GetPolicyRequest>,
     ) -> Result<Response<pb::GetPolicyResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.get(call, request.into_inner())).await
     }
 
@@ -227,7 +223,7 @@ impl policy_service_server::PolicyService for PolicyService {
         &self,
         request: Request<pb::ListPoliciesRequest>,
     ) -> Result<Response<pb::ListPoliciesResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.list(call, request.into_inner())).await
     }
 
@@ -235,7 +231,7 @@ impl policy_service_server::PolicyService for PolicyService {
         &self,
         request: Request<pb::ExplainDecisionRequest>,
     ) -> Result<Response<pb::ExplainDecisionResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.explain(call, request.into_inner())).await
     }
 }

@@ -1,18 +1,17 @@
 //! `sandyq.v1.RegisterService`.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_change, as_question},
     codes::same,
     convert::{Checker, page_size, time},
     limits::{answer, within_limit},
     log_convert::number,
     pb::{self, register_service_server},
-    registers::{place, place_token, reference},
+    registers::{Answers, answers, place, place_token, reference},
     status::status,
     subject_service::name,
 };
@@ -37,21 +36,11 @@ pub struct RegisterService {
     vault: Arc<Vault>,
 }
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 impl RegisterService {
     /// A service over an open vault.
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    fn ask<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
-    }
-
-    fn change<T: prost::Message>(&self, request: &Request<T>, id: &str) -> Result<Call, Status> {
-        authenticate(&self.vault, request, id, RequestIdRule::Required).map_err(|e| status(&e))
     }
 
     async fn register(&self, call: Call, m: pb::RegisterCopyRequest) -> Result<CopyView, VaultError> {
@@ -165,7 +154,7 @@ impl register_service_server::RegisterService for RegisterService {
         &self,
         request: Request<pb::RegisterCopyRequest>,
     ) -> Result<Response<pb::RegisterCopyResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::RegisterCopyResponse { copy: Some(copy_pb(&view)) };
         answer(self.register(call, request.into_inner()), response).await
     }
@@ -174,7 +163,7 @@ impl register_service_server::RegisterService for RegisterService {
         &self,
         request: Request<pb::EndCopyRequest>,
     ) -> Result<Response<pb::EndCopyResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::EndCopyResponse { copy: Some(copy_pb(&view)) };
         answer(self.end(call, request.into_inner()), response).await
     }
@@ -183,7 +172,7 @@ impl register_service_server::RegisterService for RegisterService {
         &self,
         request: Request<pb::ListCopiesRequest>,
     ) -> Result<Response<pb::ListCopiesResponse>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.list(call, request.into_inner()), |page| page).await
     }
 
@@ -193,10 +182,8 @@ impl register_service_server::RegisterService for RegisterService {
         &self,
         request: Request<pb::ExportRegistersRequest>,
     ) -> Result<Response<Self::ExportRegistersStream>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let begun = async { self.export(call, request.into_inner()).await.map_err(|e| status(&e)) };
-        let lines = ReceiverStream::new(within_limit(begun).await?);
-        let pieces = lines.map(|next| next.map(piece_pb).map_err(|e| status(&e)));
-        Ok(Response::new(Box::pin(pieces)))
+        Ok(Response::new(answers(within_limit(begun).await?, piece_pb)))
     }
 }

@@ -1,8 +1,12 @@
 //! What the registers of requests and of breaches take and answer alike.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, pin::Pin, str::FromStr};
 
-use super::{codes::same, convert::Checker, pb};
+use tokio::sync::mpsc::Receiver;
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::Status;
+
+use super::{codes::same, convert::Checker, pb, status::status};
 use crate::{
     domain::{consent::Language, reference::Reference, rights::RightsChannel, time::Timestamp},
     vault::error::VaultError,
@@ -13,6 +17,17 @@ same!(
     channel_pb,
     RightsChannel { Site, Email, Post, Person, Telephone, StateService, OtherService }
 );
+
+/// Messages that come one after the other.
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the vault tells step by step, each step as a message.
+pub(super) fn answers<S: Send + 'static, T: 'static>(
+    steps: Receiver<Result<S, VaultError>>,
+    one: fn(S) -> T,
+) -> Answers<T> {
+    Box::pin(ReceiverStream::new(steps).map(move |next| next.map(one).map_err(|e| status(&e))))
+}
 
 /// Codes of which none stands twice, so that there are no more than there are of them in all.
 pub(super) fn distinct<T: PartialEq>(

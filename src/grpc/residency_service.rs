@@ -5,11 +5,10 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::as_question,
     convert::time,
     limits::answer,
     pb::{self, residency_service_server},
-    status::status,
 };
 use crate::vault::{
     Vault,
@@ -26,10 +25,6 @@ impl ResidencyService {
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    fn question<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
     }
 }
 
@@ -80,7 +75,7 @@ impl residency_service_server::ResidencyService for ResidencyService {
         &self,
         request: Request<pb::GetSitesRequest>,
     ) -> Result<Response<pb::GetSitesResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.vault.get_sites(&call.caller, call.asker), |(country, sites)| pb::GetSitesResponse {
             country: country.to_string(),
             sites: sites.iter().map(site_pb).collect(),
@@ -92,7 +87,7 @@ impl residency_service_server::ResidencyService for ResidencyService {
         &self,
         request: Request<pb::GetResidencyRequest>,
     ) -> Result<Response<pb::GetResidencyResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.vault.get_residency(&call.caller, call.asker), |sight| pb::GetResidencyResponse {
             check_time: Some(time(sight.at)),
             findings: sight.findings.iter().map(finding_pb).collect(),
@@ -104,7 +99,7 @@ impl residency_service_server::ResidencyService for ResidencyService {
         &self,
         request: Request<pb::GetResidencyReportRequest>,
     ) -> Result<Response<pb::GetResidencyReportResponse>, Status> {
-        let call = self.question(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let report = self.vault.residency_report(&call.caller, call.asker);
         answer(report, |note| pb::GetResidencyReportResponse { note }).await
     }

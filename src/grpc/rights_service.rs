@@ -5,13 +5,12 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    authn::{Call, RequestIdRule, authenticate},
+    authn::{Call, as_change, as_question},
     codes::same,
     convert::{Checker, consent, page_size, source, time, view as view_pb},
     limits::answer,
     pb::{self, advance_case_request::Step, rights_service_server},
     registers::{channel, channel_pb, distinct, optional_hash, place, place_token, reference, told},
-    status::status,
     subject_service::{accuracy_pb, disclosures_pb, name, state_pb as subject_state_pb},
 };
 use crate::{
@@ -75,14 +74,6 @@ impl RightsService {
     #[must_use]
     pub const fn new(vault: Arc<Vault>) -> Self {
         Self { vault }
-    }
-
-    fn ask<T: prost::Message>(&self, request: &Request<T>) -> Result<Call, Status> {
-        authenticate(&self.vault, request, "", RequestIdRule::Optional).map_err(|e| status(&e))
-    }
-
-    fn change<T: prost::Message>(&self, request: &Request<T>, id: &str) -> Result<Call, Status> {
-        authenticate(&self.vault, request, id, RequestIdRule::Required).map_err(|e| status(&e))
     }
 
     async fn open(&self, call: Call, m: pb::OpenCaseRequest) -> Result<CaseView, VaultError> {
@@ -331,7 +322,7 @@ impl rights_service_server::RightsService for RightsService {
         &self,
         request: Request<pb::OpenCaseRequest>,
     ) -> Result<Response<pb::OpenCaseResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::OpenCaseResponse { case: Some(case_pb(&view)) };
         answer(self.open(call, request.into_inner()), response).await
     }
@@ -340,7 +331,7 @@ impl rights_service_server::RightsService for RightsService {
         &self,
         request: Request<pb::AdvanceCaseRequest>,
     ) -> Result<Response<pb::AdvanceCaseResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::AdvanceCaseResponse { case: Some(case_pb(&view)) };
         answer(self.advance(call, request.into_inner()), response).await
     }
@@ -349,7 +340,7 @@ impl rights_service_server::RightsService for RightsService {
         &self,
         request: Request<pb::FulfilCaseRequest>,
     ) -> Result<Response<pb::FulfilCaseResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         answer(self.fulfil(call, request.into_inner()), |done| done).await
     }
 
@@ -357,7 +348,7 @@ impl rights_service_server::RightsService for RightsService {
         &self,
         request: Request<pb::ExportCaseRequest>,
     ) -> Result<Response<pb::ExportCaseResponse>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.export(call, request.into_inner()), |export| export).await
     }
 
@@ -365,7 +356,7 @@ impl rights_service_server::RightsService for RightsService {
         &self,
         request: Request<pb::AnswerCaseRequest>,
     ) -> Result<Response<pb::AnswerCaseResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::AnswerCaseResponse { case: Some(case_pb(&view)) };
         answer(self.reply(call, request.into_inner()), response).await
     }
@@ -374,7 +365,7 @@ impl rights_service_server::RightsService for RightsService {
         &self,
         request: Request<pb::RefuseCaseRequest>,
     ) -> Result<Response<pb::RefuseCaseResponse>, Status> {
-        let call = self.change(&request, &request.get_ref().request_id)?;
+        let call = as_change(&self.vault, &request, &request.get_ref().request_id)?;
         let response = |view| pb::RefuseCaseResponse { case: Some(case_pb(&view)) };
         answer(self.refuse(call, request.into_inner()), response).await
     }
@@ -383,7 +374,7 @@ impl rights_service_server::RightsService for RightsService {
         &self,
         request: Request<pb::GetCaseRequest>,
     ) -> Result<Response<pb::GetCaseResponse>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         let response = |view| pb::GetCaseResponse { case: Some(case_pb(&view)) };
         answer(self.get(call, request.into_inner()), response).await
     }
@@ -392,7 +383,7 @@ impl rights_service_server::RightsService for RightsService {
         &self,
         request: Request<pb::ListCasesRequest>,
     ) -> Result<Response<pb::ListCasesResponse>, Status> {
-        let call = self.ask(&request)?;
+        let call = as_question(&self.vault, &request)?;
         answer(self.list(call, request.into_inner()), |page| page).await
     }
 }

@@ -13,7 +13,7 @@ use self::facts::Facts;
 use super::{
     client::{breaches, request_id},
     output::{Failure, Out, exit, meter, refused},
-    registers::{At, CHANNELS, LANGUAGES, channel_of, number},
+    registers::{At, CHANNELS, LANGUAGES, channel_of, every, listed, narrowed, number},
     values::when,
 };
 use crate::{
@@ -305,28 +305,11 @@ fn written(text: &str, output: Option<PathBuf>, out: &mut Out) -> Result<(), Fai
 }
 
 async fn list(at: At, overdue: bool, all: bool, out: &mut Out) -> Result<(), Failure> {
-    let filter = match (overdue, all) {
-        (true, _) => pb::BreachFilter::Overdue,
-        (false, true) => pb::BreachFilter::All,
-        (false, false) => pb::BreachFilter::Open,
-    };
+    use pb::BreachFilter::{All, Open, Overdue};
+    let (platform, filter) = (at.platform, narrowed(overdue, all, [Overdue, All, Open]).into());
     let mut calls = breaches(at.client.connect().await?);
-    let (mut lines, mut rows, mut page_token) = (Vec::new(), Vec::new(), String::new());
-    loop {
-        let (platform, filter) = (at.platform.clone(), filter.into());
-        let request = pb::ListBreachesRequest { platform, filter, page_size: 0, page_token };
-        let page = calls.list_breaches(request).await.map_err(refused)?.into_inner();
-        for breach in &page.breaches {
-            lines.push(show::line(breach));
-            rows.push(show::json(breach));
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    if lines.is_empty() {
-        lines.push("no breach".to_owned());
-    }
-    Ok(out.data(&json!({ "breaches": rows }), &lines)?)
+    let request =
+        |page_token| pb::ListBreachesRequest { platform: platform.clone(), filter, page_size: 0, page_token };
+    let found = every!(calls.list_breaches(page_token => request(page_token)).breaches);
+    listed(out, ("breaches", "no breach"), &found, show::line, show::json)
 }

@@ -9,7 +9,7 @@ use crate::{
     cli::{
         client::{self, request_id},
         output::{Failure, Out, exit, instant, refused},
-        registers::{code, number},
+        registers::{code, every, number},
     },
     grpc::pb,
 };
@@ -235,17 +235,9 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
 /// Every recipient of a platform, or of all that the caller may see.
 async fn all(client: &client::Args, platform: String) -> Result<Vec<pb::Recipient>, Failure> {
     let mut service = service(client).await?;
-    let (mut all, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let platform = platform.clone();
-        let request = pb::ListRecipientsRequest { platform, page_size: 0, page_token };
-        let page = service.list_recipients(request).await.map_err(refused)?.into_inner();
-        all.extend(page.recipients);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(all);
-        }
-    }
+    let request =
+        |page_token| pb::ListRecipientsRequest { platform: platform.clone(), page_size: 0, page_token };
+    Ok(every!(service.list_recipients(page_token => request(page_token)).recipients))
 }
 
 /// The challenge as the recipient gets it: `docs/releases.md` says how it is opened.

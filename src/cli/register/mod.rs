@@ -17,7 +17,7 @@ use super::{
     client::{registers, request_id},
     key_report::keep,
     output::{Failure, Out, exit, instant, meter, refused, show_time},
-    registers::{At, code, last_day, number},
+    registers::{At, code, every, last_day, listed, narrowed, number},
     subject::name_of,
     values::when,
 };
@@ -288,37 +288,24 @@ fn print(copy: &pb::DataCopy, out: &mut Out) -> Result<(), Failure> {
 }
 
 async fn list(at: At, overdue: bool, all: bool, out: &mut Out) -> Result<(), Failure> {
-    let filter = match (overdue, all) {
-        (true, _) => pb::CopyFilter::Overdue,
-        (false, true) => pb::CopyFilter::All,
-        (false, false) => pb::CopyFilter::Open,
-    };
+    use pb::CopyFilter::{All, Open, Overdue};
+    let (platform, filter) = (at.platform, narrowed(overdue, all, [Overdue, All, Open]).into());
     let mut calls = registers(at.client.connect().await?);
-    let (mut lines, mut rows, mut page_token) = (Vec::new(), Vec::new(), String::new());
-    loop {
-        let (platform, filter) = (at.platform.clone(), filter.into());
-        let request = pb::ListCopiesRequest { platform, filter, page_size: 0, page_token };
-        let page = calls.list_copies(request).await.map_err(refused)?.into_inner();
-        for copy in &page.copies {
-            let late = if copy.overdue { "  OVERDUE" } else { "" };
-            lines.push(format!(
-                "{}  until {}  {:<7} {:<16} {} {}{late}",
-                copy.copy_id,
-                last_day(copy.destroy_time),
-                code(copy.kind().as_str_name(), "COPY_KIND_"),
-                copy.purpose,
-                copy.holder,
-                outcome(copy)
-            ));
-            rows.push(json_of(copy));
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    if lines.is_empty() {
-        lines.push("no copy".to_owned());
-    }
-    Ok(out.data(&json!({ "copies": rows }), &lines)?)
+    let request =
+        |page_token| pb::ListCopiesRequest { platform: platform.clone(), filter, page_size: 0, page_token };
+    let found = every!(calls.list_copies(page_token => request(page_token)).copies);
+    listed(out, ("copies", "no copy"), &found, line, json_of)
+}
+
+fn line(copy: &pb::DataCopy) -> String {
+    let late = if copy.overdue { "  OVERDUE" } else { "" };
+    format!(
+        "{}  until {}  {:<7} {:<16} {} {}{late}",
+        copy.copy_id,
+        last_day(copy.destroy_time),
+        code(copy.kind().as_str_name(), "COPY_KIND_"),
+        copy.purpose,
+        copy.holder,
+        outcome(copy)
+    )
 }

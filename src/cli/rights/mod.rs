@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     client::{request_id, rights},
     output::{Failure, Out, instant, refused, show_time},
-    registers::{At, CHANNELS, LANGUAGES, channel_of, code, last_day, number},
+    registers::{At, CHANNELS, LANGUAGES, channel_of, code, every, last_day, listed, narrowed, number},
     subject::name_of,
     values::when,
 };
@@ -285,34 +285,13 @@ async fn advance(which: Which, step: pb::advance_case_request::Step, out: &mut O
 }
 
 async fn list(at: At, overdue: bool, all: bool, out: &mut Out) -> Result<(), Failure> {
-    let filter = match (overdue, all) {
-        (true, _) => pb::CaseFilter::Overdue,
-        (false, true) => pb::CaseFilter::All,
-        (false, false) => pb::CaseFilter::Open,
-    };
+    use pb::CaseFilter::{All, Open, Overdue};
+    let (platform, filter) = (at.platform, narrowed(overdue, all, [Overdue, All, Open]).into());
     let mut calls = rights(at.client.connect().await?);
-    let (mut lines, mut rows, mut page_token) = (Vec::new(), Vec::new(), String::new());
-    loop {
-        let request = pb::ListCasesRequest {
-            platform: at.platform.clone(),
-            filter: filter.into(),
-            page_size: 0,
-            page_token,
-        };
-        let page = calls.list_cases(request).await.map_err(refused)?.into_inner();
-        for case in &page.cases {
-            lines.push(line(case));
-            rows.push(json(case));
-        }
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    if lines.is_empty() {
-        lines.push("no request".to_owned());
-    }
-    Ok(out.data(&json!({ "cases": rows }), &lines)?)
+    let request =
+        |page_token| pb::ListCasesRequest { platform: platform.clone(), filter, page_size: 0, page_token };
+    let found = every!(calls.list_cases(page_token => request(page_token)).cases);
+    listed(out, ("cases", "no request"), &found, line, json)
 }
 
 fn kind(case: &pb::Case) -> String {
