@@ -1,13 +1,13 @@
 //! One lane a platform: what waits together is read together, decided alone, committed together.
 //!
 //! ```text
-//! queue ─▶ one read for all that waits ─▶ decide, open ─▶ one commit for all ─▶ answers
+//! queue ─▶ reader: one read a batch ─▶ committer: decide, open, one commit for all that is read ─▶ answers
 //! ```
 //!
-//! What comes while a batch is read and committed is the next batch: reading on meanwhile makes more and smaller batches, each of
-//! which has its price in both processes (docs/adr/0010). A commit swaps the head on size, `config_epoch` and `tighten_seq`, and on
-//! the epoch of the vault's own platform, where staff is kept; a batch whose snapshot is older than the last change of one
-//! of those counters is read and decided again, so no answer rests on a permission that ended. Where only the log grew, by
+//! While the committer writes, the reader reads on; the next commit takes every batch that was read meanwhile, each
+//! decided on its own snapshot. A commit swaps the head on size, `config_epoch` and `tighten_seq`, and on the epoch of
+//! the vault's own platform, where staff is kept; a batch whose snapshot is older than the last change of one of those
+//! counters is read and decided again, so no answer rests on a permission that ended. Where only the log grew, by
 //! another replica, the batch is decided again on the rows it has. No timer waits for a batch to fill. Acts that tighten
 //! are answered when the mirror has their entries; nothing else waits for it.
 
@@ -45,8 +45,10 @@ use crate::{
 
 /// Items that may wait in a lane; more are refused at once.
 pub const QUEUE_ITEMS: usize = 8_192;
-/// Items after which a batch takes no further act.
+/// Items after which a batch takes no further act, and a commit no further batch.
 const BATCH_ITEMS: usize = 1_000;
+/// Batches that may be read ahead of the commit. What comes while one waits is read with the next: each read has its price.
+const BATCHES_AHEAD: usize = 1;
 /// Times that a batch is tried before its acts run one by one; from the third on the head is locked first.
 const ATTEMPTS: u32 = 4;
 /// Tries before the head is locked.
@@ -58,10 +60,10 @@ pub struct Lane {
     queue: ArcSwapOption<mpsc::Sender<Queued>>,
     slots: Arc<Semaphore>,
     core: Arc<Core>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Option<[JoinHandle<()>; 2]>>,
 }
 
-/// What the lane and its task share.
+/// What reader and committer share.
 struct Core {
     shared: Arc<Shared>,
     platform: PlatformId,
@@ -92,8 +94,30 @@ struct Look {
     snapshot: Snapshot,
 }
 
+/// Acts that were read together. The look is missing where it failed or was of no use any more.
+struct Batch {
+    acts: Vec<Queued>,
+    look: Option<Arc<Look>>,
+}
+
+impl Batch {
+    const fn unread(acts: Vec<Queued>) -> Self {
+        Self { acts, look: None }
+    }
+
+    fn items(&self) -> usize {
+        self.acts.iter().map(|queued| queued.act.weight()).sum()
+    }
+}
+
+/// An act with what it is decided on.
+struct Seen {
+    queued: Queued,
+    look: Arc<Look>,
+}
+
 impl Lane {
-    /// Checks the platform's head, loads its context, and starts the task.
+    /// Checks the platform's head, loads its context, and starts the two tasks.
     pub(crate) async fn start(
         shared: Arc<Shared>,
         platform: PlatformId,
@@ -112,13 +136,17 @@ impl Lane {
         let core = Arc::new(Core { shared, platform, name, context, mirrored, size });
         let tip = core.believe(core.shared.store.tree(platform).await?)?;
         let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
+        let (read, batches) = mpsc::channel(BATCHES_AHEAD);
         let committer = Committer { core: Arc::clone(&core), tip: Some(tip) };
-        let task = tokio::spawn(committer.run(waiting));
+        let tasks = [
+            tokio::spawn(read_batches(Arc::clone(&core), waiting, read)),
+            tokio::spawn(committer.run(batches)),
+        ];
         Ok(Self {
             queue: ArcSwapOption::from_pointee(queue),
             slots: Arc::new(Semaphore::new(QUEUE_ITEMS)),
             core,
-            task: Mutex::new(Some(task)),
+            tasks: Mutex::new(Some(tasks)),
         })
     }
 
@@ -165,14 +193,35 @@ impl Lane {
         })
     }
 
-    /// Lets what waits finish, then ends the task.
+    /// Lets what waits finish, then ends the tasks.
     pub(crate) async fn close(&self) {
         self.queue.store(None);
-        if let Some(task) = self.task.lock().await.take()
-            && let Err(error) = task.await
-        {
-            tracing::error!(platform = %self.core.name, %error, "a lane's task ended badly");
+        for task in self.tasks.lock().await.take().into_iter().flatten() {
+            if let Err(error) = task.await {
+                tracing::error!(platform = %self.core.name, %error, "a lane's task ended badly");
+            }
         }
+    }
+}
+
+async fn read_batches(core: Arc<Core>, mut waiting: mpsc::Receiver<Queued>, batches: mpsc::Sender<Batch>) {
+    // A batch is gathered when there is room for it, so that what comes meanwhile is part of it.
+    while let Ok(room) = batches.reserve().await {
+        let Some(first) = waiting.recv().await else { return };
+        let mut items = first.act.weight();
+        let mut acts = vec![first];
+        while items < BATCH_ITEMS
+            && let Ok(next) = waiting.try_recv()
+        {
+            items += next.act.weight();
+            acts.push(next);
+        }
+        // A look that failed is taken again by the committer, which knows how to go on without it.
+        let mut door = Door::Open(core.shared.store.as_ref());
+        let started = Instant::now();
+        let look = core.look(&mut door, &acts).await.ok().map(Arc::new);
+        core.shared.meters.count_read(items, started.elapsed());
+        room.send(Batch { acts, look });
     }
 }
 
@@ -253,7 +302,7 @@ struct Committer {
     tip: Option<Tip>,
 }
 
-/// How a batch ended.
+/// How a round of batches ended.
 enum Round {
     /// Done, but for acts that wait for the next round.
     Done { later: Vec<Queued> },
@@ -262,38 +311,43 @@ enum Round {
 }
 
 impl Committer {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Queued>) {
+    async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
         let mut later = Vec::new();
         loop {
             // Acts that had to wait for a row share the next commit with everybody else.
-            let mut acts = std::mem::take(&mut later);
-            if acts.is_empty() {
-                let Some(first) = waiting.recv().await else { return };
-                acts.push(first);
+            let mut together = vec![Batch::unread(std::mem::take(&mut later))];
+            if together.iter().all(|batch| batch.acts.is_empty()) {
+                match batches.recv().await {
+                    Some(first) => together.push(first),
+                    None => return,
+                }
             }
-            let mut items = weight(&acts);
+            let mut items: usize = together.iter().map(Batch::items).sum();
             while items < BATCH_ITEMS
-                && let Ok(next) = waiting.try_recv()
+                && let Ok(next) = batches.try_recv()
             {
-                items += next.act.weight();
-                acts.push(next);
+                items += next.items();
+                together.push(next);
             }
-            later = self.run_round(acts).await;
+            later = self.run_round(together).await;
         }
     }
 
-    /// Runs a batch, and answers the acts that wait for the next round. Where all together do not go through, each
+    /// Runs batches, and answers the acts that wait for the next round. Where all together do not go through, each
     /// runs alone, once, so that one bad item never fails its neighbours.
-    async fn run_round(&mut self, together: Vec<Queued>) -> Vec<Queued> {
-        let acts = match self.run_batch(together).await {
+    async fn run_round(&mut self, together: Vec<Batch>) -> Vec<Queued> {
+        let acts = match self.run_batches(together).await {
             Round::Done { later } => return later,
             Round::Exhausted(acts) => acts,
         };
         let alone = acts.len() > 1;
         let mut later = Vec::new();
         for queued in acts {
-            let round =
-                if alone { self.run_batch(vec![queued]).await } else { Round::Exhausted(vec![queued]) };
+            let round = if alone {
+                self.run_batches(vec![Batch::unread(vec![queued])]).await
+            } else {
+                Round::Exhausted(vec![queued])
+            };
             match round {
                 Round::Done { later: more } => later.extend(more),
                 Round::Exhausted(acts) => finish_all(acts, &VaultError::Contended),
@@ -302,69 +356,54 @@ impl Committer {
         later
     }
 
-    async fn run_batch(&mut self, mut acts: Vec<Queued>) -> Round {
+    async fn run_batches(&mut self, batches: Vec<Batch>) -> Round {
         let core = Arc::clone(&self.core);
-        let mut earlier = None;
+        let mut todo = batches;
         for number in 0..ATTEMPTS {
+            todo.retain(|batch| !batch.acts.is_empty());
+            if todo.is_empty() {
+                break;
+            }
             let (mut door, tip) = match self.approach(&core, number >= UNLOCKED_ATTEMPTS).await {
                 Ok(ready) => ready,
                 Err(error) => {
                     self.report("the head is not believed", &error);
-                    finish_all(acts, &VaultError::Unavailable);
+                    finish_all(acts_of(todo), &VaultError::Unavailable);
                     return Round::Done { later: Vec::new() };
                 }
             };
-            let look = match earlier.take().filter(|look| is_current(look, &tip)) {
-                Some(look) => look,
-                None => match self.look(&mut door, &acts).await {
-                    Ok(look) => look,
-                    Err(error) => {
-                        self.tip = Some(tip);
-                        self.report("a batch could not be read", &error);
-                        finish_all(acts, &VaultError::Unavailable);
-                        return Round::Done { later: Vec::new() };
-                    }
-                },
-            };
-            if !is_current(&look, &tip) {
-                // Another writer moved the head: it is read and checked anew, and where the rows are older, they too.
-                earlier = Some(look);
+            let seen = self.look_again(&mut door, todo, &tip).await;
+            if !seen.iter().all(|s| is_current(&s.look, &tip)) {
+                // Another writer moved the head: it is read and checked anew, and then the rows are.
+                todo = vec![Batch::unread(seen.into_iter().map(|s| s.queued).collect())];
                 continue;
             }
-            let (ready, later, attempt) = self.attempt(door, acts, &look, tip).await;
+            let (ready, later, attempt) = self.attempt(door, seen, tip).await;
             match attempt {
                 Attempt::Committed => {
                     let size = self.tip.as_ref().map_or(0, |tip| tip.counters.size);
-                    for queued in ready {
-                        core.mirrored.acknowledge(queued.act, size);
+                    for seen in ready {
+                        core.mirrored.acknowledge(seen.queued.act, size);
                     }
                     return Round::Done { later };
                 }
-                // The rows may be good still: the tip, read anew, tells.
-                Attempt::Moved => earlier = Some(look),
-                Attempt::Conflict => {}
+                Attempt::Moved => {
+                    // The looks may be good still: the tip, read anew, tells.
+                    let again = ready.into_iter().map(|s| Batch { acts: vec![s.queued], look: Some(s.look) });
+                    todo = again.chain([Batch::unread(later)]).collect();
+                }
+                Attempt::Conflict => todo = vec![Batch::unread(unseen(ready).chain(later).collect())],
                 Attempt::Refused if ready.len() > 1 => {
-                    return Round::Exhausted(ready.into_iter().chain(later).collect());
+                    return Round::Exhausted(unseen(ready).chain(later).collect());
                 }
                 Attempt::Refused | Attempt::Failed => {
-                    finish_all(ready, &VaultError::Unavailable);
+                    finish_all(unseen(ready), &VaultError::Unavailable);
                     return Round::Done { later };
                 }
             }
-            acts = ready.into_iter().chain(later).collect();
         }
-        Round::Exhausted(acts)
-    }
-
-    /// Reads what the acts need. A connection that ended meanwhile says so once.
-    async fn look(&self, door: &mut Door<'_>, acts: &[Queued]) -> Result<Look, LoadError> {
-        let started = Instant::now();
-        let look = match self.core.look(door, acts).await {
-            Ok(look) => Ok(look),
-            Err(_) => self.core.look(door, acts).await,
-        };
-        self.core.shared.meters.count_read(weight(acts), started.elapsed());
-        look
+        let acts: Vec<_> = acts_of(todo).collect();
+        if acts.is_empty() { Round::Done { later: acts } } else { Round::Exhausted(acts) }
     }
 
     /// The way to the store and the tip. Where others were faster too often, they wait until this attempt is over.
@@ -382,33 +421,64 @@ impl Committer {
         Ok((door, tip))
     }
 
-    /// Decides every act on what was read and commits those that are ready. Leaves the new tip, or none where it is
+    /// Keeps looks that are still current, and reads the acts of all others again, together. Acts that cannot be read
+    /// are answered; the others go on.
+    async fn look_again(&self, door: &mut Door<'_>, batches: Vec<Batch>, tip: &Tip) -> Vec<Seen> {
+        let (mut seen, mut unread) = (Vec::new(), Vec::new());
+        for Batch { acts, look } in batches {
+            match look {
+                Some(look) if is_current(&look, tip) => {
+                    seen.extend(acts.into_iter().map(|queued| Seen { queued, look: Arc::clone(&look) }));
+                }
+                Some(_) | None => unread.extend(acts),
+            }
+        }
+        if !unread.is_empty() {
+            match self.core.look(door, &unread).await {
+                Ok(look) => {
+                    let look = Arc::new(look);
+                    seen.extend(unread.into_iter().map(|queued| Seen { queued, look: Arc::clone(&look) }));
+                }
+                Err(error) => {
+                    self.report("a batch could not be read", &error);
+                    finish_all(unread, &VaultError::Unavailable);
+                }
+            }
+        }
+        seen
+    }
+
+    /// Decides every act on its own look and commits those that are ready. Leaves the new tip, or none where it is
     /// unknown.
     async fn attempt(
         &mut self,
         door: Door<'_>,
-        acts: Vec<Queued>,
-        look: &Look,
+        seen: Vec<Seen>,
         tip: Tip,
-    ) -> (Vec<Queued>, Vec<Queued>, Attempt) {
+    ) -> (Vec<Seen>, Vec<Queued>, Attempt) {
         let core = Arc::clone(&self.core);
-        let now = tip.last.max(core.shared.clock.adjust(look.snapshot.now));
-        let scene = Scene {
-            shared: &core.shared,
-            name: &core.name,
-            context: &look.context,
-            staff: &look.staff,
-            snapshot: &look.snapshot,
-            now,
+        let Some(look) = seen.first().map(|s| Arc::clone(&s.look)) else {
+            self.tip = Some(tip);
+            return (Vec::new(), Vec::new(), Attempt::Committed);
         };
+        let times = seen.iter().map(|s| core.shared.clock.adjust(s.look.snapshot.now));
+        let now = times.fold(tip.last, Timestamp::max);
         let (mut plan, mut ready, mut later) = (Plan::default(), Vec::new(), Vec::new());
         // Nobody waits for some of them any more: what changes nothing is then not decided, nor logged as given.
-        let wanted = acts.into_iter().filter(|queued| queued.act.writes() || !queued.act.is_abandoned());
-        let (writing, reading): (Vec<_>, Vec<_>) = wanted.partition(|queued| queued.act.writes());
-        for mut queued in reading.into_iter().chain(writing) {
+        let wanted = seen.into_iter().filter(|s| s.queued.act.writes() || !s.queued.act.is_abandoned());
+        let (writing, reading): (Vec<_>, Vec<_>) = wanted.partition(|s| s.queued.act.writes());
+        for Seen { mut queued, look } in reading.into_iter().chain(writing) {
+            let scene = Scene {
+                shared: &core.shared,
+                name: &core.name,
+                context: &look.context,
+                staff: &look.staff,
+                snapshot: &look.snapshot,
+                now,
+            };
             let mark = plan.mark();
             match queued.act.decide(&scene, &mut plan) {
-                Ok(Flow::Ready) => ready.push(queued),
+                Ok(Flow::Ready) => ready.push(Seen { queued, look }),
                 Ok(Flow::Later) => {
                     plan.undo_to(mark);
                     later.push(queued);
@@ -426,7 +496,7 @@ impl Committer {
         let reconfigures = plan.reconfigures;
         let meters = &core.shared.meters;
         let (tally, started) = (meters.tally(&plan.entries, &plan.writes), Instant::now());
-        let attempt = self.commit(door, look, plan, tip, now).await;
+        let attempt = self.commit(door, &look, plan, tip, now).await;
         meters.count_commit(&tally, started.elapsed(), attempt);
         let size = self.tip.as_ref().map_or(0, |tip| tip.counters.size);
         core.size.fetch_max(size, Ordering::Relaxed);
@@ -506,8 +576,12 @@ fn finish_all(acts: impl IntoIterator<Item = Queued>, error: &VaultError) {
     }
 }
 
-fn weight(acts: &[Queued]) -> usize {
-    acts.iter().map(|queued| queued.act.weight()).sum()
+fn acts_of(batches: Vec<Batch>) -> impl Iterator<Item = Queued> {
+    batches.into_iter().flat_map(|batch| batch.acts)
+}
+
+fn unseen(seen: Vec<Seen>) -> impl Iterator<Item = Queued> {
+    seen.into_iter().map(|seen| seen.queued)
 }
 
 /// Whether a look may be decided on: it saw the last change of policy, callers, staff, keys and permissions. Its log

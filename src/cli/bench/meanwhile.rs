@@ -276,12 +276,7 @@ impl Worker {
         let Some(known) = &self.operation else { return Ok(()) };
         let operation_id = known.operation_id.clone();
         let request = pb::PauseOperationRequest { request_id: request_id()?, operation_id };
-        let refusal = match operations(self.channel.clone()).pause_operation(request).await {
-            Ok(_) => return Ok(()),
-            Err(status) => refused(status),
-        };
-        // It may have ended since it was looked at.
-        if self.look().await?.is_none() { Ok(()) } else { Err(refusal) }
+        operations(self.channel.clone()).pause_operation(request).await.map(drop).map_err(refused)
     }
 
     /// Lets it come to its end; a sweep, of which nothing more is asked, only where that is soon.
