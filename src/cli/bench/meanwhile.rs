@@ -276,7 +276,12 @@ impl Worker {
         let Some(known) = &self.operation else { return Ok(()) };
         let operation_id = known.operation_id.clone();
         let request = pb::PauseOperationRequest { request_id: request_id()?, operation_id };
-        operations(self.channel.clone()).pause_operation(request).await.map(drop).map_err(refused)
+        let refusal = match operations(self.channel.clone()).pause_operation(request).await {
+            Ok(_) => return Ok(()),
+            Err(status) => refused(status),
+        };
+        // It may have ended since it was looked at.
+        if self.look().await?.is_none() { Ok(()) } else { Err(refusal) }
     }
 
     /// Lets it come to its end; a sweep, of which nothing more is asked, only where that is soon.
