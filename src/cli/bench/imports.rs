@@ -18,6 +18,7 @@ use super::{
     report::rounded,
 };
 use crate::{
+    cli::import::CONSENT,
     crypto::{digest::sha256, random::SystemRng},
     domain::rng::random_bytes,
 };
@@ -149,28 +150,14 @@ async fn import(ground: &mut Ground, rows: u64) -> Result<Run, Failure> {
 fn write(path: &Path, name: &str, rows: u64) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     let hash = HEXLOWER.encode(&sha256(b"synthetic consent text"));
-    let parts = [
-        "purpose",
-        "fields",
-        "subject_name",
-        "act",
-        "third_party_transfer",
-        "cross_border_transfer",
-        "publication",
-        "policy_version",
-        "language",
-        "text_sha256",
-        "site",
-        "given_at",
-    ];
-    let parts = parts.map(|part| format!(",consent.{part}")).concat();
+    let parts = CONSENT.map(|part| format!(",consent.{part}")).concat();
     writeln!(file, "subject,surname,first_name,phone,email{parts}")?;
     for row in 1..=rows {
         let (hundreds, rest) = (row / 100 % 100, row % 100);
         writeln!(
             file,
             "bench-{name}-{row},Сынақова,Үлгі,+7 701 000 {hundreds:02} {rest:02},bench-{name}-{row}@example.kz,request_comms,\
-             surname first_name phone email,Сынақова Үлгі,tick,true,false,false,1,ru,{hash},skillbox.kz,2026-09-21T13:33:20Z"
+             surname first_name phone email,Сынақова Үлгі,tick,true,false,false,1,ru,{hash},skillbox.kz,2026-09-21T13:33:20Z,,,"
         )?;
     }
     file.flush()

@@ -26,7 +26,7 @@ const MAX_CONSENTS: usize = 32;
 const BUFFER: usize = 128 * 1024;
 
 /// The parts of a consent that a column may hold.
-const CONSENT: [&str; 15] = [
+pub(in crate::cli) const CONSENT: [&str; 15] = [
     "purpose",
     "fields",
     "subject_name",

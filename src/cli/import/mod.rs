@@ -33,6 +33,7 @@ use crate::{
     domain::{ids::RequestId, time::Clock},
     grpc::pb,
 };
+pub(super) use csv::CONSENT;
 use journal::{Begun, Done, Header, Journal, Results, Told, identity};
 use progress::Progress;
 use rows::{Problem, Rows, Same};
