@@ -280,11 +280,23 @@ fn recipient(rule: &RecipientRule) -> String {
 mod tests {
     use super::*;
 
-    fn says(purpose: &str, field: &str, decision: Result<(), Denial>) -> Vec<(String, String)> {
-        let policy = Policy::parse(include_str!("../../policies/lerna.toml")).unwrap();
-        let explained = explain(&policy, &purpose.parse().unwrap(), &field.parse().unwrap(), decision);
+    fn lerna() -> Policy {
+        Policy::parse(include_str!("../../policies/lerna.toml")).unwrap()
+    }
+
+    fn says_of(
+        policy: &Policy,
+        purpose: &str,
+        field: &str,
+        decision: Result<(), Denial>,
+    ) -> Vec<(String, String)> {
+        let explained = explain(policy, &purpose.parse().unwrap(), &field.parse().unwrap(), decision);
         assert_eq!(explained.decision, decision);
         explained.clauses.into_iter().map(|clause| (clause.clause, clause.says)).collect()
+    }
+
+    fn says(purpose: &str, field: &str, decision: Result<(), Denial>) -> Vec<(String, String)> {
+        says_of(&lerna(), purpose, field, decision)
     }
 
     fn has(clauses: &[(String, String)], clause: &str, part: &str) -> bool {
@@ -414,9 +426,10 @@ mod tests {
 
     #[test]
     fn every_clause_of_every_explanation_is_named() {
+        let policy = lerna();
         for denial in Denial::ALL {
             for purpose in ["payments", "offers", "legal", "resale"] {
-                let clauses = says(purpose, "email", Err(*denial));
+                let clauses = says_of(&policy, purpose, "email", Err(*denial));
                 assert!(!clauses.is_empty() && clauses.iter().all(|(c, s)| !c.is_empty() && !s.is_empty()));
             }
         }
