@@ -127,3 +127,29 @@ fn a_minimum_counts_from_the_consent_to_its_own_purpose() {
     let case = Case::of(policy, "iin", &["payments"]).consent("request_comms", "2026-06-01");
     assert_eq!(case.kept("2027-01-01"), "2031-03-10");
 }
+
+/// A letter that is written from a profile stands on its own consent; what the profile was computed from is kept by any.
+#[test]
+fn r52_a_source_is_kept_by_a_consent_to_whatever_channel() {
+    let derived = "name = \"preferences\"\nderived_from = [\"email\"]";
+    let letters: Outreach = "email operator".parse().unwrap();
+    for (what, source, end) in [
+        ("nothing permits the source", None, "2026-03-10"),
+        ("a purpose that reaches nobody", Some(("request_comms", None)), "2029-03-10"),
+        ("calls", Some(("marketing_mail", "call operator".parse().ok())), "2029-03-10"),
+        ("the same letters", Some(("offers", Some(letters.clone()))), "2029-03-10"),
+    ] {
+        let lerna = policy(LERNA, &[("name = \"preferences\"", derived)]);
+        let mut case = Case::of(lerna, "preferences", &["offers"]);
+        case.consents[0].terms.outreach = Some(letters.clone());
+        if let Some((purpose, outreach)) = source {
+            let mut source = consent(purpose, "email", "2026-03-10");
+            source.terms.outreach = outreach;
+            case.consents.push(source);
+        }
+        let (name, life) = ("offers".parse().unwrap(), Life { outreach: Some(&letters), ..case.life() });
+        let offers = case.policy.purpose(&name).unwrap();
+        let ending = ending(&case.policy, &name, offers, life, at("2026-05-01"));
+        assert_eq!(ending.at.map(day).as_deref(), Some(end), "{what}");
+    }
+}
