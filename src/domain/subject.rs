@@ -28,6 +28,15 @@ coded!(
     }
 );
 
+impl ValueSource {
+    /// Whether a value of it comes with the paper behind it: a partner's proof (rule R38), or the number of the consent in the
+    /// state's access-control service (rule R24; Law 94-V, Article 8-1).
+    #[must_use]
+    pub const fn needs_reference(self) -> bool {
+        matches!(self, Self::Partner | Self::StateDatabase)
+    }
+}
+
 coded!(
     /// Why use of a subject's data is blocked (rule R11).
     RestrictionTrigger, "restriction trigger" {

@@ -267,10 +267,11 @@ pub(super) fn new_values(
         let value = Plaintext::new(field.value);
         let place = format!("fields[{i}]");
         let source = check.source(&format!("{place}.source"), field.source);
+        let source_reference = check.reference(&format!("{place}.source_reference"), &field.source_reference);
         let mode = check.token_mode(&place, field.token_mode, field.token_expire_time, now);
         let name = check.parse::<FieldName>(&format!("{place}.field"), &field.field);
         if let (Some(field), Some(source), Some((mode, expires_at))) = (name, source, mode) {
-            values.push(NewValue { field, value, mode, expires_at, source });
+            values.push(NewValue { field, value, mode, expires_at, source, source_reference });
         }
     }
     let mut grants = Vec::new();

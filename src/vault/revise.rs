@@ -223,6 +223,8 @@ impl Update {
             mode: TokenMode::Random,
             expires_at: None,
             source: self.correction.source,
+            // Its entry has the evidence of the correction as its reference.
+            source_reference: None,
             unique: declared.is_unique(),
         })
     }

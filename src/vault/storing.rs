@@ -300,6 +300,7 @@ impl<'a> Storing<'a, '_> {
         };
         plan.entries.push(Entry {
             field: Some(value.field.to_string()),
+            reference: value.source_reference.as_ref().map(ToString::to_string),
             subject: Some((*subject.id.as_bytes()).into()),
             record: Some((*found.token.record.as_bytes()).into()),
             token: Some((*found.token.id.as_bytes()).into()),
@@ -324,6 +325,7 @@ impl<'a> Storing<'a, '_> {
             new_token(self.scene, subject.id, &subject.key, record, value.mode, value.expires_at)?;
         plan.entries.push(Entry {
             field: Some(value.field.to_string()),
+            reference: value.source_reference.as_ref().map(ToString::to_string),
             subject: Some((*subject.id.as_bytes()).into()),
             record: Some((*record.as_bytes()).into()),
             token: Some((*row.id.as_bytes()).into()),

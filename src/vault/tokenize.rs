@@ -21,6 +21,7 @@ use crate::{
         ids::{ConsentId, RecordId, SubjectId, TokenRowId},
         names::FieldName,
         operation::BudgetKind,
+        reference::Reference,
         secret::Plaintext,
         subject::{SubjectKind, ValueSource},
         time::Timestamp,
@@ -63,6 +64,8 @@ pub struct NewValue {
     pub expires_at: Option<Timestamp>,
     /// Where the value came from.
     pub source: ValueSource,
+    /// The paper behind the source.
+    pub source_reference: Option<Reference>,
 }
 
 /// What one subject got.
@@ -168,6 +171,8 @@ pub(super) struct CheckedValue {
     pub(super) mode: TokenMode,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) source: ValueSource,
+    /// The paper behind the source.
+    pub(super) source_reference: Option<Reference>,
     /// Whether no two subjects may hold the same value.
     pub(super) unique: bool,
 }
@@ -207,6 +212,9 @@ impl Checked {
                 refuse("field", "a field may stand only once".to_owned());
                 continue;
             }
+            if new.source.needs_reference() && new.source_reference.is_none() {
+                refuse("source_reference", "is required of a partner and of a state database".to_owned());
+            }
             match declared.field_type.normalise(&new.value) {
                 Ok(value) => fields.push(CheckedValue {
                     field_type: declared.field_type,
@@ -216,6 +224,7 @@ impl Checked {
                     mode: new.mode,
                     expires_at: new.expires_at,
                     source: new.source,
+                    source_reference: new.source_reference,
                 }),
                 Err(rule) => refuse("value", rule.to_string()),
             }

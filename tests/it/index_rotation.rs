@@ -61,6 +61,7 @@ fn values(number: u32, holds: u32, modes: &[TokenMode]) -> impl Iterator<Item = 
             mode: *mode,
             expires_at: None,
             source: ValueSource::Subject,
+            source_reference: None,
         }],
         consents: vec![consent(None)],
         keep_held_consents: false,

@@ -127,6 +127,7 @@ fn with_surname(number: u32) -> NewValues {
         mode: TokenMode::Random,
         expires_at: None,
         source: ValueSource::Subject,
+        source_reference: None,
     });
     let mut second = consent(None);
     second.terms.purpose = "request_comms".parse().unwrap();

@@ -42,6 +42,7 @@ pub(super) struct Header {
     pub(super) platform: String,
     pub(super) caller: String,
     pub(super) source: i32,
+    pub(super) source_reference: String,
     pub(super) kind: i32,
     pub(super) out: PathBuf,
     pub(super) report: PathBuf,

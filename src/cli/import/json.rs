@@ -40,7 +40,7 @@ impl Rows {
                     self.next = Place { byte: self.lines.byte, line: line + 1, ..self.next };
                     continue;
                 }
-                Line::Whole => person(&self.line, self.same),
+                Line::Whole => person(&self.line, &self.same),
             };
             self.next = Place { byte: self.lines.byte, line: line + 1, rows: self.next.rows + 1 };
             return Ok(Some(Row { line, person, next: self.next }));
@@ -48,7 +48,7 @@ impl Rows {
     }
 }
 
-fn person(line: &[u8], same: Same) -> Result<Person, Vec<Problem>> {
+fn person(line: &[u8], same: &Same) -> Result<Person, Vec<Problem>> {
     // A byte order mark is no part of the text.
     let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
     // The parser's own message would repeat what stood there, which may be a value.

@@ -76,6 +76,9 @@ pub(super) struct ImportArgs {
     /// Where the values came from.
     #[arg(long, value_enum, default_value = "subject")]
     source: Source,
+    /// The paper behind the source, in the platform's numbering: a partner's proof, or the consent in the state's service.
+    #[arg(long, default_value = "", value_name = "REFERENCE")]
+    source_reference: String,
     /// Whom the rows are about; a natural person, or as the vault knows them already, where absent.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
@@ -151,6 +154,7 @@ pub(super) async fn run(args: &ImportArgs, out: &mut Out) -> Result<(), Failure>
         platform: caller.platform,
         caller: caller.caller,
         source: args.source.number(),
+        source_reference: args.source_reference.clone(),
         kind: args.kind(),
         out: args.beside(args.out.as_ref(), ".tokens.ndjson")?,
         report: args
@@ -158,9 +162,10 @@ pub(super) async fn run(args: &ImportArgs, out: &mut Out) -> Result<(), Failure>
     };
     let sender =
         Sender { client, patience: Duration::from_secs(args.patience.into()), dry_run: args.dry_run };
-    let same = Same { source: header.source, kind: header.kind };
-    let rows = Rows::open(&args.file, format, delimiter, same)?;
-    check_header(&rows, sender.clone(), same).await?;
+    let (source, source_reference, kind) = (header.source, header.source_reference.clone(), header.kind);
+    let same = Same { source, source_reference, kind };
+    let rows = Rows::open(&args.file, format, delimiter, same.clone())?;
+    check_header(&rows, sender.clone(), &same).await?;
     let mut ledger = if args.dry_run { Ledger::dry(header)? } else { Ledger::open(args, header)? };
     if ledger.ended {
         return ledger.tell(args, out);
@@ -182,7 +187,7 @@ pub(super) async fn run(args: &ImportArgs, out: &mut Out) -> Result<(), Failure>
 }
 
 /// Asks whether the policy declares each field of a header. Nothing is stored: no value is sent.
-async fn check_header(rows: &Rows, mut sender: Sender, same: Same) -> Result<(), Failure> {
+async fn check_header(rows: &Rows, mut sender: Sender, same: &Same) -> Result<(), Failure> {
     let items = rows.declared().iter().map(|declared| pb::TokenizeItem {
         subject_reference: "header".to_owned(),
         fields: vec![same.value(declared.field.clone(), String::new())],

@@ -104,20 +104,23 @@ pub(super) struct Row {
 }
 
 /// What is the same for each row of a run, also when it is carried on: a repeated request has the same bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Same {
     pub(super) source: i32,
+    /// The paper behind the source.
+    pub(super) source_reference: String,
     pub(super) kind: i32,
 }
 
 impl Same {
     /// A value with the record's one token, so that a row that comes again gets the same.
-    pub(super) fn value(self, field: String, value: String) -> pb::FieldValue {
+    pub(super) fn value(&self, field: String, value: String) -> pb::FieldValue {
         pb::FieldValue {
             field,
             value,
             token_mode: pb::TokenMode::Deterministic.into(),
             source: self.source,
+            source_reference: self.source_reference.clone(),
             ..pb::FieldValue::default()
         }
     }

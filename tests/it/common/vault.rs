@@ -239,6 +239,7 @@ pub fn person(number: u32, expires_at: Option<Timestamp>) -> NewValues {
             mode: TokenMode::Random,
             expires_at: None,
             source: ValueSource::Subject,
+            source_reference: None,
         }],
         consents: vec![consent(expires_at)],
         keep_held_consents: false,

@@ -148,6 +148,7 @@ impl Calls<'_> {
             mode: new.mode,
             expires_at: self.end(new.ends),
             source: new.source,
+            source_reference: new.source.needs_reference().then(|| Reference::parse("LIST-17").unwrap()),
         };
         let item = NewValues {
             subject_reference: self.reference_of(*person),

@@ -82,8 +82,11 @@ async fn r24_r38_r41_a_partners_data_wait_and_a_withdrawal_does_not(backend: Bac
         "experimentum",
         r#"
         backend | sign_up = { fields = ["full_name"], source = "public" } | SOURCE_NOT_ALLOWED
-        backend | sign_up = { fields = ["cookies"], source = "partner" } | SOURCE_NOT_ALLOWED
-        backend | sign_up = { fields = ["full_name"], source = "partner" } | ok
+        backend | sign_up = { fields = ["cookies"], source = "partner", proof = "LIST-17" } | SOURCE_NOT_ALLOWED
+        backend | sign_up = { fields = ["full_name"], source = "partner" } | INVALID_FIELDS
+        backend | sign_up = { fields = ["full_name"], source = "partner", proof = "ask Aliya" } | INVALID_FIELDS
+        backend | sign_up = { fields = ["full_name"], source = "state_database" } | INVALID_FIELDS
+        backend | sign_up = { fields = ["full_name"], source = "partner", proof = "LIST-17" } | ok
         backend | sign_up = { fields = ["email"] } | ok
         backend | event = { name = "first_login" } | ok
         licences | read = { purpose = "content_access", fields = ["full_name"] } | QUARANTINED

@@ -92,8 +92,14 @@ impl Life<'_> {
         let mut fields = Vec::new();
         for field in &of.fields {
             let value = self.values.get(field).ok_or_else(|| format!("[values] has no {field}"))?;
-            let (field, value) = (field.clone(), value.clone());
-            fields.push(pb::FieldValue { field, value, source, ..pb::FieldValue::default() });
+            let (field, value, source_reference) = (field.clone(), value.clone(), of.proof.clone());
+            fields.push(pb::FieldValue {
+                field,
+                value,
+                source,
+                source_reference,
+                ..pb::FieldValue::default()
+            });
         }
         let person = &self.scenario.head.person;
         let kind = person.kind.as_deref().unwrap_or("natural");

@@ -203,6 +203,8 @@ parts! {
     SignUp {
         fields: Vec<String>,
         source: Option<String>,
+        /// The paper behind the source.
+        #[serde(default)] proof: String,
         #[serde(default)] consents: Vec<Agreed>,
     }
     Agreed {
