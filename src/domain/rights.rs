@@ -51,6 +51,12 @@ const fn within(working_days: u32, clause: &'static str, from_proof: bool) -> De
 }
 
 impl RightKind {
+    /// Whether it asks that the data go: then they are destroyed when they end, and never depersonalised instead (rule R8).
+    #[must_use]
+    pub const fn demands_destruction(self) -> bool {
+        matches!(self, Self::Erasure | Self::Withdrawal)
+    }
+
     /// The law's deadline. A policy may promise less time; it cannot take more.
     #[must_use]
     pub const fn deadline(self) -> Deadline {

@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::model::{BasisKind, Fallback, KAZAKHSTAN, Length, Mark, Policy, Purpose, Start, Term};
+use super::model::{BasisKind, ExpiryKind, Fallback, KAZAKHSTAN, Length, Mark, Policy, Purpose, Start, Term};
 use crate::domain::{
     consent::{Consent, ConsentState, ConsentTerms},
     event::SubjectEvent,
@@ -48,6 +48,14 @@ impl Ending<'_> {
     pub fn is_past(&self, now: Timestamp) -> bool {
         self.at.is_some_and(|at| at <= now)
     }
+}
+
+/// What becomes of a subject whose last data end: what the policy says, unless destruction was demanded, by the withdrawal of any
+/// consent or by a request (rule R8).
+#[must_use]
+pub fn expiry(policy: &Policy, consents: &[Consent], is_demanded: bool) -> ExpiryKind {
+    let is_withdrawn = consents.iter().any(|consent| consent.state == ConsentState::Withdrawn);
+    if is_demanded || is_withdrawn { ExpiryKind::Destruction } else { policy.expires_by() }
 }
 
 /// Until when a record is kept, and why.

@@ -108,6 +108,8 @@ pub struct ReadKeys {
     pub uploads: BTreeSet<(CallerId, RequestId)>,
     /// Whether to bring the documents and uploads of every subject found.
     pub documents_of_found: bool,
+    /// Whether to say of every subject found if anybody ever demanded that it is destroyed.
+    pub demands_of_found: bool,
 }
 
 /// What a batch read brought: rows as stored, their MACs not yet checked. A row that cannot be is the fault of the
@@ -156,6 +158,9 @@ pub struct Snapshot {
     pub documents_of: HashMap<SubjectId, Result<Vec<DocumentRow>, Damage>>,
     /// Their uploads that are not done.
     pub uploads_of: HashMap<SubjectId, Result<Vec<UploadRow>, Damage>>,
+    /// Subjects of whom a request for erasure or a withdrawal was ever registered, where that was asked for. No MAC is checked:
+    /// one too many destroys, as a subject is by default, and one that is gone is found by the reconciliation.
+    pub demanded: HashSet<SubjectId>,
 }
 
 /// One row written with a commit. Each states what it must meet; where it does not, the whole commit is undone. `was`

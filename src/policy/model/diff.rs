@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{BasisKind, Mark, Policy, Purpose, RecipientRule, Retention, Term, terms::Length};
+use super::{BasisKind, ExpiryKind, Mark, Policy, Purpose, RecipientRule, Retention, Term, terms::Length};
 use crate::domain::{
     code::coded,
     names::{FieldName, PurposeName},
@@ -57,6 +57,7 @@ pub fn diff(old: &Policy, new: &Policy) -> Vec<Change> {
     changes.bans(old, new);
     changes.fields(old, new);
     changes.caps(old, new);
+    changes.expiry(old, new);
     for (name, purpose) in new.purposes() {
         match old.purpose(name) {
             None => changes.new_purpose(name, purpose),
@@ -234,6 +235,21 @@ impl Changes {
 
     fn caps(&mut self, old: &Policy, new: &Policy) {
         self.terms("cap", old.caps(), new.caps());
+    }
+
+    /// What is depersonalised is kept after all, if not of anybody.
+    fn expiry(&mut self, old: &Policy, new: &Policy) {
+        let (before, after) = (old.expires_by(), new.expires_by());
+        if before == after {
+            return;
+        }
+        let effect = match after {
+            ExpiryKind::Destruction => Effect::Narrows,
+            ExpiryKind::Depersonalisation => Effect::Widens,
+        };
+        let what = format!("the end is {}, was {}", after.as_str(), before.as_str());
+        let clause = new.expiry.as_ref().or(old.expiry.as_ref()).map(|some| some.clause.clone());
+        self.add(effect, "expiry", what, &clause.unwrap_or_default(), Asks::Nobody);
     }
 
     /// Each term ends something: one less, or a longer one, keeps more.

@@ -17,7 +17,7 @@ use super::{
     purpose::{self, ReadPurpose},
     rules,
     table::{At, Table},
-    terms::{self, Start, Term},
+    terms::{self, Expiry, Start, Term},
 };
 use crate::domain::{
     consent::{ConsentAct, Language},
@@ -63,6 +63,7 @@ pub(super) struct Parts {
     pub(super) completed_line: usize,
     pub(super) bans: Vec<ReadBan>,
     pub(super) caps: Vec<At<Term>>,
+    pub(super) expiry: Option<Expiry>,
     pub(super) events: Vec<(At<EventName>, Event)>,
     pub(super) rights: BTreeMap<RightKind, PromisedTerm>,
     pub(super) fields: Vec<ReadField>,
@@ -100,6 +101,7 @@ fn file(findings: &Findings, mut root: Table<'_, '_>, standing: Standing) -> Opt
     let consent = root.table("consent").map(consent);
     let bans = root.tables("ban", "ban").into_iter().filter_map(ban).collect();
     let caps = root.tables("cap", "cap").into_iter().filter_map(terms::term).collect();
+    let expiry = root.optional_table("expiry").and_then(terms::expiry);
     let events = root.tables("event", "event").into_iter().filter_map(event).collect();
     let rights = rights(&mut root);
     let fields: Vec<_> = root.tables("field", "field").into_iter().filter_map(field).collect();
@@ -118,6 +120,7 @@ fn file(findings: &Findings, mut root: Table<'_, '_>, standing: Standing) -> Opt
         completed_line,
         bans,
         caps,
+        expiry,
         events,
         rights,
         fields,
@@ -150,6 +153,7 @@ fn assemble(
         languages: version.languages,
         bans: parts.bans.into_iter().map(|read| read.ban).collect(),
         caps: parts.caps.into_iter().map(|cap| cap.value).collect(),
+        expiry: parts.expiry,
         events: parts.events.into_iter().map(|(name, event)| (name.value, event)).collect(),
         rights: parts.rights,
         fields: fields?,

@@ -28,7 +28,7 @@ pub use self::{
     },
     problem::{PolicyError, Problem},
     show::{Line, show},
-    terms::{Fallback, Length, Minimum, Refusal, Retention, Start, Term},
+    terms::{Expiry, ExpiryKind, Fallback, Length, Minimum, Refusal, Retention, Start, Term},
 };
 use crate::domain::{
     caller::Caller,
@@ -68,6 +68,8 @@ pub struct Policy {
     pub subject: SubjectRules,
     /// What counts as a consent.
     pub consent: ConsentRules,
+    /// What it says of the end of retention.
+    pub expiry: Option<Expiry>,
     in_force: parts::InForce,
     sites: BTreeSet<SiteName>,
     languages: Vec<Language>,
@@ -176,6 +178,13 @@ impl Policy {
     #[must_use]
     pub fn caps(&self) -> &[Term] {
         &self.caps
+    }
+
+    /// What becomes of a subject when the last of its data ends, and nobody demanded that they are destroyed. A policy that does
+    /// not say destroys, which is the stricter (rule R8).
+    #[must_use]
+    pub fn expires_by(&self) -> ExpiryKind {
+        self.expiry.as_ref().map_or(ExpiryKind::Destruction, |expiry| expiry.kind)
     }
 
     /// The terms that end a purpose: its own, and the caps unless it is for claims.

@@ -1,6 +1,6 @@
 //! A policy as a person reads it: headings and words in English, Russian or Kazakh, names and clauses as the file has them.
 
-use super::{BasisKind, Given, Mark, Policy, Purpose};
+use super::{BasisKind, ExpiryKind, Given, Mark, Policy, Purpose};
 use crate::domain::{consent::Language, names::SenderName};
 
 /// A line with its depth: 0 is a heading.
@@ -36,6 +36,13 @@ const WITHDRAWN: Word = [
 const BANS: Word = ["Barred", "Запрещено", "Тыйым салынған"];
 const EVENTS: Word = ["Events", "События", "Оқиғалар"];
 const CAPS: Word = ["Every purpose ends", "Каждая цель прекращается", "Әр мақсаттың аяқталуы"];
+const EXPIRY: Word = ["At the end of retention", "По истечении срока", "Сақтау мерзімі біткен соң"];
+const DESTRUCTION: Word = ["destruction", "уничтожение", "жою"];
+const DEPERSONALISATION: Word = [
+    "depersonalisation, and destruction where it was demanded",
+    "обезличивание, а где того требовали, уничтожение",
+    "иесіздендіру, ал талап етілсе жою",
+];
 const FIELDS: Word = ["Data", "Данные", "Деректер"];
 const PURPOSES: Word = ["Purposes", "Цели", "Мақсаттар"];
 const BASIS: Word = ["basis", "основание", "негіз"];
@@ -143,6 +150,18 @@ impl Page {
             for term in policy.caps() {
                 self.line(1, format!("{term} ({})", term.clause));
             }
+        }
+        self.expiry(policy);
+    }
+
+    fn expiry(&mut self, policy: &Policy) {
+        let says = self.say(match policy.expires_by() {
+            ExpiryKind::Destruction => DESTRUCTION,
+            ExpiryKind::Depersonalisation => DEPERSONALISATION,
+        });
+        match &policy.expiry {
+            Some(expiry) => self.pair(0, EXPIRY, &format!("{says} ({})", expiry.clause)),
+            None => self.pair(0, EXPIRY, says),
         }
     }
 

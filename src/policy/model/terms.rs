@@ -36,6 +36,32 @@ impl Retention {
     }
 }
 
+coded!(
+    /// What becomes of a subject when the last of its data ends (rule R8; Law 94-V, Articles 12(2), 18).
+    ExpiryKind, "kind of expiry" {
+        /// Nothing is left but the evidence, under the hash of the platform's reference.
+        Destruction = "destruction",
+        /// That hash goes too, so that nothing leads to what is left (Article 1(2-5)).
+        Depersonalisation = "depersonalisation",
+    }
+);
+
+/// What a policy says of the end of retention.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// What becomes of a subject.
+    pub kind: ExpiryKind,
+    /// Clause.
+    pub clause: String,
+}
+
+pub(super) fn expiry(mut table: Table<'_, '_>) -> Option<Expiry> {
+    let kind = table.parsed::<ExpiryKind>("kind");
+    let clause = table.text("clause");
+    table.finish();
+    Some(Expiry { kind: kind?.value, clause: clause?.value })
+}
+
 /// A term that ends a purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {

@@ -243,6 +243,28 @@ fn r8_a_statutory_minimum_wins_and_restricts() {
     assert_eq!(phone.kept("2027-01-01"), "2029-03-10", "a field of another purpose");
 }
 
+/// Whoever demanded that the data go is never depersonalised instead; a consent whose term ended demands nothing.
+#[test]
+fn r8_what_was_demanded_to_go_is_never_depersonalised() {
+    use ExpiryKind::{Depersonalisation, Destruction};
+    let depersonalising = || policy(LERNA, &[("kind = \"destruction\"", "kind = \"depersonalisation\"")]);
+    let granted = Case::of(depersonalising(), "iin", &["payments", "bank_credit"]);
+    let withdrawn =
+        Case::of(depersonalising(), "iin", &["payments", "bank_credit"]).withdrawn("payments", "2026-04-02");
+    let destroying = Case::of(lerna(), "iin", &["payments"]);
+    for (case, is_demanded, ends) in [
+        (&granted, false, Depersonalisation),
+        (&granted, true, Destruction),
+        (&withdrawn, false, Destruction),
+        (&withdrawn, true, Destruction),
+        (&destroying, false, Destruction),
+        (&destroying, true, Destruction),
+    ] {
+        assert_eq!(expiry(&case.policy, &case.consents, is_demanded), ends, "{is_demanded}");
+    }
+    assert_eq!(expiry(&granted.policy, &[], false), Depersonalisation, "of whom no consent is known");
+}
+
 /// After the licence the product reads nothing; `claims` reads for three years, and after a withdrawal only with a refusal.
 #[test]
 fn r9_claims_keep_what_ended_and_a_withdrawal_ends_them_unless_refused() {

@@ -45,6 +45,7 @@ pub(super) fn assemble<R: SqlRow>(rows: &[R], platform: PlatformId) -> Result<Sn
         proposals: HashMap::new(),
         documents_of: HashMap::new(),
         uploads_of: HashMap::new(),
+        demanded: HashSet::new(),
     };
     for row in rows {
         let kind = of_kind(row).ok_or(Damage { table: "snapshot", column: "kind" })?;
@@ -128,6 +129,10 @@ fn add_row<R: SqlRow>(
         kind::RIVALLED => {
             let id = Columns::grouped(row, "index_entries").array("record_id")?;
             snapshot.rivalled.insert(RecordId::from_bytes(id));
+        }
+        kind::DEMAND => {
+            let id = Columns::grouped(row, "rights_cases").array("subject_id")?;
+            snapshot.demanded.insert(SubjectId::from_bytes(id));
         }
         kind::OPERATION => {
             let row = Columns::grouped(row, "operations").operation_on_subject()?;

@@ -10,7 +10,7 @@ use super::{
     statement::{Dialect, Statement},
 };
 use crate::{
-    domain::{ids::PlatformId, names::PurposeName},
+    domain::{ids::PlatformId, names::PurposeName, rights::RightKind},
     store::{BudgetWindow, MAX_INDEX_HITS, ReadKeys},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct SnapshotSql {
     /// `$1` platform, `$2` tokens, `$3` requests, `$4` budgets.
     by_token: &'static str,
-    /// `$1` to `$17`: every kind of key.
+    /// `$1` to `$18`: every kind of key.
     all: &'static str,
 }
 
@@ -59,6 +59,7 @@ fn is_by_token(keys: &ReadKeys) -> bool {
         documents,
         uploads,
         documents_of_found,
+        demands_of_found,
     } = keys;
     token_rows.is_empty()
         && references.is_empty()
@@ -70,6 +71,7 @@ fn is_by_token(keys: &ReadKeys) -> bool {
         && documents.is_empty()
         && uploads.is_empty()
         && !*documents_of_found
+        && !*demands_of_found
         && !*deterministic
         && !*operations_of_found
         && !*rivals_of_found
@@ -218,6 +220,7 @@ pub(super) mod kind {
     pub(in crate::store::sql) const PROPOSAL: i64 = 12;
     pub(in crate::store::sql) const DOCUMENT: i64 = 13;
     pub(in crate::store::sql) const UPLOAD: i64 = 14;
+    pub(in crate::store::sql) const DEMAND: i64 = 15;
 }
 
 const UNION: &str = "\nUNION ALL ";
@@ -337,6 +340,9 @@ fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
 
 /// The text with every part.
 pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
+    let demands = RightKind::ALL.iter().filter(|kind| kind.demands_destruction());
+    let demands = demands.map(|kind| format!("'{}'", kind.as_str())).collect::<Vec<_>>().join(", ");
+    let demanded = format!("d.subject_id = theirs.subject_id AND d.kind IN ({demands})");
     let find = |row, index, on| dialect.find(row, index, on);
     let of = |rows: &str, found: String| format!("{rows} {found}");
     let branches = [
@@ -417,6 +423,11 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
                 find("uploads u", "uploads_by_subject", "u.subject_id = theirs.subject_id")
                     + " WHERE $17 = 1",
             ),
+        ),
+        branch(
+            kind::DEMAND,
+            [&["d.subject_id"], &[], &[]],
+            &of("theirs", find("rights_cases d", "rights_cases_by_subject", &demanded) + " WHERE $18 = 1"),
         ),
     ];
     let found = found(dialect, "{9}", "{10}");
@@ -506,6 +517,7 @@ fn all<'a>(sql: &'static str, platform: PlatformId, keys: &ReadKeys) -> Statemen
             keys.uploads.iter().map(|(c, r)| format!("{},{}", hex(c.as_bytes()), hex(r.as_bytes()))),
         ))
         .int(i64::from(keys.documents_of_found))
+        .int(i64::from(keys.demands_of_found))
 }
 
 /// A JSON list of lists.

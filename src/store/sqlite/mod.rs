@@ -278,7 +278,7 @@ mod tests {
             all = all.bind("[]");
         }
         let all = all.bind(0).bind("[]").bind("[]").bind("[]").bind(0).bind(0).bind("[]");
-        let all = all.bind("[]").bind("[]").bind(0);
+        let all = all.bind("[]").bind("[]").bind(0).bind(0);
         let by_token = explained(by_token_sql(&SQLITE)).bind("[]").bind("[]").bind("[]");
         let mut plan = all.fetch_all(&pool).await.unwrap();
         plan.extend(by_token.fetch_all(&pool).await.unwrap());

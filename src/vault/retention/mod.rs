@@ -2,14 +2,15 @@
 //!
 //! A sweep is an operation. It walks the subjects in the order of their ids, a few in a commit, and destroys each record
 //! whose time is over: its versions, tokens and index rows, with an entry; each document, whole (rule R23); and the subject
-//! with its key when nothing is left of it. A block on use stops it (rules R11, R49). It runs daily by itself, and when an
-//! officer says so.
+//! with its key when nothing is left of it, or depersonalises it where the policy says so and nobody demanded destruction. A
+//! block on use stops both (rules R11, R49). It runs daily by itself, and when an officer says so.
 
+mod ending;
 mod sweep;
 
 use std::collections::BTreeMap;
 
-pub(in crate::vault) use sweep::{ANONYMISED, DESTROYED_RECORD, ENDED_SUBJECT, ended_subject};
+pub(in crate::vault) use ending::{ANONYMISED, DESTROYED_RECORD, ENDED_SUBJECT, end_record, end_subject};
 
 use super::{
     Vault,
@@ -34,8 +35,8 @@ use crate::{
     },
     policy::{
         decide::Denial,
-        model::Policy,
-        retention::{Keeping, Life, Until, keeping, month_of},
+        model::{ExpiryKind, Policy},
+        retention::{Keeping, Life, Until, expiry, keeping, month_of},
     },
     store::{
         ReadKeys,
@@ -202,14 +203,16 @@ struct Held<'a> {
     is_sent_more: bool,
     consents: Vec<Consent>,
     events: Vec<SubjectEvent>,
+    /// A request for its destruction was registered, where the batch was asked for that.
+    is_demanded: bool,
 }
 
 /// What of a subject is over.
 struct Over<'a> {
     records: Vec<&'a RecordRow>,
     documents: Vec<Item<'a>>,
-    /// Nothing else is held.
-    all: bool,
+    /// What becomes of the subject, where nothing else is held.
+    subject: Option<ExpiryKind>,
 }
 
 impl<'a> Held<'a> {
@@ -221,6 +224,7 @@ impl<'a> Held<'a> {
             is_sent_more: scene.uploads_of(id)?.iter().any(|upload| upload.expires_at > scene.now),
             consents: scene.consents_of(id)?,
             events: scene.events_of(id)?,
+            is_demanded: scene.snapshot.demanded.contains(&id),
         })
     }
 
@@ -238,18 +242,18 @@ impl<'a> Held<'a> {
     /// What is over; nothing of a subject whose use is blocked, or that is erased already.
     fn over(&self, policy: &Policy, now: Timestamp) -> Over<'a> {
         if self.subject.state != SubjectState::Active {
-            return Over { records: Vec::new(), documents: Vec::new(), all: false };
+            return Over { records: Vec::new(), documents: Vec::new(), subject: None };
         }
         let over = |item| self.keeping(policy, item, now).is_over(now);
         let records: Vec<_> = self.records.iter().filter(|record| over(Item::of(record))).copied().collect();
         let documents: Vec<_> = self.documents.iter().filter(|set| over(**set)).copied().collect();
         let all = records.len() == self.records.len() && documents.len() == self.documents.len();
         let empty = self.records.is_empty() && self.documents.is_empty();
-        Over {
-            records,
-            documents,
-            all: all && !self.is_sent_more && !(empty && self.waits_for_values(policy, now)),
-        }
+        let ends = all && !self.is_sent_more && !(empty && self.waits_for_values(policy, now));
+        // What was deleted by a call did not expire.
+        let is_demanded = empty || self.is_demanded;
+        let subject = ends.then(|| expiry(policy, &self.consents, is_demanded));
+        Over { records, documents, subject }
     }
 
     /// Whether a value of one who has none may be on its way: the subject is new, or consents to what would be kept.

@@ -2,22 +2,19 @@
 
 use std::time::Instant;
 
-use super::{DAY_MICROS, Held, Item, Over};
+use super::{
+    DAY_MICROS, Held, Item, Over,
+    ending::{DESTROYED_RECORD, end_record, end_subject},
+};
 use crate::{
     audit::entry::{Entry, Verdict},
     domain::{
         caller::Caller,
-        consent::SubjectState,
         ids::{DocumentId, EntryId, OperationId, PlatformId, SubjectId},
         operation::{Cursor, Operation, OperationKind, OperationState},
-        receipt::ReceiptKind,
-        time::Timestamp,
     },
     policy::decide::Denial,
-    store::{
-        ReadKeys, WhichOperations, Write,
-        rows::{RecordRow, SubjectRow, work::OperationRow},
-    },
+    store::{ReadKeys, WhichOperations, Write, rows::work::OperationRow},
     vault::{
         Vault,
         access::Call,
@@ -27,21 +24,14 @@ use crate::{
         documents::DELETED,
         error::VaultError,
         keys::{SWEEP, rest},
-        operations::{DESTROY, LEASE, begun_before},
+        operations::{LEASE, begun_before},
         replay::ItemOutcome,
         tokenize::unavailable,
     },
 };
 
-/// The entry of a record that was destroyed.
-pub(in crate::vault) const DESTROYED_RECORD: &str = "Operation/DestroyRecord";
 /// The entry of a document that was destroyed.
 pub(in crate::vault) const DESTROYED_DOCUMENT: &str = "Operation/DestroyDocument";
-/// The entry of a subject of whom nothing is left; its destruction follows in the same commit.
-pub(in crate::vault) const ENDED_SUBJECT: &str = "Operation/EndSubject";
-
-/// The entry of a subject that nothing is to lead to any more, which a person asked for; its destruction follows likewise.
-pub(in crate::vault) const ANONYMISED: &str = "Operation/AnonymiseSubject";
 
 /// A platform has one sweep at a time.
 const OBJECT: [u8; 16] = *b"retention       ";
@@ -278,6 +268,7 @@ impl Act for StepAct {
         if let Step::Slice(subjects) = &self.step {
             keys.subjects.extend(subjects.iter().copied());
             keys.documents_of_found = true;
+            keys.demands_of_found = true;
         }
     }
 
@@ -346,21 +337,22 @@ fn slice(
             }
         };
         let over = held.over(policy, scene.now);
-        if over.records.is_empty() && over.documents.is_empty() && !over.all {
+        if over.records.is_empty() && over.documents.is_empty() && over.subject.is_none() {
             continue;
         }
-        if !claim(plan, held.subject, &over) {
+        if !claim(plan, &held, &over) {
             return Ok(None);
         }
         for record in &over.records {
-            destroy_record(operation, record, scene, plan)?;
+            end_record(record, entry(operation, scene, DESTROYED_RECORD)?, plan);
+            plan.tightens = true;
         }
         for document in &over.documents {
             destroy_document(operation, *id, *document, scene, plan)?;
         }
         destroyed += count(over.records.len() + over.documents.len());
-        if over.all {
-            destroy_subject(operation, held.subject, scene, plan)?;
+        if let Some(kind) = over.subject {
+            end_subject(held.subject, kind, scene, plan, |call| entry(operation, scene, call))?;
         }
     }
     let rows = count(subjects.len());
@@ -387,28 +379,14 @@ fn count(some: usize) -> u64 {
     u64::try_from(some).unwrap_or(u64::MAX)
 }
 
-fn claim(plan: &mut Plan, subject: &SubjectRow, over: &Over<'_>) -> bool {
+fn claim(plan: &mut Plan, held: &Held<'_>, over: &Over<'_>) -> bool {
+    let subject = held.subject;
     let own = [Claim::SubjectRow(subject.id), Claim::Subject(subject.reference_hash)];
     let records = over.records.iter().map(|record| Claim::Record(record.address.record));
     let documents = over.documents.iter().map(|set| Claim::Document(subject.id, set.field.clone()));
-    own.into_iter().chain(records).chain(documents).all(|claim| plan.claim(claim))
-}
-
-fn destroy_record(
-    operation: &Operation,
-    record: &RecordRow,
-    scene: &Scene<'_>,
-    plan: &mut Plan,
-) -> Result<(), VaultError> {
-    log(operation, scene, plan, DESTROYED_RECORD, |entry| Entry {
-        field: Some(record.address.field.to_string()),
-        subject: Some((*record.address.subject.as_bytes()).into()),
-        record: Some((*record.address.record.as_bytes()).into()),
-        ..entry
-    })?;
-    plan.tightens = true;
-    plan.writes.push(Write::DestroyRecord(record.address.record));
-    Ok(())
+    // What a withdrawal in the same batch would change: which end the subject meets.
+    let consents = held.consents.iter().map(|consent| Claim::Consent(consent.id));
+    own.into_iter().chain(records).chain(documents).chain(consents).all(|claim| plan.claim(claim))
 }
 
 fn destroy_document(
@@ -431,50 +409,24 @@ fn destroy_document(
     Ok(())
 }
 
-/// What is left of a subject without records is its key and its reference: both go.
-fn destroy_subject(
-    operation: &Operation,
-    subject: &SubjectRow,
-    scene: &Scene<'_>,
-    plan: &mut Plan,
-) -> Result<(), VaultError> {
-    let gone = ended_subject(subject, scene.now);
-    let gone = SubjectRow { mac: scene.keys().row.mac(&gone.image()), ..gone };
-    let of = |entry: Entry| Entry {
-        subject: Some((*gone.id.as_bytes()).into()),
-        row_mac: Some(gone.mac.into()),
-        ..entry
-    };
-    log(operation, scene, plan, ENDED_SUBJECT, |entry| Entry {
-        object_kind: Some("subject".to_owned()),
-        object: None,
-        ..of(entry)
-    })?;
-    let entry = log(operation, scene, plan, DESTROY, of)?;
-    plan.writes.push(Write::UpdateSubject(gone.clone(), subject.mac));
-    plan.writes.push(scene.receipt(ReceiptKind::Destroyed, entry, &gone)?);
-    plan.writes.push(Write::DestroySubject(gone));
-    Ok(())
-}
-
-/// A subject as a sweep leaves it, without the MAC.
-pub(in crate::vault) fn ended_subject(subject: &SubjectRow, at: Timestamp) -> SubjectRow {
-    SubjectRow { state: SubjectState::Erased, erased_at: Some(at), destroy_at: Some(at), ..subject.clone() }
-}
-
 fn log(
     operation: &Operation,
     scene: &Scene<'_>,
     plan: &mut Plan,
     call: &str,
     fill: impl FnOnce(Entry) -> Entry,
-) -> Result<EntryId, VaultError> {
+) -> Result<(), VaultError> {
+    plan.entries.push(fill(entry(operation, scene, call)?));
+    Ok(())
+}
+
+/// An entry of what an operation does, which nobody outside asked for now.
+fn entry(operation: &Operation, scene: &Scene<'_>, call: &str) -> Result<Entry, VaultError> {
     let id = EntryId::random(scene.rng()).map_err(unavailable)?;
-    plan.entries.push(fill(Entry {
+    Ok(Entry {
         object_kind: Some("operation".to_owned()),
         object: Some(OperationId::as_bytes(&operation.id).to_vec()),
         policy_version: scene.context.policy(scene.now).map(|policy| policy.version),
         ..Entry::new(id, scene.now, scene.context.platform, call, Verdict::Done)
-    }));
-    Ok(id)
+    })
 }

@@ -16,18 +16,16 @@ use crate::{
         caller::Caller,
         consent::{ConsentState, SubjectState},
         event::SubjectEvent,
-        ids::{CallerId, CaseId, ConsentId, EntryId, EventId, SubjectId},
+        ids::{CallerId, CaseId, ConsentId, EventId, SubjectId},
         operation::BudgetKind,
-        receipt::ReceiptKind,
         rights::{CaseRequester, RightKind},
-        rng::random_bytes,
         subject::{RestrictionRequester, RestrictionTrigger},
         time::Timestamp,
     },
-    policy::decide::Denial,
+    policy::{decide::Denial, model::ExpiryKind},
     store::{
         ReadKeys, Write,
-        rows::{EventRow, SubjectRow, rights::CaseRow},
+        rows::{EventRow, rights::CaseRow},
     },
     vault::{
         Vault,
@@ -38,9 +36,8 @@ use crate::{
         deed::{Deed, Deeded, Hand},
         erasure::Erase,
         error::VaultError,
-        operations::DESTROY,
         replay::ItemOutcome,
-        retention::{ANONYMISED, DESTROYED_RECORD, ended_subject},
+        retention::{DESTROYED_RECORD, end_record, end_subject},
         spending,
         subjects::{Block, SubjectName},
         tokenize::unavailable,
@@ -171,15 +168,10 @@ fn by_itself<D: Deed>(hand: &mut Hand<'_, '_>, mut deed: D) -> Result<bool, Vaul
 }
 
 /// An entry under another call than the deed's.
-fn log(
-    hand: &mut Hand<'_, '_>,
-    call: &str,
-    fill: impl FnOnce(Entry) -> Entry,
-) -> Result<EntryId, VaultError> {
+fn log(hand: &mut Hand<'_, '_>, call: &str, fill: impl FnOnce(Entry) -> Entry) -> Result<(), VaultError> {
     let entry = fill(hand.scene.entry(call, hand.asker, hand.caller, Verdict::Done)?);
-    let id = entry.entry_id();
     hand.plan.entries.push(entry);
-    Ok(id)
+    Ok(())
 }
 
 impl Fulfil {
@@ -295,28 +287,10 @@ fn anonymise(hand: &mut Hand<'_, '_>, subject: SubjectId) -> Result<bool, VaultE
         }
     }
     spending::spend(scene, hand.plan, hand.caller, BudgetKind::Erasure)?;
+    let begin = |call: &str| scene.entry(call, hand.asker, hand.caller, Verdict::Done);
     for record in records {
-        log(hand, DESTROYED_RECORD, |entry| Entry {
-            field: Some(record.address.field.to_string()),
-            subject: Some((*subject.as_bytes()).into()),
-            record: Some((*record.address.record.as_bytes()).into()),
-            ..entry
-        })?;
-        hand.plan.writes.push(Write::DestroyRecord(record.address.record));
+        end_record(record, begin(DESTROYED_RECORD)?, hand.plan);
     }
-    // Not even the hash of the platform's reference may lead there.
-    let reference_hash = random_bytes(scene.rng()).map_err(unavailable)?;
-    let gone = SubjectRow { reference_hash, ..ended_subject(row, scene.now) };
-    let gone = SubjectRow { mac: scene.keys().row.mac(&gone.image()), ..gone };
-    let of = |entry: Entry| Entry {
-        subject: Some((*subject.as_bytes()).into()),
-        row_mac: Some(gone.mac.into()),
-        ..entry
-    };
-    log(hand, ANONYMISED, |entry| Entry { object_kind: Some("subject".to_owned()), ..of(entry) })?;
-    let entry = log(hand, DESTROY, |entry| Entry { object_kind: Some("operation".to_owned()), ..of(entry) })?;
-    hand.plan.writes.push(Write::UpdateSubject(gone.clone(), row.mac));
-    hand.plan.writes.push(scene.receipt(ReceiptKind::Destroyed, entry, &gone)?);
-    hand.plan.writes.push(Write::DestroySubject(gone));
+    end_subject(row, ExpiryKind::Depersonalisation, scene, hand.plan, begin)?;
     Ok(true)
 }

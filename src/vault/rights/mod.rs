@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::{
     Vault,
     access::Call,
-    act::{Asker, Scene},
+    act::{Asker, Claim, Scene},
     context::Context,
     deed::{Deed, Deeded, Hand},
     error::VaultError,
@@ -289,6 +289,13 @@ impl Deed for Open {
             return Err(VaultError::invalid("site", "the policy does not govern this site"));
         }
         let subject = new.subject.as_ref().map(|name| name.find(scene)).transpose()?.map(|row| row.id);
+        if let Some(subject) = subject.filter(|_| new.kind.demands_destruction()) {
+            // A sweep of the same moment sees the demand, or comes first.
+            if !hand.plan.claim(Claim::SubjectRow(subject)) {
+                return Ok(Deeded::Later);
+            }
+            hand.plan.tightens = true;
+        }
         let (working_days, clause) = policy.answers_within(new.kind);
         let id = CaseId::random(scene.rng()).map_err(unavailable)?;
         let case = Case {

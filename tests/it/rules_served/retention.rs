@@ -46,6 +46,84 @@ async fn r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years(backe
     .await;
 }
 
+/// Whoever signs up under a version that depersonalises what ends, then does this: what staff is told after the sweep that follows the
+/// end of both consents, and what the log calls that end.
+async fn ends(life: &mut Life<'_>, acts: &str, (told, logged): (&str, &[&str])) {
+    widened(life, &[("kind = \"destruction\"", "kind = \"depersonalisation\"")]).await;
+    go(
+        life,
+        r#"
+        + 1 hour
+        backend | sign_up = { fields = ["iin", "email"], consents = [{ to = "payments", fields = ["iin"], until = "2027-05-01", policy_version = 2 }, { to = "request_comms", fields = ["email"], until = "2027-05-01", policy_version = 2 }] } | ok
+        "#,
+    )
+    .await;
+    go(life, acts).await;
+    life.entries().await;
+    go(life, &format!("+ 62 days\nstaff | sweep = {{}} | ok\n{told}")).await;
+    let mut calls: Vec<_> = life.entries().await.into_iter().map(|entry| entry.call).collect();
+    calls.retain(|call| call.starts_with("Operation/") && call.contains("Subject"));
+    assert_eq!(calls, logged, "{acts}");
+}
+
+/// Nothing that the platform knows leads to what is left of a person.
+const DEPERSONALISED: (&str, &[&str]) = (
+    r#"staff | held = { state = "erased", fields = [] } | SUBJECT_NOT_FOUND"#,
+    &["Operation/AnonymiseSubject", "Operation/DestroySubject"],
+);
+/// The reference leads to the evidence alone.
+const DESTROYED: (&str, &[&str]) = (
+    r#"staff | held = { state = "erased", fields = [] } | ok"#,
+    &["Operation/EndSubject", "Operation/DestroySubject"],
+);
+
+on_both!(r8_what_expires_is_depersonalised_where_the_policy_says_so);
+async fn r8_what_expires_is_depersonalised_where_the_policy_says_so(backend: Backend) {
+    with(&backend, "lerna", async |life| {
+        // Who asked for something else demanded nothing.
+        let access = r#"backend | request = { kind = "access", channel = "email", reference = "IN-17" } | ok"#;
+        ends(life, access, DEPERSONALISED).await;
+        // Who comes back is nobody that the vault knows.
+        let before = life.subject.clone();
+        go(
+            life,
+            r#"
+            backend | sign_up = { fields = ["email"], consents = [{ to = "request_comms", fields = ["email"], policy_version = 2 }] } | ok
+            "#,
+        )
+        .await;
+        assert_ne!(life.subject, before);
+    })
+    .await;
+}
+
+on_both!(r8_what_anybody_demanded_to_destroy_is_not_depersonalised);
+async fn r8_what_anybody_demanded_to_destroy_is_not_depersonalised(backend: Backend) {
+    for demand in [
+        r#"backend | withdraw = { purposes = ["request_comms"] } | ok"#,
+        r#"backend | request = { kind = "erasure", channel = "email", reference = "IN-17" } | ok"#,
+        r#"backend | request = { kind = "withdrawal", channel = "email", reference = "IN-17" } | ok"#,
+    ] {
+        with(&backend.fresh().await, "lerna", async |life| ends(life, demand, DESTROYED).await).await;
+    }
+}
+
+on_both!(r8_r11_a_block_stops_the_depersonalisation_too);
+async fn r8_r11_a_block_stops_the_depersonalisation_too(backend: Backend) {
+    let block = r#"staff | block = { trigger = "legal_hold", requester = "authority", review_after = "90 days", reference = "COURT-17" } | ok"#;
+    let stays: (&str, &[&str]) =
+        (r#"staff | held = { state = "restricted", fields = ["iin", "email"] } | ok"#, &[]);
+    with(&backend, "lerna", async |life| {
+        ends(life, block, stays).await;
+        let (told, logged) = DEPERSONALISED;
+        let lifted = r#"staff | unblock = { reference = "COURT-17/2" } | ok"#;
+        go(life, &format!("{lifted}\n+ 1 hour\nstaff | sweep = {{}} | ok\n{told}")).await;
+        let calls: Vec<_> = life.entries().await.into_iter().map(|entry| entry.call).collect();
+        assert!(logged.iter().all(|call| calls.iter().any(|logged| logged == call)), "{calls:?}");
+    })
+    .await;
+}
+
 on_both!(r7_r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal_with_its_reason);
 async fn r7_r9_r42_claims_outlive_the_licence_and_a_withdrawal_only_by_a_refusal_with_its_reason(
     backend: Backend,

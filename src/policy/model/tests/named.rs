@@ -76,6 +76,60 @@ fn r5_who_advertises_names_channels_that_its_fields_serve() {
 }
 
 #[test]
+fn r8_what_ends_is_destroyed_unless_the_policy_lets_it_be_depersonalised() {
+    // cap.kz (10) and lerna.kz (8.2(ж)) name both ends, and keep less by the stricter; the others name none.
+    for (text, clause) in [
+        (EXPERIMENTUM, None),
+        (EDOOX, None),
+        (LERNA, Some("8.2(ж), 8.4(ж)")),
+        (CAP, Some("10")),
+        (AITUBE, None),
+    ] {
+        let policy = shipped(text);
+        assert_eq!(policy.expires_by(), ExpiryKind::Destruction, "{}", policy.operator.name);
+        assert_eq!(policy.expiry.as_ref().map(|expiry| expiry.clause.as_str()), clause);
+    }
+    let said = "[expiry]\nkind = \"destruction\"\nclause = \"8.2(ж), 8.4(ж)\"";
+    let policy = |to: &str| Policy::parse(&changed(said, to).0).unwrap_or_else(|e| panic!("{to}: {e}"));
+    let (plain, depersonalised) = (policy(""), policy(&said.replace("destruction", "depersonalisation")));
+    assert_eq!(plain.expires_by(), ExpiryKind::Destruction);
+    assert_eq!(depersonalised.expires_by(), ExpiryKind::Depersonalisation);
+    // To say it is to widen, and to leave it out again narrows: under the clause that said it.
+    for (from, to, effect) in
+        [(&plain, &depersonalised, Effect::Widens), (&depersonalised, &plain, Effect::Narrows)]
+    {
+        let changes = diff(from, to);
+        let [change] = &changes[..] else { panic!("{effect:?}: {changes:#?}") };
+        assert_eq!((change.effect, change.place.as_str(), &change.asks), (effect, "expiry", &Asks::Nobody));
+        assert_eq!(change.clause, "8.2(ж), 8.4(ж)");
+    }
+    for (to, rule) in [
+        ("[expiry]\nkind = \"archive\"\nclause = \"1\"", "not a known kind of expiry"),
+        ("[expiry]\nclause = \"1\"", "kind is missing"),
+        ("[expiry]\nkind = \"depersonalisation\"", "clause is missing"),
+        ("[expiry]\nkind = \"destruction\"\nclause = \"1\"\nafter = \"consent\"", "unknown key `after`"),
+    ] {
+        refused(said, to, rule);
+    }
+    for (language, destroyed, said) in [
+        (
+            Language::En,
+            "At the end of retention: destruction",
+            "depersonalisation, and destruction where it was demanded",
+        ),
+        (Language::Ru, "По истечении срока: уничтожение", "обезличивание, а где того требовали, уничтожение"),
+        (Language::Kk, "Сақтау мерзімі біткен соң: жою", "иесіздендіру, ал талап етілсе жою"),
+    ] {
+        let has = |policy: &Policy, text: &str| {
+            show(policy, language).iter().any(|line| line.depth == 0 && line.text == text)
+        };
+        assert!(has(&plain, destroyed), "{destroyed}");
+        let heading = destroyed.split_once(": ").map_or("", |(heading, _)| heading);
+        assert!(has(&depersonalised, &format!("{heading}: {said} (8.2(ж), 8.4(ж))")), "{said}");
+    }
+}
+
+#[test]
 fn r21_no_card_no_password_and_no_category_that_the_policy_bars() {
     for text in ALL {
         let policy = shipped(text);

@@ -85,6 +85,7 @@ Events
   payment (5.1)
 Every purpose ends
   ends 3 years after consent (6)
+At the end of retention: destruction (6.1)
 Data
   email: email, ordinary (7.1)
   iin: iin, ordinary (7)
@@ -222,6 +223,13 @@ fn what_differs_around_the_purposes_is_said_both_ways() {
             &["widens ban sale: is lifted (4)"],
             &["narrows ban sale: is new (4)"],
         ),
+        (
+            &[("kind = \"destruction\"", "kind = \"depersonalisation\"")],
+            &["widens expiry: the end is depersonalisation, was destruction (6.1)"],
+            &["narrows expiry: the end is destruction, was depersonalisation (6.1)"],
+        ),
+        // What is not said is destruction.
+        (&[("[expiry]\nkind = \"destruction\"\nclause = \"6.1\"\n", "")], &[], &[]),
         (
             &[("[[cap]]\nyears = 3", "[[cap]]\nyears = 4")],
             &["widens cap: ends 4 years after consent; was: ends 3 years after consent (6)"],
