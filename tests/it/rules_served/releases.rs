@@ -45,6 +45,35 @@ async fn r16_r17_r20_r44_payments_go_sealed_to_whom_9_2_names_and_abroad_by_a_co
     .await;
 }
 
+on_both!(r17_a_recipient_receives_in_its_dates_and_for_its_purposes_alone);
+async fn r17_a_recipient_receives_in_its_dates_and_for_its_purposes_alone(backend: Backend) {
+    // 8: contractors, with safeguards alone. Nothing but their registration, consents and kind being right, stands in the way.
+    answered(
+        &backend,
+        "cap",
+        r#"
+        backend | sign_up = { fields = ["full_name"], consents = [{ to = "comms", fields = ["full_name"], third_parties = true }, { to = "education", fields = ["full_name"], third_parties = true }] } | ok
+        staff | recipient = { name = "helper", kind = "contractor", purposes = ["comms"], contract = "", until = "2027-05-01" } | INVALID_FIELDS
+        staff | recipient = { name = "helper", kind = "contractor", purposes = [], contract = "D-1", until = "2027-05-01" } | INVALID_FIELDS
+        support | read = { purpose = "comms", fields = ["full_name"], recipient = "helper" } | RECIPIENT_UNKNOWN
+        staff | recipient = { name = "helper", kind = "contractor", purposes = ["comms"], contract = "D-1", until = "2027-05-01" } | ok
+        staff | recipient = { name = "school", kind = "contractor", purposes = ["comms", "education"], contract = "D-2", until = "2030-01-01" } | ok
+        support | read = { purpose = "comms", fields = ["full_name"], recipient = "helper" } | ok
+        education | read = { purpose = "education", fields = ["full_name"], recipient = "helper" } | RECIPIENT_UNKNOWN
+        education | read = { purpose = "education", fields = ["full_name"], recipient = "school" } | ok
+        + 60 days
+        support | read = { purpose = "comms", fields = ["full_name"], recipient = "helper" } | ok
+        + 2 days
+        support | read = { purpose = "comms", fields = ["full_name"], recipient = "helper" } | RECIPIENT_UNKNOWN
+        support | read = { purpose = "comms", fields = ["full_name"], recipient = "school" } | ok
+        staff | end_recipient = { name = "school" } | ok
+        support | read = { purpose = "comms", fields = ["full_name"], recipient = "school" } | RECIPIENT_UNKNOWN
+        support | read = { purpose = "comms", fields = ["full_name"] } | ok
+        "#,
+    )
+    .await;
+}
+
 on_both!(r18_r19_state_bodies_get_what_they_lawfully_demand_and_nobody_else_gets_anything);
 async fn r18_r19_state_bodies_get_what_they_lawfully_demand_and_nobody_else_gets_anything(backend: Backend) {
     // 6.2: nobody but state bodies, the partner of 1.3 neither; courts for claims alone (5.1).
