@@ -7,7 +7,9 @@ use data_encoding::HEXLOWER;
 use signed_note::Signer;
 
 use super::head::{BadHead, sign_text};
-use crate::domain::{ids::EntryId, names::RecipientName, reference::Reference, time::Timestamp};
+use crate::domain::{
+    ids::EntryId, names::RecipientName, outreach::Outreach, reference::Reference, time::Timestamp,
+};
 
 /// First line of a statement.
 const STATEMENT: &str = "sandyq-release 1";
@@ -23,6 +25,8 @@ pub struct Terms<'a> {
     pub key_id: &'a str,
     /// What for, as the platform's policy declares it.
     pub purpose: &'a str,
+    /// By which channel and in whose name people may be reached, of a purpose that reaches them: the consents say no more.
+    pub outreach: Option<&'a Outreach>,
     /// The caller's reference, such as the number of a payment.
     pub reference: Option<&'a Reference>,
     /// From when on the recipient takes it no more.
@@ -39,6 +43,9 @@ impl Terms<'_> {
         let mut lines =
             format!("{STATEMENT}\nlog {origin}\nrecipient {recipient}\nkey {key_id}\npurpose {purpose}\n");
         // Nothing fails to be written to a string.
+        if let Some(outreach) = self.outreach {
+            let _ok = writeln!(lines, "outreach {outreach}");
+        }
         if let Some(reference) = self.reference {
             let _ok = writeln!(lines, "reference {reference}");
         }
@@ -76,6 +83,7 @@ mod tests {
             recipient: &recipient,
             key_id: "00ff",
             purpose: "payments",
+            outreach: None,
             reference: Some(&reference),
             expires_at: Timestamp::from_micros(1_800_000_000_000_000),
             entries: &entries,
@@ -88,6 +96,9 @@ mod tests {
              entry ent_aeaqcaibaeaqcaibaeaqcaibae\n"
         );
         assert!(!Terms { reference: None, ..terms }.lines().contains("reference"));
+        let outreach = "sms operator".parse().unwrap();
+        let lines_of_letters = Terms { outreach: Some(&outreach), ..terms }.lines();
+        assert!(lines_of_letters.contains("\npurpose payments\noutreach sms operator\nreference PAY-17\n"));
         let key = AuditKey::from_seed("vault.example.kz", &Key::from_bytes(&[3; 32])).unwrap();
         let note = sign(&lines, &[9; 32], &key).unwrap();
         let trusted = HeadVerifier::new(&key.verifier_key()).unwrap();

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{
     code::{UnknownCode, coded},
+    consent::Language,
     field::FieldType,
     names::SenderName,
 };
@@ -44,6 +45,29 @@ impl Channel {
             | FieldType::Date
             | FieldType::Ip
             | FieldType::Text => true,
+        }
+    }
+
+    /// Its name in a language.
+    #[must_use]
+    pub const fn named(self, language: Language) -> &'static str {
+        let (english, russian, kazakh) = match self {
+            Self::Sms => ("text messages", "СМС", "СМС"),
+            Self::Call => ("calls", "звонки", "қоңыраулар"),
+            Self::Messenger => ("messengers", "мессенджеры", "мессенджерлер"),
+            Self::Email => ("email", "эл. почта", "эл. пошта"),
+            Self::Push => ("notices on a device", "уведомления на устройстве", "құрылғыдағы хабарламалар"),
+            Self::Post => ("letters on paper", "бумажные письма", "қағаз хаттар"),
+            Self::Display => (
+                "what sites and applications show",
+                "показ на сайтах и в приложениях",
+                "сайттар мен қосымшалардағы көрсетілім",
+            ),
+        };
+        match language {
+            Language::En => english,
+            Language::Ru => russian,
+            Language::Kk => kazakh,
         }
     }
 }

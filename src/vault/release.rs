@@ -104,6 +104,7 @@ pub(super) fn seal(
         recipient,
         key_id: &key_id,
         purpose: &purpose,
+        outreach: question.outreach.as_ref(),
         reference: question.reference.as_ref(),
         expires_at,
         entries: &entries,

@@ -76,6 +76,8 @@ pub struct Opening<'a> {
     pub recipient: &'a str,
     /// File of the recipient's private key.
     pub secret: &'a str,
+    /// Channel and sender, of a purpose that reaches people.
+    pub outreach: &'a str,
     pub reference: &'a str,
     /// The recipient's time, where it is not the machine's.
     pub now: Option<&'a str>,
@@ -93,6 +95,7 @@ impl Opening<'_> {
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/open_release.py")).arg(file);
         command.args(["--log", self.log, "--purpose", self.purpose, "--key", self.key]);
         command.args(["--recipient", self.recipient, "--reference", self.reference]);
+        command.args(["--outreach", self.outreach]);
         command.arg("--secret").arg(self.dir.join(self.secret)).arg("--seen").arg(self.dir.join(self.seen));
         command.args(self.now.iter().flat_map(|now| ["--now", now]));
         let output = command.output().unwrap();
@@ -147,6 +150,7 @@ async fn a_release_opens_by_another_implementation_for_its_recipient_alone(backe
         purpose: "payments",
         recipient: "bank",
         secret: "bank",
+        outreach: "",
         reference: "PAY-1",
         now: None,
         seen: "seen",

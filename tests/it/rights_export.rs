@@ -7,7 +7,7 @@ use sandyq::grpc::pb::{self, rights_service_client::RightsServiceClient};
 use crate::common::{
     backend::{Backend, on_both},
     house::by_reference,
-    people::iin,
+    people::{grant_letters, iin, tokenize_request},
     served::{Served, reason, request_id},
 };
 
@@ -137,11 +137,15 @@ fn run(served: &Served, caller: &str, args: &[&str]) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn r33_the_answer_is_a_file_for_the_person_alone() {
     let served = Served::start().await;
-    let stored = served.store(1).await;
+    let mut person = tokenize_request(1);
+    person.consents.push(grant_letters("marketing_mail", &["email"]));
+    let stored = served.store_person(person).await;
     served.read("payments", "payments", stored.token("iin")).await.unwrap();
     let id = opened(&served, pb::RightKind::Portability, 1).await;
     identify(&served, &id).await;
-    for language in ["kk", "ru", "en"] {
+    for (language, letters) in
+        [("kk", "эл. пошта, оператор"), ("ru", "эл. почта, оператор"), ("en", "email, the operator")]
+    {
         let path = served.file(&format!("answer-{language}.html"));
         let output = path.display().to_string();
         let args = ["rights", "export", &id, "--platform", "lerna", "--purpose", "subject_requests"];
@@ -157,6 +161,7 @@ async fn r33_the_answer_is_a_file_for_the_person_alone() {
             "nothing is loaded"
         );
         assert!(!page.contains(&iin(1)), "no purpose here reads it");
+        assert!(page.contains(&format!("marketing_mail ({letters})")), "by which channel, in whose name");
     }
     let path = served.file("portable.json").display().to_string();
     let args = ["rights", "export", &id, "--platform", "lerna", "--purpose", "subject_requests"];

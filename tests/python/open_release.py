@@ -17,7 +17,7 @@ from verify_log import Damage, Key, parse_note, sha256
 
 LINES = re.compile(
     rb"(sandyq-release 1\nlog ([^\n]+)\nrecipient ([^\n]+)\nkey ([0-9a-f]{64})\npurpose ([^\n]+)\n"
-    rb"(?:reference ([^\n]+)\n)?expires ([^\n]+)\n((?:entry ent_[a-z2-7]{26}\n)+))sealed ([0-9a-f]{64})\n"
+    rb"(?:outreach ([^\n]+)\n)?(?:reference ([^\n]+)\n)?expires ([^\n]+)\n((?:entry ent_[a-z2-7]{26}\n)+))sealed ([0-9a-f]{64})\n"
 )
 
 
@@ -31,12 +31,13 @@ def open_release(release, args):
     check(signed(Key(args.key)), "the statement is not signed by the vault")
     match = LINES.fullmatch(text)
     check(match, "the statement is of another form")
-    info, log, recipient, key_id, purpose, reference, expires, entries, sealed = match.groups(default=b"")
+    info, log, recipient, key_id, purpose, outreach, reference, expires, entries, sealed = match.groups(default=b"")
     secret = X25519PrivateKey.from_private_bytes(bytes.fromhex(Path(args.secret).read_text()))
     check(log.decode() == args.log, "it is of another platform")
     check(recipient.decode() == args.recipient, "it is addressed to another recipient")
     check(key_id.decode() == sha256(secret.public_key().public_bytes_raw()).hex(), "it is sealed to another key")
     check(purpose.decode() == args.purpose, "it is for another purpose")
+    check(outreach.decode() == args.outreach, "it is for another channel or sender")
     check(reference.decode() == args.reference, "it is of another payment")
     now = datetime.fromisoformat(args.now) if args.now else datetime.now(timezone.utc)
     check(now < datetime.fromisoformat(expires.decode()), "it has expired")
@@ -62,6 +63,7 @@ def main():
     parser.add_argument("release", help="JSON with enc, ciphertext and statement")
     for name in ("key", "log", "recipient", "purpose", "secret", "seen"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--outreach", default="", help="channel and sender, of a purpose that reaches people")
     parser.add_argument("--reference", default="")
     parser.add_argument("--now", help="instant, in the place of the machine's time")
     args = parser.parse_args()

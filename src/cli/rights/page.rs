@@ -9,7 +9,7 @@ use crate::{
         outreach,
         registers::{at, code},
     },
-    domain::{consent::Language, field::FieldType, rights},
+    domain::{consent::Language, field::FieldType, names::SenderName, outreach::Channel, rights},
     grpc::pb,
 };
 
@@ -50,6 +50,7 @@ struct Words {
     unread: &'static str,
     consents: &'static str,
     consent_columns: [&'static str; 4],
+    the_operator: &'static str,
     given: &'static str,
     withdrawn: &'static str,
     uses: &'static str,
@@ -101,6 +102,16 @@ impl Words {
     /// Day and minute in Kazakhstan.
     fn clock(&self, time: prost_types::Timestamp) -> String {
         rights::clock(at(time), self.language)
+    }
+
+    fn channel_named(&self, code: &str) -> String {
+        code.parse()
+            .map_or_else(|_| code.to_owned(), |channel: Channel| channel.named(self.language).to_owned())
+    }
+
+    /// The operator, or a partner by the name that the policy has for it.
+    fn sender_named<'a>(&self, name: &'a str) -> &'a str {
+        if name == SenderName::OPERATOR { self.the_operator } else { name }
     }
 
     fn type_named(&self, code: &str) -> String {
@@ -214,7 +225,14 @@ fn consents(export: &pb::ExportCaseResponse, words: &Words) -> String {
             None => words.given.to_owned(),
         };
         let purpose = match outreach::words(consent.outreach.as_ref()) {
-            Some((channel, sender)) => format!("{} ({channel}, {sender})", consent.purpose),
+            Some((channel, sender)) => {
+                format!(
+                    "{} ({}, {})",
+                    consent.purpose,
+                    words.channel_named(&channel),
+                    words.sender_named(sender)
+                )
+            }
             None => consent.purpose.clone(),
         };
         vec![escape(&purpose), escape(&consent.fields.join(", ")), words.date(consent.give_time), state]
@@ -276,6 +294,7 @@ const ENGLISH: Words = Words {
     unread: "The value is not part of this export.",
     consents: "Your consents",
     consent_columns: ["to what", "which data", "given", "now"],
+    the_operator: "the operator",
     given: "in force",
     withdrawn: "withdrawn",
     uses: "Who saw it",
@@ -336,6 +355,7 @@ const RUSSIAN: Words = Words {
     unread: "Значение в эту выгрузку не входит.",
     consents: "Ваши согласия",
     consent_columns: ["на что", "какие данные", "дано", "сейчас"],
+    the_operator: "оператор",
     given: "действует",
     withdrawn: "отозвано",
     uses: "Кто видел",
@@ -396,6 +416,7 @@ const KAZAKH: Words = Words {
     unread: "Мән бұл көшірмеге кірмейді.",
     consents: "Келісімдеріңіз",
     consent_columns: ["неге", "қандай деректер", "берілген күні", "қазір"],
+    the_operator: "оператор",
     given: "күшінде",
     withdrawn: "кері қайтарылды",
     uses: "Кім көрді",

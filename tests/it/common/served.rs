@@ -158,7 +158,11 @@ impl Served {
 
     /// Stores a synthetic person, and answers the tokens by field and the consents by purpose.
     pub async fn store(&self, number: u32) -> Stored {
-        let request = super::people::tokenize_request(number);
+        self.store_person(super::people::tokenize_request(number)).await
+    }
+
+    /// The same of a person as the request says it.
+    pub async fn store_person(&self, request: pb::TokenizeRequest) -> Stored {
         let purposes: Vec<_> = request.consents.iter().map(|c| c.purpose.clone()).collect();
         let answer = self.vault("backend").await.tokenize(request).await.unwrap().into_inner();
         Stored {

@@ -74,6 +74,23 @@ async fn r17_a_recipient_receives_in_its_dates_and_for_its_purposes_alone(backen
     .await;
 }
 
+on_both!(r5_a_release_says_by_which_channel_and_in_whose_name_people_are_reached);
+async fn r5_a_release_says_by_which_channel_and_in_whose_name_people_are_reached(backend: Backend) {
+    // Who writes letters for the operator opens what is stated for letters in its name.
+    answered(
+        &backend,
+        "lerna",
+        r#"
+        backend | sign_up = { fields = ["email"], consents = [{ to = "marketing_mail", channel = "email", fields = ["email"], third_parties = true }] } | ok
+        staff | recipient = { name = "letters", kind = "mailing", purposes = ["marketing_mail"], contract = "D-1", until = "2030-01-01", has_key = true } | ok
+        mailing | release = { purpose = "marketing_mail", fields = ["email"], recipient = "letters" } | CHANNEL_REQUIRED
+        mailing | release = { purpose = "marketing_mail", channel = "call", fields = ["email"], recipient = "letters" } | CHANNEL_NOT_ALLOWED
+        mailing | release = { purpose = "marketing_mail", channel = "email", fields = ["email"], recipient = "letters" } | ok
+        "#,
+    )
+    .await;
+}
+
 on_both!(r18_r19_state_bodies_get_what_they_lawfully_demand_and_nobody_else_gets_anything);
 async fn r18_r19_state_bodies_get_what_they_lawfully_demand_and_nobody_else_gets_anything(backend: Backend) {
     // 6.2: nobody but state bodies, the partner of 1.3 neither; courts for claims alone (5.1).

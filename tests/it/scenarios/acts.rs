@@ -244,6 +244,8 @@ impl Life<'_> {
         }
         let (log, now) = (format!("vault.example.kz/{}", self.policy.name()), self.now());
         let now = now.to_string().replace('Z', "+00:00");
+        let reached =
+            of.channel.as_ref().map(|by| format!("{by} {}", of.sender.as_deref().unwrap_or("operator")));
         let opening = Opening {
             dir: self.recipients.path(),
             key: &self.served.running.verifier_key,
@@ -251,6 +253,7 @@ impl Life<'_> {
             purpose: &of.purpose,
             recipient: &of.recipient,
             secret: &of.recipient,
+            outreach: reached.as_deref().unwrap_or_default(),
             reference: &of.reference,
             now: Some(&now),
             seen: "seen",
