@@ -75,6 +75,9 @@ pub(super) struct Put {
     /// Where the image came from.
     #[arg(long, value_enum, default_value = "subject")]
     source: Source,
+    /// The paper behind the source, in the platform's numbering: a partner's proof, or the consent in the state's service.
+    #[arg(long, default_value = "", value_name = "REFERENCE", conflicts_with = "evidence")]
+    source_reference: String,
     /// The version of the side that this one replaces.
     #[arg(long, value_name = "VERSION", default_value_t = 0, requires = "evidence")]
     replace: u32,
@@ -244,6 +247,7 @@ async fn put(args: &Put, out: &mut Out) -> Result<(), Failure> {
         replace_version: args.replace,
         evidence: args.evidence.clone(),
         offset: 0,
+        source_reference: args.source_reference.clone(),
     };
     let mut client = documents(channel);
     let mut offset = if args.upload.is_some() { query(&mut client, &upload).await? } else { 0 };

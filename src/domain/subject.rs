@@ -29,6 +29,9 @@ coded!(
 );
 
 impl ValueSource {
+    /// What is said of a value that comes without the paper that it needs.
+    pub const REFERENCE_MISSING: &'static str = "is required of a partner and of a state database";
+
     /// Whether a value of it comes with the paper behind it: a partner's proof (rule R38), or the number of the consent in the
     /// state's access-control service (rule R24; Law 94-V, Article 8-1).
     #[must_use]

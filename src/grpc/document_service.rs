@@ -186,14 +186,18 @@ fn new_upload(start: pb::UploadStart) -> Result<NewUpload, VaultError> {
         check.refuse("offset", "must not be negative");
     }
     let source = check.source("source", start.source);
-    let evidence: Option<Reference> = match start.replace_version {
-        0 => check.reference("evidence", &start.evidence),
+    let paper = check.reference("source_reference", &start.source_reference);
+    let reference: Option<Reference> = match start.replace_version {
+        0 => paper.or(check.reference("evidence", &start.evidence)),
         _ => check.required_reference("evidence", &start.evidence),
     };
+    if start.replace_version > 0 && !start.source_reference.is_empty() {
+        check.refuse("source_reference", "stands only without replace_version, whose evidence says it");
+    }
     let parts = field.zip(which).zip(size).zip(sha256).zip(offset).zip(source);
     let (((((field, which), size), sha256), offset), source) = check.finish(parts)?;
     let replaces = start.replace_version;
-    Ok(NewUpload { subject, field, side: which, size, sha256, source, replaces, evidence, offset })
+    Ok(NewUpload { subject, field, side: which, size, sha256, source, replaces, reference, offset })
 }
 
 fn side(number: i32) -> Option<Side> {

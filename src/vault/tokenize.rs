@@ -213,7 +213,7 @@ impl Checked {
                 continue;
             }
             if new.source.needs_reference() && new.source_reference.is_none() {
-                refuse("source_reference", "is required of a partner and of a state database".to_owned());
+                refuse("source_reference", ValueSource::REFERENCE_MISSING.to_owned());
             }
             match declared.field_type.normalise(&new.value) {
                 Ok(value) => fields.push(CheckedValue {

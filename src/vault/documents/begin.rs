@@ -55,8 +55,9 @@ pub struct NewUpload {
     pub source: ValueSource,
     /// The version of the side that it replaces; 0 where there is none.
     pub replaces: u32,
-    /// The documents behind a replacement, in the platform's numbering (rule R35).
-    pub evidence: Option<Reference>,
+    /// The papers behind it, in the platform's numbering: of a replacement its evidence (rule R35), otherwise that of the source
+    /// (rules R24, R38).
+    pub reference: Option<Reference>,
     /// Where in the content this stream begins: 0, or a border of parts up to which they are durable.
     pub offset: u64,
 }
@@ -109,6 +110,9 @@ impl Deed for Begin {
                 return Ok(Deeded::answer(Opened::Done(outcome.item())));
             }
         }
+        if new.source.needs_reference() && new.reference.is_none() {
+            return Err(VaultError::invalid("start.source_reference", ValueSource::REFERENCE_MISSING));
+        }
         if new.size > u64::from(limits.max_bytes) {
             return Err(Denial::DocumentTooLarge.into());
         }
@@ -133,7 +137,7 @@ impl Deed for Begin {
             }
         };
         hand.log(|entry| {
-            let reference = new.evidence.as_ref().map(ToString::to_string);
+            let reference = new.reference.as_ref().map(ToString::to_string);
             crate::audit::entry::Entry { reference, ..about("upload", &row.address, row.id, entry) }
         })?;
         hand.plan.writes.push(match row.attempt {

@@ -107,7 +107,7 @@ pub struct Uploading {
     key: SubjectKey,
     sha256: [u8; 32],
     replaces: u32,
-    evidence: Option<Reference>,
+    reference: Option<Reference>,
     hash: ContentHash,
     media_type: Option<MediaType>,
     parts: Vec<Listed>,
@@ -147,7 +147,7 @@ impl Vault {
             key,
             sha256: new.sha256,
             replaces: new.replaces,
-            evidence: new.evidence,
+            reference: new.reference,
             hash: ContentHash::default(),
             media_type: None,
             parts: Vec::new(),
@@ -230,9 +230,9 @@ impl Uploading {
         if !self.hash.clone().is(&self.sha256) {
             return Err(self.abandon(Denial::ContentDiffers).await);
         }
-        let Self { vault, caller, asker, row, key, sha256, replaces, evidence, parts, .. } = self;
+        let Self { vault, caller, asker, row, key, sha256, replaces, reference, parts, .. } = self;
         let manifest = Manifest { size: row.size, sha256: ByteArray::from(sha256), parts };
-        let finish = Finish { row, key, manifest, media_type, replaces, evidence };
+        let finish = Finish { row, key, manifest, media_type, replaces, reference };
         vault.run(caller.platform, &caller, asker, finish).await
     }
 
@@ -318,7 +318,7 @@ struct Finish {
     manifest: Manifest,
     media_type: MediaType,
     replaces: u32,
-    evidence: Option<Reference>,
+    reference: Option<Reference>,
 }
 
 impl Deed for Finish {
@@ -384,7 +384,7 @@ impl Deed for Finish {
         new.mac = scene.keys().row.mac(&new.image());
         hand.log(|entry| Entry {
             row_mac: Some(new.mac.into()),
-            reference: self.evidence.as_ref().map(ToString::to_string),
+            reference: self.reference.as_ref().map(ToString::to_string),
             ..about(VERSION, &new.address, new.id, entry)
         })?;
         let stored = StoredSide {

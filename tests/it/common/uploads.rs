@@ -122,7 +122,7 @@ impl Open {
             sha256: sha256(sent.image),
             source: ValueSource::Subject,
             replaces: 0,
-            evidence: None,
+            reference: None,
             offset,
         };
         self.vault.begin_upload(&caller, asker, new).await

@@ -109,3 +109,46 @@ async fn r23_an_image_is_kept_once_a_purpose_names_it_and_for_that_purpose(backe
     })
     .await;
 }
+
+on_both!(r24_an_image_comes_from_a_source_that_is_named_and_with_its_paper);
+async fn r24_an_image_comes_from_a_source_that_is_named_and_with_its_paper(backend: Backend) {
+    // 2.4: third parties may enrich what is held, by contract.
+    let add = "[[field]]\nname = \"id_image\"\ntype = \"document_image\"\ncategory = \"ordinary\"\nclause = \"2.3, 2.4\"\n\
+               sources = [\"subject\", \"partner\"]\ncollected_by = [\"backend\"]\n\n\
+               [[purpose]]\nname = \"id_check\"\nclause = \"2.2(1)\"\nbasis = { kind = \"consent\", clause = \"2.6\" }\n\
+               retention = { clause = \"2.5\" }\nseparate = true\ncallers = [\"backend\"]\nviews = [\"full\"]\n\
+               fields = [{ name = \"id_image\", given = \"stated\", clause = \"2.3\" }]\n";
+    with(&backend, "aitube", async |life| {
+        go(
+            life,
+            &format!(
+                r#"
+                backend | sign_up = {{ fields = ["email"] }} | ok
+                staff | policy = {{ number = 2, effective = "2027-03-01", add = {add:?} }} | ok
+                + 8 days
+                backend | upload = {{ field = "id_image", side = "front", source = "state_database", source_reference = "EGOV-17" }} | SOURCE_NOT_ALLOWED
+                backend | upload = {{ field = "id_image", side = "front", source = "partner" }} | INVALID_FIELDS
+                backend | upload = {{ field = "id_image", side = "front", source = "partner", source_reference = "ask Aliya" }} | INVALID_FIELDS
+                backend | upload = {{ field = "id_image", side = "front" }} | ok
+                "#
+            ),
+        )
+        .await;
+        life.entries().await;
+        go(
+            life,
+            r#"
+            backend | upload = { field = "id_image", side = "back", source = "partner", source_reference = "LIST-17" } | ok
+            backend | upload = { field = "id_image", side = "back", source = "partner", replaces = 1 } | INVALID_FIELDS
+            backend | upload = { field = "id_image", side = "back", source = "partner", replaces = 1, evidence = "ACT-18", source_reference = "LIST-18" } | INVALID_FIELDS
+            backend | upload = { field = "id_image", side = "back", source = "partner", replaces = 1, evidence = "ACT-18" } | ok
+            "#,
+        )
+        .await;
+        // The entries that a version is stored by name the paper.
+        let entries = life.entries().await;
+        let stored = entries.iter().filter(|entry| entry.object_kind == "document" && !entry.reference.is_empty());
+        assert_eq!(stored.map(|entry| entry.reference.as_str()).collect::<Vec<_>>(), ["LIST-17", "ACT-18"]);
+    })
+    .await;
+}

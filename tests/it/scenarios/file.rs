@@ -313,6 +313,9 @@ parts! {
     Upload {
         field: String,
         side: String,
+        /// The subject unless given, and the paper behind it.
+        source: Option<String>,
+        #[serde(default)] source_reference: String,
         #[serde(default)] replaces: u32,
         #[serde(default)] evidence: String,
     }

@@ -203,6 +203,8 @@ impl Life<'_> {
             sha256: sha256(&image).to_vec(),
             replace_version: of.replaces,
             evidence: of.evidence.clone(),
+            source: word!(pb::ValueSource, "VALUE_SOURCE", of.source.as_deref().unwrap_or("subject"))?,
+            source_reference: of.source_reference.clone(),
             ..pb::UploadStart::default()
         };
         let sent = messages(&self.served.request_id(), start, &image, 200_000);
