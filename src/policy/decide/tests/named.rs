@@ -131,6 +131,22 @@ fn r5_who_reaches_people_says_how_and_by_what_serves_the_channel() {
     let mut paid = Case::iin();
     paid.each(|terms| terms.outreach = "email operator".parse().ok());
     assert_eq!(paid.decide().err(), Some(Denial::ChannelConsentMissing));
+    // By no channel that the purpose does not name, though the field would serve it and the person consented.
+    for (field, channel, named) in [
+        ("first_name", "email", true),
+        ("first_name", "call", true),
+        ("first_name", "sms", false),
+        ("phone", "call", true),
+        ("phone", "sms", false),
+        ("phone", "messenger", false),
+    ] {
+        let mut case = Case::read("mailing", "marketing_mail", field);
+        case.outreach = format!("{channel} operator").parse().ok();
+        let consented = case.outreach.clone();
+        case.each(|terms| terms.outreach = consented.clone());
+        let expected = (!named).then_some(Denial::ChannelNotAllowed);
+        assert_eq!(case.decide().err(), expected, "{field} by {channel}");
+    }
     // A telephone number is not read to write a letter, whatever a consent lists.
     let mut phone = Case::read("mailing", "marketing_mail", "phone");
     assert_eq!(phone.decide().err(), Some(Denial::ChannelNotAllowed));

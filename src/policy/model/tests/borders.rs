@@ -195,6 +195,23 @@ fn a_purpose_without_a_term_is_refused_where_nothing_caps_it() {
 }
 
 #[test]
+fn a_recipient_lies_in_kazakhstan_unless_the_policy_says_anywhere() {
+    let bank = "{ kind = \"bank\", clause = \"8.6\"";
+    let of = |country: &str| format!("{bank}, country = \"{country}\"");
+    for (written, abroad) in [(bank.to_owned(), false), (of("KZ"), false), (of("any"), true)] {
+        let policy = small(&[(bank, &written)]).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let pay = policy.purpose(&"pay".parse().unwrap()).unwrap();
+        let rule = pay.recipient(RecipientKind::Bank).unwrap();
+        assert_eq!(rule.abroad, abroad, "{written}");
+        assert!(rule.allows_country(CountryCode::KZ), "{written}");
+        assert_eq!(rule.allows_country("DE".parse().unwrap()), abroad, "{written}");
+    }
+    for country in ["DE", "kz", "Any"] {
+        refused(&[(bank, &of(country))], "`KZ`, or `any`");
+    }
+}
+
+#[test]
 fn what_nobody_reads_by_needs_no_act_of_its_own() {
     let idle = "inert = \"the text names no data\"";
     assert!(small(&[(idle, &format!("{idle}\nadvertising = true"))]).is_ok());
