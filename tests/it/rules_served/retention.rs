@@ -108,6 +108,39 @@ async fn r8_what_anybody_demanded_to_destroy_is_not_depersonalised(backend: Back
     }
 }
 
+on_both!(r8_what_a_call_deleted_did_not_expire);
+async fn r8_what_a_call_deleted_did_not_expire(backend: Backend) {
+    let ban = "[[ban]]\nwhat = \"genetic\"";
+    let image = format!(
+        "[[field]]\nname = \"id_image\"\ntype = \"document_image\"\ncategory = \"ordinary\"\nclause = \"1\"\n\
+         collected_by = [\"backend\"]\n\n[[purpose]]\nname = \"id_check\"\nclause = \"1\"\nseparate = true\n\
+         basis = {{ kind = \"consent\", clause = \"1\" }}\nretention = {{ clause = \"1\" }}\ncallers = [\"backend\"]\n\
+         views = [\"full\"]\nfields = [{{ name = \"id_image\", given = \"stated\", clause = \"1\" }}]\n\n{ban}"
+    );
+    with(&backend, "lerna", async |life| {
+        let depersonalises = ("kind = \"destruction\"", "kind = \"depersonalisation\"");
+        widened(life, &[depersonalises, (ban, &image)]).await;
+        // The address has ended a month before the image, which a call deletes: nothing is left that could end.
+        go(
+            life,
+            r#"
+            + 1 hour
+            backend | sign_up = { fields = ["email"], consents = [{ to = "request_comms", fields = ["email"], until = "2027-04-01", policy_version = 2 }, { to = "id_check", fields = ["id_image"], until = "2027-05-01", policy_version = 2 }] } | ok
+            backend | upload = { field = "id_image", side = "front" } | ok
+            + 32 days
+            staff | sweep = {} | ok
+            staff | held = { state = "active", fields = [] } | ok
+            backend | delete_document = { field = "id_image" } | ok
+            + 30 days
+            staff | sweep = {} | ok
+            "#,
+        )
+        .await;
+        go(life, DESTROYED.0).await;
+    })
+    .await;
+}
+
 on_both!(r8_r11_a_block_stops_the_depersonalisation_too);
 async fn r8_r11_a_block_stops_the_depersonalisation_too(backend: Backend) {
     let block = r#"staff | block = { trigger = "legal_hold", requester = "authority", review_after = "90 days", reference = "COURT-17" } | ok"#;
