@@ -11,6 +11,7 @@ pub mod consent_service;
 mod convert;
 pub mod document_service;
 mod gate;
+mod gathered;
 pub mod health;
 mod kept;
 pub mod key_service;

@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinSet};
+use tokio_stream::StreamExt as _;
 use tonic::{
     server::NamedService,
     service::{Routes, RoutesBuilder},
@@ -16,6 +17,7 @@ use super::{
     consent_service::ConsentService,
     document_service::DocumentService,
     gate::GateLayer,
+    gathered::Gathered,
     health::{Health, watch_certificates, watch_kms, watch_readiness, watch_residency, watch_staff_keys},
     key_service::KeyService,
     limits::{
@@ -130,6 +132,7 @@ pub async fn serve(
         tokio::time::sleep(options.lame_duck).await;
         let _server_ended = drain.send(());
     };
+    let connections = incoming(listener, tls, refused).map(|stream| stream.map(Gathered::new));
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -144,7 +147,7 @@ pub async fn serve(
         .http2_max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS))
         .layer(gate)
         .add_routes(routes.routes())
-        .serve_with_incoming_shutdown(incoming(listener, tls, refused), signal);
+        .serve_with_incoming_shutdown(connections, signal);
     let hard_cap = async move {
         if draining.await.is_ok() {
             tokio::time::sleep(options.drain).await;
