@@ -311,10 +311,6 @@ impl Engine for PostgresEngine {
         &POSTGRES
     }
 
-    async fn swap_head(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<bool> {
-        Ok(!self.fetch_in(tx, statement).await?.is_empty())
-    }
-
     async fn swap_head_alone(&self, statement: Statement<'_>) -> sqlx::Result<bool> {
         Ok(!self.fetch(statement).await?.is_empty())
     }
@@ -386,10 +382,8 @@ fn bind_rows<'q>(
     columns: &[Column<'_>],
 ) -> Query<'q, Postgres, PgArguments> {
     columns.iter().fold(query, |query, column| match column {
-        Column::Bytes(values) => query.bind(values.iter().map(|v| v.map(<[u8]>::to_vec)).collect::<Vec<_>>()),
-        Column::Ints(values) => query.bind(values.clone()),
-        Column::Texts(values) => {
-            query.bind(values.iter().map(|v| v.as_deref().map(str::to_owned)).collect::<Vec<_>>())
-        }
+        Column::Bytes(values) => query.bind(values.as_slice()),
+        Column::Ints(values) => query.bind(values.as_slice()),
+        Column::Texts(values) => query.bind(values.as_slice()),
     })
 }

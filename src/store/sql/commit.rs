@@ -66,12 +66,12 @@ impl<E: Engine> SqlStore<E> {
         commit: &Commit,
     ) -> Result<CommitOutcome, StoreError> {
         let swap = swap_head(self.engine.dialect().swap_head, commit);
-        let written = match self.engine.swap_head(&mut tx, swap).await {
-            Ok(false) => {
+        let written = match self.engine.fetch_in(&mut tx, swap).await {
+            Ok(swapped) if swapped.is_empty() => {
                 self.undo(tx).await;
                 return Ok(CommitOutcome::HeadMoved);
             }
-            Ok(true) => self.write_rows(&mut tx, commit).await,
+            Ok(_) => self.write_rows(&mut tx, commit).await,
             Err(error) => Err(error.into()),
         };
         match written {

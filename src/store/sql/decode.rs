@@ -49,9 +49,9 @@ enum Layout {
 }
 
 /// Columns of the batch read: the kind, then groups of byte strings, texts and numbers.
-pub(super) const GROUPED_BYTES: usize = 8;
-pub(super) const GROUPED_TEXTS: usize = 7;
-pub(super) const GROUPED_INTS: usize = 8;
+pub(in crate::store) const GROUPED_BYTES: usize = 8;
+pub(in crate::store) const GROUPED_TEXTS: usize = 7;
+pub(in crate::store) const GROUPED_INTS: usize = 8;
 
 /// Reads the columns of one row from left to right.
 pub(super) struct Columns<'r, R> {

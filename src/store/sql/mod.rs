@@ -15,6 +15,7 @@ mod horizon;
 mod inserts;
 mod list_writes;
 mod lists;
+pub(super) mod packed;
 mod read;
 mod recipients;
 mod restrictions;
@@ -81,10 +82,7 @@ pub(super) trait Engine: Send + Sync + 'static {
     fn dialect(&self) -> &'static Dialect;
 
     /// Swaps the head, and only where that happened writes the head of the second and the entries: parameters as in
-    /// `commit::swap_head`. One round trip. Answers whether the head was swapped.
-    async fn swap_head(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<bool>;
-
-    /// The same without rows beside it: a whole commit.
+    /// `commit::swap_head`. A whole commit, in one round trip. Answers whether the head was swapped.
     async fn swap_head_alone(&self, statement: Statement<'_>) -> sqlx::Result<bool>;
 
     async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<Self::Row>>;
@@ -135,6 +133,13 @@ impl<E: Engine> SqlStore<E> {
     pub(super) const fn engine(&self) -> &E {
         &self.engine
     }
+
+    fn assembled(&self, answer: &[E::Row], platform: PlatformId) -> Result<Snapshot, StoreError> {
+        if self.engine.dialect().packs_rows {
+            return read::assemble(&packed::rows(answer)?, platform);
+        }
+        read::assemble(answer, platform)
+    }
 }
 
 pub(super) fn database(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
@@ -157,7 +162,7 @@ impl<E: Engine> LockedHead for Locked<'_, E> {
     async fn read(&mut self, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
         let statement = self.store.snapshot.statement(self.platform, keys);
         let rows = self.store.engine.fetch_in(&mut self.tx, statement).await;
-        read::assemble(&rows.map_err(database("read a batch"))?, self.platform)
+        self.store.assembled(&rows.map_err(database("read a batch"))?, self.platform)
     }
 
     async fn commit(self: Box<Self>, commit: &Commit) -> Result<CommitOutcome, StoreError> {
@@ -372,7 +377,7 @@ impl<E: Engine> Store for SqlStore<E> {
     async fn read(&self, platform: PlatformId, keys: &ReadKeys) -> Result<Snapshot, StoreError> {
         let statement = self.snapshot.statement(platform, keys);
         let rows = self.engine.fetch(statement).await.map_err(database("read a batch"))?;
-        read::assemble(&rows, platform)
+        self.assembled(&rows, platform)
     }
 
     async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {

@@ -1,23 +1,26 @@
 //! The batch read: everything that a batch needs in one statement, so that it is one look at one state.
 //!
-//! There are two texts of it. Most batches only read by tokens, and a database starts each part of a statement, wanted
-//! or not: the short one has the parts that Detokenize needs.
+//! There are three texts of it. Most batches only read by tokens, and a database starts each part of a statement, wanted
+//! or not: the short ones have the parts that Detokenize needs.
 
 use std::fmt::Write as _;
 
 use super::{
     decode::{GROUPED_BYTES, GROUPED_INTS, GROUPED_TEXTS},
-    statement::{Dialect, Statement},
+    packed,
+    statement::{Column, Dialect, Statement},
 };
 use crate::{
     domain::{ids::PlatformId, names::PurposeName, rights::RightKind},
     store::{BudgetWindow, MAX_INDEX_HITS, ReadKeys},
 };
 
-/// The two texts in a dialect.
+/// The texts in a dialect.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SnapshotSql {
-    /// `$1` platform, `$2` tokens, `$3` requests, `$4` budgets.
+    /// `$1` platform, from `$2` on tokens.
+    by_token_alone: &'static str,
+    /// `$1` platform, `$2` requests, `$3` budgets, from `$4` on tokens.
     by_token: &'static str,
     /// `$1` to `$18`: every kind of key.
     all: &'static str,
@@ -27,20 +30,28 @@ impl SnapshotSql {
     /// Prepared statements want texts that live as long as the process; each dialect is rendered a few times in a
     /// process's life at most.
     pub(super) fn leak(dialect: &Dialect) -> Self {
-        Self { by_token: by_token_sql(dialect).leak(), all: all_sql(dialect).leak() }
+        Self {
+            by_token_alone: by_token_sql(dialect, false).leak(),
+            by_token: by_token_sql(dialect, true).leak(),
+            all: all_sql(dialect).leak(),
+        }
     }
 
     /// Binds the keys of a batch to the text that has all it needs.
-    pub(super) fn statement<'a>(&self, platform: PlatformId, keys: &ReadKeys) -> Statement<'a> {
-        if is_by_token(keys) {
-            by_token(self.by_token, platform, keys)
-        } else {
-            all(self.all, platform, keys)
+    pub(super) fn statement<'a>(&self, platform: PlatformId, keys: &'a ReadKeys) -> Statement<'a> {
+        let tokens = || vec![Column::Bytes(keys.tokens.iter().map(|hash| Some(hash.0.as_slice())).collect())];
+        if !is_by_token(keys) {
+            return all(self.all, platform, keys);
         }
+        if keys.requests.is_empty() && keys.budgets.is_empty() {
+            return Statement::any(self.by_token_alone).int(platform.get()).rows(tokens());
+        }
+        let statement = Statement::any(self.by_token).int(platform.get());
+        statement.own_text(requests(keys)).own_text(budgets(keys)).rows(tokens())
     }
 }
 
-/// Whether the short text has every part that these keys need.
+/// Whether a short text has every part that these keys need.
 fn is_by_token(keys: &ReadKeys) -> bool {
     let ReadKeys {
         tokens: _,
@@ -226,29 +237,13 @@ pub(super) mod kind {
 const UNION: &str = "\nUNION ALL ";
 
 /// The head, the database's clock, and the epoch of the vault's own platform.
-fn head() -> String {
+fn head(dialect: &Dialect) -> String {
     branch(
+        dialect,
         kind::HEAD,
         [
-            &[
-                "root",
-                "right_edge",
-                "mac",
-                "CAST(NULL AS {bytes})",
-                "CAST(NULL AS {bytes})",
-                "CAST(NULL AS {bytes})",
-                "CAST(NULL AS {bytes})",
-                "CAST(NULL AS {bytes})",
-            ],
-            &[
-                "checkpoint",
-                "CAST(NULL AS text)",
-                "CAST(NULL AS text)",
-                "CAST(NULL AS text)",
-                "CAST(NULL AS text)",
-                "CAST(NULL AS text)",
-                "CAST(NULL AS text)",
-            ],
+            &["root", "right_edge", "mac"],
+            &["checkpoint"],
             &[
                 "{now}",
                 "(SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0)",
@@ -256,22 +251,21 @@ fn head() -> String {
                 "config_epoch",
                 "tighten_seq",
                 "updated_at",
-                "CAST(NULL AS bigint)",
-                "CAST(NULL AS bigint)",
             ],
         ],
         "heads WHERE platform_id = $1",
     )
 }
 
-/// What both texts bring: the head, tokens with what hangs on them, requests and budgets.
-fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
+/// What every text brings: the head, and tokens with what hangs on them.
+fn found(dialect: &Dialect) -> [String; 6] {
     let find = |row, index, on| dialect.find(row, index, on);
     let of = |rows: &str, found: String| format!("{rows} {found}");
     [
-        head(),
-        branch(kind::TOKEN, TOKEN, "tok t"),
+        head(dialect),
+        branch(dialect, kind::TOKEN, TOKEN, "tok t"),
         branch(
+            dialect,
             kind::RECORD,
             [
                 &["record_id", "subject_id", "sealed_value", "mac"],
@@ -281,6 +275,7 @@ fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
             "rec",
         ),
         branch(
+            dialect,
             kind::SUBJECT,
             [
                 &["s.subject_id", "s.reference_hash", "s.wrapped_key", "s.mac"],
@@ -297,11 +292,13 @@ fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
             &of("theirs", find("subjects s", "", "s.subject_id = theirs.subject_id")),
         ),
         branch(
+            dialect,
             kind::CONSENT_OF,
             CONSENT,
             &of("theirs", find("consents c", "consents_by_subject", "c.subject_id = theirs.subject_id")),
         ),
         branch(
+            dialect,
             kind::EVENT,
             [
                 &["e.event_id", "e.subject_id", "e.mac"],
@@ -313,7 +310,16 @@ fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
                 find("subject_events e", "subject_events_by_subject", "e.subject_id = theirs.subject_id"),
             ),
         ),
+    ]
+}
+
+/// Requests and budgets, of these parameters.
+fn asked_before(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 2] {
+    let find = |row, index, on| dialect.find(row, index, on);
+    let of = |rows: &str, found: String| format!("{rows} {found}");
+    [
         branch(
+            dialect,
             kind::REQUEST,
             [
                 &["q.caller_id", "q.request_id", "q.body_mac", "q.outcome", "q.mac"],
@@ -323,6 +329,7 @@ fn found(dialect: &Dialect, requests: &str, budgets: &str) -> [String; 8] {
             &of(requests, find("requests q", "", "q.caller_id = {hex:0} AND q.request_id = {hex:1}")),
         ),
         branch(
+            dialect,
             kind::BUDGET,
             [&["b.caller_id"], &["b.kind", "b.purpose"], &["b.window_start", "b.spent"]],
             &of(
@@ -347,6 +354,7 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
     let of = |rows: &str, found: String| format!("{rows} {found}");
     let branches = [
         branch(
+            dialect,
             kind::TOKEN,
             TOKEN,
             &of(
@@ -358,13 +366,15 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
                 ) + " WHERE $8 = 1",
             ),
         ),
-        branch(kind::CONSENT, CONSENT, &of("{7}", find("consents c", "", "c.consent_id = {hex:0}"))),
+        branch(dialect, kind::CONSENT, CONSENT, &of("{7}", find("consents c", "", "c.consent_id = {hex:0}"))),
         branch(
+            dialect,
             kind::VALUE,
             [&["value_hash", "record_id"], &["field"], &["index_version", "claims_unique"]],
             "val",
         ),
         branch(
+            dialect,
             kind::OPERATION,
             OPERATION,
             &of(
@@ -378,6 +388,7 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
             ),
         ),
         branch(
+            dialect,
             kind::OPERATION,
             OPERATION,
             &of(
@@ -391,6 +402,7 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
             ),
         ),
         branch(
+            dialect,
             kind::RIVALLED,
             [&["rec.record_id"], &[], &[]],
             &format!(
@@ -405,8 +417,14 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
                 ),
             ),
         ),
-        branch(kind::PROPOSAL, PROPOSAL, &of("{14}", find("proposals p", "", "p.proposal_id = {hex:0}"))),
         branch(
+            dialect,
+            kind::PROPOSAL,
+            PROPOSAL,
+            &of("{14}", find("proposals p", "", "p.proposal_id = {hex:0}")),
+        ),
+        branch(
+            dialect,
             kind::DOCUMENT,
             DOCUMENT,
             &of(
@@ -416,6 +434,7 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
             ),
         ),
         branch(
+            dialect,
             kind::UPLOAD,
             UPLOAD,
             &of(
@@ -425,26 +444,28 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
             ),
         ),
         branch(
+            dialect,
             kind::DEMAND,
             [&["d.subject_id"], &[], &[]],
             &of("theirs", find("rights_cases d", "rights_cases_by_subject", &demanded) + " WHERE $18 = 1"),
         ),
     ];
-    let found = found(dialect, "{9}", "{10}");
-    let parts: Vec<String> = found.into_iter().chain(branches).collect();
-    dialect.render(&(all_wanted(dialect) + &parts.join(UNION)))
+    let asked = asked_before(dialect, "{9}", "{10}");
+    let parts: Vec<String> = found(dialect).into_iter().chain(asked).chain(branches).collect();
+    dialect.render(&(all_wanted(dialect) + &union(dialect, &parts)))
 }
 
-/// The text with what Detokenize needs.
-pub(in crate::store) fn by_token_sql(dialect: &Dialect) -> String {
-    let by_hash = dialect.find("tokens t", "", "t.token_hash = {hex:0}");
+/// The text with what Detokenize needs, and that with requests and budgets beside it.
+pub(in crate::store) fn by_token_sql(dialect: &Dialect, asked: bool) -> String {
+    let (column, wanted) = dialect.rows(if asked { 4 } else { 2 }, &[Column::Bytes(Vec::new())]);
+    let by_hash = dialect.find("tokens t", "", &format!("t.token_hash = {}", column.concat()));
     let current = dialect.find("records r", "", CURRENT);
     let wanted = format!(
         "/* read::snapshot by token */
 WITH tok AS MATERIALIZED (
     SELECT t.token_hash, t.token_id, t.record_id, t.mac, CAST(NULL AS {{bytes}}) AS sealed_token, t.mode, t.state,
            t.hash_version, t.expires_at, t.created_at
-    FROM {{2}} {by_hash}
+    FROM {wanted} {by_hash}
 ),
 rec AS MATERIALIZED (
     SELECT r.record_id, r.subject_id, r.sealed_value, r.mac, r.field, r.state, r.source, r.version, r.created_at
@@ -453,15 +474,26 @@ rec AS MATERIALIZED (
 theirs AS MATERIALIZED (SELECT DISTINCT subject_id FROM rec)
 "
     );
-    dialect.render(&(wanted + &found(dialect, "{3}", "{4}").join(UNION)))
+    let asked = asked.then(|| asked_before(dialect, "{2}", "{3}"));
+    let parts: Vec<String> = found(dialect).into_iter().chain(asked.into_iter().flatten()).collect();
+    dialect.render(&(wanted + &union(dialect, &parts)))
+}
+
+fn union(dialect: &Dialect, parts: &[String]) -> String {
+    let union = parts.join(UNION);
+    if dialect.packs_rows { packed::all(&union) } else { union }
 }
 
 /// One SELECT of the union: the kind, then each group of columns filled up to its width.
-fn branch(kind: i64, [bytes, texts, ints]: [&[&str]; 3], from: &str) -> String {
+fn branch(dialect: &Dialect, kind: i64, groups: [&[&str]; 3], from: &str) -> String {
+    if dialect.packs_rows {
+        return packed::row(kind, groups, from);
+    }
     let mut columns = vec![format!("CAST({kind} AS bigint)")];
-    for (group, width) in [(bytes, GROUPED_BYTES), (texts, GROUPED_TEXTS), (ints, GROUPED_INTS)] {
+    let widths = [(GROUPED_BYTES, "{bytes}"), (GROUPED_TEXTS, "text"), (GROUPED_INTS, "bigint")];
+    for (group, (width, of)) in groups.into_iter().zip(widths) {
         columns.extend(group.iter().map(|column| (*column).to_owned()));
-        columns.extend(std::iter::repeat_n("NULL".to_owned(), width.saturating_sub(group.len())));
+        columns.extend(std::iter::repeat_n(format!("CAST(NULL AS {of})"), width.saturating_sub(group.len())));
     }
     format!("SELECT {} FROM {from}", columns.join(", "))
 }
@@ -484,14 +516,6 @@ fn budgets(keys: &ReadKeys) -> String {
         format!("{},\"{}\",\"{purpose}\",{}", hex(w.caller.as_bytes()), w.kind.as_str(), w.start.as_micros())
     };
     json_list(keys.budgets.iter().map(window))
-}
-
-fn by_token<'a>(sql: &'static str, platform: PlatformId, keys: &ReadKeys) -> Statement<'a> {
-    Statement::any(sql)
-        .int(platform.get())
-        .own_text(tokens(keys))
-        .own_text(requests(keys))
-        .own_text(budgets(keys))
 }
 
 fn all<'a>(sql: &'static str, platform: PlatformId, keys: &ReadKeys) -> Statement<'a> {

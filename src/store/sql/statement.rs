@@ -175,6 +175,8 @@ pub(in crate::store) struct Dialect {
     words: &'static [(&'static str, &'static str)],
     /// Whether [`Param::Rows`] is an array for each column.
     column_arrays: bool,
+    /// Whether the batch read answers one text with all rows ([`super::packed`]).
+    pub(in crate::store) packs_rows: bool,
     /// How the table of subjects is read page by page; none where it is stored in the order of its primary key.
     pub(in crate::store) pages: Option<PagesSql>,
     /// [`Dialect::find`] by an index and by the primary key: `{row}`, `{alias}`, `{index}`, `{on}`.
@@ -216,16 +218,18 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
         ("{and_unwaited}", ""),
     ],
     column_arrays: false,
+    packs_rows: true,
     pages: None,
     find: [
         "CROSS JOIN {row} INDEXED BY {index} ON {alias}.platform_id = $1 AND {on}",
         "CROSS JOIN {row} ON {alias}.platform_id = $1 AND {on}",
     ],
-    // Three statements; only where the swap happened has the head this commit's checkpoint, which no other has.
+    // Three statements, of which the first answers a row; only where the swap happened has the head this commit's
+    // checkpoint, which no other has.
     swap_head: "/* commit::swap_head */ UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, \
         updated_at = $5, root = $6, right_edge = $7, checkpoint = $8, mac = $9 \
         WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12 \
-        AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $14; \
+        AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $14 RETURNING platform_id; \
         INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
         SELECT $1, $13, $2, $8 FROM heads WHERE platform_id = $1 AND checkpoint = $8 \
         ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint; \
@@ -261,6 +265,7 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
         ("{and_unwaited}", ", unwaited"),
     ],
     column_arrays: true,
+    packs_rows: false,
     // The sum keeps the primary key, which begins with the platform, from being walked through instead.
     pages: Some(PagesSql {
         count: "/* read::count_pages */ SELECT pg_relation_size('subjects') / current_setting('block_size')::bigint \

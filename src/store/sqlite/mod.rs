@@ -15,6 +15,7 @@ use std::{
 
 use sqlx::{
     Connection as _, Sqlite, SqlitePool, Transaction,
+    pool::PoolConnection,
     query::Query,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
@@ -46,6 +47,8 @@ const NOT_KEPT: [&str; 2] = ["1034", "1290"];
 struct SqliteEngine {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// [`Dialect::swap_head`] with its own transaction around it: one hand-over to the writer's thread instead of three.
+    swap_alone: &'static str,
     /// Whether the disk once failed to keep what was written: nothing is written any more.
     failed: AtomicBool,
     /// Held for the life of the process: a second vault on the same file would fight over the head.
@@ -107,7 +110,9 @@ impl SqliteEngine {
             .connect_with(options.read_only(true).pragma("query_only", "ON"))
             .await
             .map_err(database("open the database for reading"))?;
-        Ok(Self { writer, readers, failed: AtomicBool::new(false), _lock: lock })
+        // Prepared statements want texts that live as long as the process.
+        let swap_alone = format!("BEGIN IMMEDIATE; {}; COMMIT; SELECT 1", SQLITE.swap_head).leak();
+        Ok(Self { writer, readers, swap_alone, failed: AtomicBool::new(false), _lock: lock })
     }
 
     /// After a synchronisation that failed the kernel may have let go of what it did not write, and the next one succeeds all the same:
@@ -125,11 +130,42 @@ impl SqliteEngine {
         outcome
     }
 
+    /// Runs statements with their own transaction around them and a row after it, which is not answered: one hand-over to the
+    /// writer's thread instead of three.
+    async fn write_whole(&self, statement: Statement<'_>) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut writing = Writing { connection: self.writer.acquire().await?, ended: false };
+        // Here, since another's end may have become known while this one waited; and after, where it came from a connection that was given
+        // back before its end was known.
+        self.require_kept()?;
+        let query = bound!(Sqlite, statement, bind_rows);
+        let mut answered = self.watch(query.fetch_all(&mut *writing.connection).await)?;
+        // The driver's thread may end in between, and answers no error then, only less: the last row says that all is done.
+        answered.pop().ok_or(sqlx::Error::WorkerCrashed)?;
+        writing.ended = true;
+        self.require_kept()?;
+        Ok(answered)
+    }
+
     fn require_kept(&self) -> sqlx::Result<()> {
         if self.failed.load(Ordering::SeqCst) {
             return Err(sqlx::Error::Io(io::Error::other("the disk did not keep an earlier write")));
         }
         Ok(())
+    }
+}
+
+/// The writer's connection in a transaction that the driver does not know of. Where it did not come to its end the
+/// connection is closed, which undoes it.
+struct Writing {
+    connection: PoolConnection<Sqlite>,
+    ended: bool,
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.connection.close_on_drop();
+        }
     }
 }
 
@@ -190,17 +226,9 @@ impl Engine for SqliteEngine {
         &SQLITE
     }
 
-    async fn swap_head(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<bool> {
-        Ok(self.execute_in(tx, statement).await? > 0)
-    }
-
     async fn swap_head_alone(&self, statement: Statement<'_>) -> sqlx::Result<bool> {
-        let mut tx = self.begin(Purpose::Write).await?;
-        if self.swap_head(&mut tx, statement).await? {
-            self.commit(tx).await.map(|()| true)
-        } else {
-            tx.rollback().await.map(|()| false)
-        }
+        let whole = Statement { sql: self.swap_alone, ..statement };
+        self.write_whole(whole).await.map(|answered| !answered.is_empty())
     }
 
     async fn fetch(&self, statement: Statement<'_>) -> sqlx::Result<Vec<SqliteRow>> {
@@ -224,7 +252,7 @@ impl Engine for SqliteEngine {
     }
 
     async fn fetch_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<Vec<SqliteRow>> {
-        bound!(Sqlite, statement, bind_rows).fetch_all(&mut **tx).await
+        self.watch(bound!(Sqlite, statement, bind_rows).fetch_all(&mut **tx).await)
     }
 
     async fn execute_in(&self, tx: &mut Self::Tx, statement: Statement<'_>) -> sqlx::Result<u64> {
@@ -264,7 +292,70 @@ mod tests {
     use sqlx::Row as _;
 
     use super::*;
-    use crate::store::sql::snapshot::{all_sql, by_token_sql};
+    use crate::store::sql::{
+        decode::{GROUPED_BYTES, GROUPED_TEXTS, SqlRow as _},
+        packed,
+        snapshot::{all_sql, by_token_sql},
+    };
+
+    const THINGS: &str = "CREATE TABLE things (id BLOB, name TEXT, number INTEGER) STRICT";
+
+    /// One damaged text hides no other row, and what is not there is not an empty string.
+    #[tokio::test]
+    async fn packed_rows_are_what_is_stored() {
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+        // Not STRICT, as a file that somebody edited may be.
+        sqlx::raw_sql(THINGS.trim_end_matches("STRICT")).execute(&pool).await.unwrap();
+        let stored = "INSERT INTO things VALUES (x'00ff', 'a\"\\' || char(1, 1178), -9223372036854775808), \
+            (x'', '', 0), (NULL, NULL, NULL), ('61', x'61', 1.5), (x'aa', CAST(x'61ff' AS TEXT), 9223372036854775807)";
+        sqlx::raw_sql(stored).execute(&pool).await.unwrap();
+        let row = packed::row(7, [&["id"], &["name"], &["number"]], "(SELECT * FROM things ORDER BY rowid)");
+        let text = sqlx::AssertSqlSafe(packed::all(&row));
+        let answer = sqlx::query(text).fetch_all(&pool).await.unwrap();
+        let rows = packed::rows(&answer).unwrap();
+        let (first_text, first_number) = (1 + GROUPED_BYTES, 1 + GROUPED_BYTES + GROUPED_TEXTS);
+        let read = rows.iter().map(|row| {
+            assert_eq!(row.int(0).ok(), Some(Some(7)));
+            assert_eq!(row.bytes(2).ok(), Some(None), "what a kind of rows has not");
+            (
+                row.bytes(1).ok().unwrap(),
+                row.text(first_text).ok().unwrap(),
+                row.int(first_number).ok().unwrap(),
+            )
+        });
+        let expected: [(Option<&[u8]>, Option<&str>, Option<i64>); 5] = [
+            (Some(&[0, 255]), Some("a\"\\\u{1}\u{49a}"), Some(i64::MIN)),
+            (Some(&[]), Some(""), Some(0)),
+            (None, None, None),
+            (None, None, None),
+            (Some(&[0xaa]), Some("a\u{fffd}"), Some(i64::MAX)),
+        ];
+        assert_eq!(read.collect::<Vec<_>>(), expected);
+    }
+
+    /// Statements that are sent with their own transaction around them leave nothing behind where one fails.
+    #[tokio::test]
+    async fn a_commit_that_fails_half_way_is_undone_and_the_next_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = SqliteEngine::connect(&dir.path().join("things.db"), true).await.unwrap();
+        engine.execute(Statement::any(THINGS)).await.unwrap();
+        let write = |sql| engine.write_whole(Statement::any(sql));
+        let count = async || {
+            let found = engine.fetch(Statement::any("SELECT count(*) FROM things")).await.unwrap();
+            found[0].int(0).ok().unwrap()
+        };
+        let half = "BEGIN IMMEDIATE; INSERT INTO things VALUES (x'01', 'a', 1); INSERT INTO things VALUES (1, 1, 1); COMMIT; SELECT 1";
+        assert!(write(half).await.is_err());
+        assert_eq!(count().await, Some(0));
+        let whole =
+            "BEGIN IMMEDIATE; INSERT INTO things VALUES (x'01', 'a', 1) RETURNING number; COMMIT; SELECT 1";
+        assert_eq!(write(whole).await.unwrap().len(), 1);
+        assert_eq!(count().await, Some(1));
+        let cut_off = "BEGIN IMMEDIATE; DELETE FROM things; COMMIT";
+        assert!(write(cut_off).await.is_err(), "nothing said that it came to its end");
+        engine.failed.store(true, Ordering::SeqCst);
+        assert!(write(whole).await.is_err(), "the disk did not keep an earlier write");
+    }
 
     /// The hot read must go from keys to rows: a plan that walks through a table grows with the platform.
     #[tokio::test]
@@ -279,13 +370,15 @@ mod tests {
         }
         let all = all.bind(0).bind("[]").bind("[]").bind("[]").bind(0).bind(0).bind("[]");
         let all = all.bind("[]").bind("[]").bind(0).bind(0);
-        let by_token = explained(by_token_sql(&SQLITE)).bind("[]").bind("[]").bind("[]");
         let mut plan = all.fetch_all(&pool).await.unwrap();
+        let by_token = explained(by_token_sql(&SQLITE, true)).bind("[]").bind("[]").bind("[]");
         plan.extend(by_token.fetch_all(&pool).await.unwrap());
+        let by_token_alone = explained(by_token_sql(&SQLITE, false)).bind("[]");
+        plan.extend(by_token_alone.fetch_all(&pool).await.unwrap());
         let steps: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
         assert!(steps.len() > 20, "{steps:?}");
         for step in steps {
-            let own = ["wanted", "tok", "val", "named", "rec", "docs", "theirs", "ids", "t"];
+            let own = ["wanted", "tok", "val", "named", "rec", "docs", "theirs", "ids", "t", "every"];
             let is_own =
                 own.iter().any(|o| step == format!("SCAN {o}") || step.starts_with(&format!("SCAN {o} ")));
             assert!(!step.starts_with("SCAN") || is_own, "{step}");
