@@ -20,7 +20,7 @@ dt{color:var(--soft)}dd{margin:0}article{background:var(--card);border:1px solid
 padding:14px 16px;margin:0 0 12px;break-inside:avoid}article h3{margin:0 0 6px;font-size:15px;display:flex;\
 justify-content:space-between;gap:16px;align-items:baseline}article h3 small{color:var(--soft);font-weight:400}\
 .value{font-size:18px;margin:0 0 8px;color:var(--ink);overflow-wrap:anywhere}.withheld{color:var(--soft);font-style:italic;margin:0 0 8px}\
-ul{margin:4px 0 0;padding-left:18px}li{margin:2px 0}.ended{color:var(--soft)}.nothing{color:var(--soft)}\
+ul{margin:4px 0 0;padding-left:18px}li{margin:2px 0}.ended{color:var(--soft)}.nothing{color:var(--soft)}.foot{margin:14px 0 0}\
 td{overflow-wrap:anywhere}code{font-size:12px;color:var(--soft)}\
 @media print{body{padding:0;background:#fff}}";
 
@@ -78,7 +78,7 @@ pub(super) fn render(export: &pb::ExportCaseResponse, language: &str) -> String 
     format!(
         "<!doctype html>\n<html lang=\"{language}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>{title}</title><style>{STYLE}{OWN_STYLE}</style></head><body><main>\
-         <h1>{title}</h1><p class=\"lead\">{}</p>{}{}{}{}{}<p>{}</p></main></body></html>\n",
+         <h1>{title}</h1><p class=\"lead\">{}</p>{}{}{}{}{}<p class=\"foot\">{}</p></main></body></html>\n",
         words.lead,
         head(export, words),
         fields(export, words),
