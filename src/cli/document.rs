@@ -82,7 +82,7 @@ pub(super) struct Put {
     #[arg(long, value_name = "VERSION", default_value_t = 0, requires = "evidence")]
     replace: u32,
     /// The documents behind a replacement, in the platform's numbering.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_name = "REFERENCE", requires = "replace")]
     evidence: String,
     /// Carry an upload on that an earlier command began.
     #[arg(long, value_name = "ID")]

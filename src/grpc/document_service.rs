@@ -188,9 +188,15 @@ fn new_upload(start: pb::UploadStart) -> Result<NewUpload, VaultError> {
     let source = check.source("source", start.source);
     let paper = check.reference("source_reference", &start.source_reference);
     let reference: Option<Reference> = match start.replace_version {
-        0 => paper.or(check.reference("evidence", &start.evidence)),
+        0 => paper,
         _ => check.required_reference("evidence", &start.evidence),
     };
+    if start.replace_version == 0 && !start.evidence.is_empty() {
+        check.refuse(
+            "evidence",
+            "stands only with replace_version; the paper behind a source is source_reference",
+        );
+    }
     if start.replace_version > 0 && !start.source_reference.is_empty() {
         check.refuse("source_reference", "stands only without replace_version, whose evidence says it");
     }

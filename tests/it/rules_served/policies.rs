@@ -129,6 +129,9 @@ async fn r24_an_image_comes_from_a_source_that_is_named_and_with_its_paper(backe
                 backend | upload = {{ field = "id_image", side = "front", source = "state_database", source_reference = "EGOV-17" }} | SOURCE_NOT_ALLOWED
                 backend | upload = {{ field = "id_image", side = "front", source = "partner" }} | INVALID_FIELDS
                 backend | upload = {{ field = "id_image", side = "front", source = "partner", source_reference = "ask Aliya" }} | INVALID_FIELDS
+                backend | upload = {{ field = "id_image", side = "front", source = "partner", evidence = "ACT-17" }} | INVALID_FIELDS
+                backend | upload = {{ field = "id_image", side = "front", source = "partner", evidence = "ACT-17", source_reference = "LIST-17" }} | INVALID_FIELDS
+                backend | upload = {{ field = "id_image", side = "front", evidence = "ACT-17" }} | INVALID_FIELDS
                 backend | upload = {{ field = "id_image", side = "front" }} | ok
                 "#
             ),
