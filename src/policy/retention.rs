@@ -50,12 +50,27 @@ impl Ending<'_> {
     }
 }
 
-/// What becomes of a subject whose last data end: what the policy says, unless destruction was demanded, by the withdrawal of any
-/// consent or by a request (rule R8).
+/// What becomes of a subject whose last data end (rule R8). It is depersonalised where the policy in force says so, and so does
+/// every version that a consent of the subject names, since a new one does not change what an old consent was to (C-X10);
+/// `version` finds one by its number, and one that is not known counts as destruction. Nobody is who demanded destruction, by
+/// the withdrawal of any consent or otherwise.
 #[must_use]
-pub fn expiry(policy: &Policy, consents: &[Consent], is_demanded: bool) -> ExpiryKind {
-    let is_withdrawn = consents.iter().any(|consent| consent.state == ConsentState::Withdrawn);
-    if is_demanded || is_withdrawn { ExpiryKind::Destruction } else { policy.expires_by() }
+pub fn expiry<'a>(
+    policy: &Policy,
+    version: impl Fn(u32) -> Option<&'a Policy>,
+    consents: &[Consent],
+    is_demanded: bool,
+) -> ExpiryKind {
+    let depersonalises = |policy: &Policy| policy.expires_by() == ExpiryKind::Depersonalisation;
+    let lets = |consent: &Consent| {
+        consent.state == ConsentState::Granted
+            && version(consent.terms.policy_version).is_some_and(depersonalises)
+    };
+    if !is_demanded && depersonalises(policy) && consents.iter().all(lets) {
+        ExpiryKind::Depersonalisation
+    } else {
+        ExpiryKind::Destruction
+    }
 }
 
 /// Until when a record is kept, and why.

@@ -158,8 +158,9 @@ pub struct Snapshot {
     pub documents_of: HashMap<SubjectId, Result<Vec<DocumentRow>, Damage>>,
     /// Their uploads that are not done.
     pub uploads_of: HashMap<SubjectId, Result<Vec<UploadRow>, Damage>>,
-    /// Subjects of whom a request for erasure or a withdrawal was ever registered, where that was asked for. No MAC is checked:
-    /// one too many destroys, as a subject is by default, and one that is gone is found by the reconciliation.
+    /// Subjects of whom a request for erasure or a withdrawal was ever registered, or an erasure called off, where that was
+    /// asked for; and each that is erased. No MAC is checked: one too many destroys, as a subject is by default, and one that
+    /// is gone is found by the reconciliation.
     pub demanded: HashSet<SubjectId>,
 }
 

@@ -41,7 +41,7 @@ coded!(
     ExpiryKind, "kind of expiry" {
         /// Nothing is left but the evidence, under the hash of the platform's reference.
         Destruction = "destruction",
-        /// That hash goes too, so that nothing leads to what is left (Article 1(2-5)).
+        /// That hash goes too, so that the vault finds by no reference what is left (Article 1(2-5)).
         Depersonalisation = "depersonalisation",
     }
 );

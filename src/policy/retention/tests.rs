@@ -260,9 +260,43 @@ fn r8_what_was_demanded_to_go_is_never_depersonalised() {
         (&destroying, false, Destruction),
         (&destroying, true, Destruction),
     ] {
-        assert_eq!(expiry(&case.policy, &case.consents, is_demanded), ends, "{is_demanded}");
+        let version = |number| (number == 1).then_some(&case.policy);
+        assert_eq!(expiry(&case.policy, version, &case.consents, is_demanded), ends, "{is_demanded}");
     }
-    assert_eq!(expiry(&granted.policy, &[], false), Depersonalisation, "of whom no consent is known");
+    let of_nobody = expiry(&granted.policy, |_| None, &[], false);
+    assert_eq!(of_nobody, Depersonalisation, "of whom no consent is known");
+}
+
+/// A consent keeps the scope of its version: whoever consented to be destroyed is, whatever a newer version says.
+#[test]
+fn r8_a_new_version_depersonalises_nobody_who_consented_to_another() {
+    use ExpiryKind::{Depersonalisation, Destruction};
+    let (destroys, depersonalises) =
+        (lerna(), policy(LERNA, &[("kind = \"destruction\"", "kind = \"depersonalisation\"")]));
+    let version = |number| match number {
+        1 | 3 => Some(&destroys),
+        2 | 4 => Some(&depersonalises),
+        _ => None,
+    };
+    for (in_force, consented_to, ends) in [
+        (&depersonalises, &[2][..], Depersonalisation),
+        (&depersonalises, &[2, 4], Depersonalisation),
+        (&depersonalises, &[1], Destruction),
+        (&depersonalises, &[2, 3, 4], Destruction),
+        (&depersonalises, &[4, 1], Destruction),
+        (&depersonalises, &[2, 5], Destruction),
+        (&destroys, &[2], Destruction),
+    ] {
+        let consents: Vec<_> = consented_to
+            .iter()
+            .map(|number| {
+                let mut consent = consent("payments", "iin", "2026-03-10");
+                consent.terms.policy_version = *number;
+                consent
+            })
+            .collect();
+        assert_eq!(expiry(in_force, version, &consents, false), ends, "{consented_to:?}");
+    }
 }
 
 /// After the licence the product reads nothing; `claims` reads for three years, and after a withdrawal only with a refusal.

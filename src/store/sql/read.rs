@@ -131,7 +131,7 @@ fn add_row<R: SqlRow>(
             snapshot.rivalled.insert(RecordId::from_bytes(id));
         }
         kind::DEMAND => {
-            let id = Columns::grouped(row, "rights_cases").array("subject_id")?;
+            let id = Columns::grouped(row, "subjects").array("subject_id")?;
             snapshot.demanded.insert(SubjectId::from_bytes(id));
         }
         kind::OPERATION => {

@@ -449,6 +449,17 @@ pub(in crate::store) fn all_sql(dialect: &Dialect) -> String {
             [&["d.subject_id"], &[], &[]],
             &of("theirs", find("rights_cases d", "rights_cases_by_subject", &demanded) + " WHERE $18 = 1"),
         ),
+        // Of one that is not erased, each receipt is of an erasure that was called off.
+        branch(
+            dialect,
+            kind::DEMAND,
+            [&["d.subject_id"], &[], &[]],
+            &of(
+                "theirs",
+                find("erasure_receipts d", "erasure_receipts_by_subject", "d.subject_id = theirs.subject_id")
+                    + " WHERE $18 = 1",
+            ),
+        ),
     ];
     let asked = asked_before(dialect, "{9}", "{10}");
     let parts: Vec<String> = found(dialect).into_iter().chain(asked).chain(branches).collect();

@@ -1,7 +1,7 @@
 //! The last words of a log applied to the rows of a backup. Where the MAC in the entry proves what the row became, it becomes
 //! that; where it does not, the row is put to its strictest state, and an entry says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     RestoreError,
@@ -22,6 +22,7 @@ use crate::{
         time::Timestamp,
         token::TokenState,
     },
+    policy::model::ExpiryKind,
     store::{
         GrantingTable, ReadKeys, Write,
         rows::{
@@ -35,6 +36,7 @@ use crate::{
     vault::{
         MAX_COOLING,
         access::Call,
+        context::AppliedPolicy,
         keys::MOVED,
         retention::{ANONYMISED, DESTROYED_RECORD, ENDED_SUBJECT},
     },
@@ -44,6 +46,9 @@ use crate::{
 const AT_ONCE: usize = 256;
 const MINUTE: i64 = 60 * 1_000_000;
 
+/// Subjects of whom something is lost that may have ended their data, or have said how they are to end, and what it was.
+type Blocked = BTreeMap<SubjectId, &'static str>;
+
 impl Site<'_> {
     /// Applies what the entries tell of rows of data.
     pub(super) async fn apply_rows(
@@ -51,44 +56,55 @@ impl Site<'_> {
         newer: &Newer,
         counts: &mut Counts,
     ) -> Result<(), RestoreError> {
-        let events = self.apply_events(newer, counts).await?;
-        self.apply_subjects(newer, &events, counts).await?;
+        let mut blocked = self.called_off(newer);
+        self.apply_events(newer, &mut blocked, counts).await?;
+        self.apply_consents(newer, &mut blocked, counts).await?;
+        self.apply_cases(newer, &mut blocked, counts).await?;
+        self.apply_subjects(newer, &blocked, counts).await?;
         self.apply_ends(newer, counts).await?;
         self.apply_tokens(newer, counts).await?;
-        self.apply_consents(newer, counts).await?;
         self.apply_proposals(newer, counts).await?;
-        self.apply_cases(newer, counts).await?;
         self.apply_breaches(newer, counts).await?;
         self.apply_copies(newer, counts).await?;
         self.find_corrections(newer, counts).await
+    }
+
+    /// Who demanded erasure, and of whom no row may say so any more because it was called off: blocked where anybody may be
+    /// depersonalised, which none of them is (rule R8). Elsewhere a called-off erasure leaves nothing to look at.
+    fn called_off(&self, newer: &Newer) -> Blocked {
+        let depersonalises = |applied: &AppliedPolicy| applied.policy.expires_by() != ExpiryKind::Destruction;
+        if !self.context.policies().iter().any(depersonalises) {
+            return Blocked::new();
+        }
+        newer.called_off.iter().map(|id| (*id, "erasure")).collect()
     }
 
     /// An event cannot be made again from its entry, and may have ended a purpose: the subject is blocked instead.
     async fn apply_events(
         &mut self,
         newer: &Newer,
+        blocked: &mut Blocked,
         counts: &mut Counts,
-    ) -> Result<BTreeSet<SubjectId>, RestoreError> {
-        let mut blocked = BTreeSet::new();
+    ) -> Result<(), RestoreError> {
         let all: Vec<_> = newer.of(GrantingTable::Events).collect();
         for some in all.chunks(AT_ONCE) {
             let mut step = Step::default();
             for (id, last) in some {
                 step.lost(self, "event", id, last.subject)?;
-                blocked.extend(last.subject);
+                blocked.extend(last.subject.map(|subject| (subject, "event")));
             }
             self.commit(step, counts).await?;
         }
-        Ok(blocked)
+        Ok(())
     }
 
     async fn apply_subjects(
         &mut self,
         newer: &Newer,
-        blocked: &BTreeSet<SubjectId>,
+        blocked: &Blocked,
         counts: &mut Counts,
     ) -> Result<(), RestoreError> {
-        let mut all: BTreeMap<SubjectId, Option<&Last>> = blocked.iter().map(|id| (*id, None)).collect();
+        let mut all: BTreeMap<SubjectId, Option<&Last>> = blocked.keys().map(|id| (*id, None)).collect();
         all.extend(newer.destroyed.keys().map(|id| (*id, None)));
         let told = newer.of(GrantingTable::Subjects);
         all.extend(told.map(|(id, last)| (SubjectId::from_bytes(id), Some(last))));
@@ -107,9 +123,11 @@ impl Site<'_> {
                 };
                 let row = self.believed(row, SubjectRow::image, |row| row.mac)?;
                 let mut next = last.map_or(Ok(row.clone()), |last| self.subject(row, last, &mut step))?;
-                if blocked.contains(id) && next.state == SubjectState::Active {
+                if let Some(lost) = blocked.get(id)
+                    && next.state == SubjectState::Active
+                {
                     next = self.block(next, self.now());
-                    step.strict(self, "subject", id.as_bytes(), next.mac, "event")?;
+                    step.strict(self, "subject", id.as_bytes(), next.mac, lost)?;
                 }
                 if last.is_some_and(|last| last.moved) {
                     step.kept(self, "subject", id.as_bytes(), next.mac)?;
@@ -326,7 +344,14 @@ impl Site<'_> {
         Ok(())
     }
 
-    async fn apply_consents(&mut self, newer: &Newer, counts: &mut Counts) -> Result<(), RestoreError> {
+    /// A consent that was given and withdrawn since is lost, and with it the word that its subject is to be destroyed and not
+    /// depersonalised (rule R8): the subject is blocked instead.
+    async fn apply_consents(
+        &mut self,
+        newer: &Newer,
+        blocked: &mut Blocked,
+        counts: &mut Counts,
+    ) -> Result<(), RestoreError> {
         let all: Vec<_> = newer.of(GrantingTable::Consents).collect();
         for some in all.chunks(AT_ONCE) {
             let consents = some.iter().map(|(id, _)| ConsentId::from_bytes(*id)).collect();
@@ -335,6 +360,9 @@ impl Site<'_> {
             for (id, last) in some {
                 let Some(row) = snapshot.consents.get(&ConsentId::from_bytes(*id)) else {
                     step.lost(self, "consent", id, last.subject)?;
+                    if last.call == Call::WithdrawConsent.as_str() {
+                        blocked.extend(last.subject.map(|subject| (subject, "consent")));
+                    }
                     continue;
                 };
                 let row = self.believed(row, ConsentRow::image, |row| row.mac)?;
@@ -400,9 +428,15 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// Requests of people: one that is newer than the backup is lost and told so; of one that went on since, the step that the
-    /// backup has stands again, so that nobody who asked is passed by.
-    async fn apply_cases(&mut self, newer: &Newer, counts: &mut Counts) -> Result<(), RestoreError> {
+    /// Requests of people: one that is newer than the backup is lost and told so, and its subject is blocked, since it may have
+    /// demanded that the data go, and what it asked no entry says; of one that went on since, the step that the backup has stands
+    /// again, so that nobody who asked is passed by.
+    async fn apply_cases(
+        &mut self,
+        newer: &Newer,
+        blocked: &mut Blocked,
+        counts: &mut Counts,
+    ) -> Result<(), RestoreError> {
         let all: Vec<_> = newer.of(GrantingTable::Cases).collect();
         for some in all.chunks(AT_ONCE) {
             let mut step = Step::default();
@@ -414,6 +448,7 @@ impl Site<'_> {
                     .map_err(RestoreError::from)?;
                 let Some(row) = row.map(Ok) else {
                     step.lost(self, "case", id, last.subject)?;
+                    blocked.extend(last.subject.map(|subject| (subject, "case")));
                     continue;
                 };
                 let row = self.believed(&row, CaseRow::image, |row| row.mac)?;

@@ -10,6 +10,7 @@ use crate::{
     },
     store::{GrantingTable, rows::Mac},
     vault::{
+        access::Call,
         documents::DELETED,
         keys::MOVED,
         reconcile::{DESTROYED, Row, told_row},
@@ -60,6 +61,8 @@ pub(super) struct Newer {
     pub(super) config: BTreeMap<(&'static str, Vec<u8>), Last>,
     /// What was destroyed, by which entry and when.
     pub(super) destroyed: BTreeMap<SubjectId, (EntryId, Timestamp)>,
+    /// Subjects of whom an erasure was called off.
+    pub(super) called_off: BTreeSet<SubjectId>,
     /// Records whose retention ended.
     pub(super) ended: BTreeSet<RecordId>,
     pub(super) corrected: BTreeMap<Id, Corrected>,
@@ -98,6 +101,9 @@ impl Newer {
             // Its row stays as it was erased, so the word before is the last on it.
             self.destroyed.insert(subject, (entry.entry_id(), at));
             return;
+        }
+        if entry.call == Call::CancelErasure.as_str() && done {
+            self.called_off.extend(subject);
         }
         let record = entry.record.map(|id| RecordId::from_bytes(*id));
         if entry.call == DESTROYED_RECORD {
@@ -206,6 +212,21 @@ mod tests {
         assert_eq!((id, last.call.as_str(), last.mac), ([9; 16], "SubjectService/EraseSubject", [2; 32]));
         assert_eq!(newer.destroyed.keys().collect::<Vec<_>>(), [&SubjectId::from_bytes([9; 16])]);
         assert_eq!(newer.entries, 3);
+    }
+
+    #[test]
+    fn an_erasure_that_was_called_off_is_told_whatever_followed() {
+        let mut newer = Newer::default();
+        newer.take(&entry("SubjectService/EraseSubject", "subject", 1));
+        assert!(newer.called_off.is_empty());
+        newer.take(&entry("SubjectService/CancelErasure", "subject", 2));
+        newer.take(&entry("SubjectService/UnrestrictSubject", "subject", 3));
+        newer.take(&Entry {
+            verdict: Verdict::Deny.as_str().to_owned(),
+            subject: Some([8; 16].into()),
+            ..entry("SubjectService/CancelErasure", "subject", 4)
+        });
+        assert_eq!(newer.called_off.iter().collect::<Vec<_>>(), [&SubjectId::from_bytes([9; 16])]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
 pub(in crate::vault) const DESTROYED_RECORD: &str = "Operation/DestroyRecord";
 /// The entry of a subject of whom nothing is left; its destruction follows in the same commit.
 pub(in crate::vault) const ENDED_SUBJECT: &str = "Operation/EndSubject";
-/// The entry of a subject that nothing is to lead to any more, by the end of its retention or because a person asked for it; its
+/// The entry of a subject that no reference is to lead to any more, by the end of its retention or because a person asked for it; its
 /// destruction follows likewise.
 pub(in crate::vault) const ANONYMISED: &str = "Operation/AnonymiseSubject";
 
@@ -40,7 +40,9 @@ pub(in crate::vault) fn end_record(record: &RecordRow, entry: Entry, plan: &mut 
 }
 
 /// What is left of a subject without records is its key and its reference: both go, and where it is depersonalised even the hash
-/// that the platform's reference is found by. Consents, events and entries stay. `begin` begins an entry of a call.
+/// that the platform's reference is found by. Consents, events, requests and entries stay, under the subject's id and with the numbers of
+/// papers that the platform gave: whoever kept those finds them, and only the platform can delete what it kept. `begin` begins an entry
+/// of a call.
 pub(in crate::vault) fn end_subject(
     subject: &SubjectRow,
     kind: ExpiryKind,

@@ -203,7 +203,7 @@ struct Held<'a> {
     is_sent_more: bool,
     consents: Vec<Consent>,
     events: Vec<SubjectEvent>,
-    /// A request for its destruction was registered, where the batch was asked for that.
+    /// Its destruction was demanded, by a request or an erasure that was called off, where the batch was asked for that.
     is_demanded: bool,
 }
 
@@ -240,7 +240,8 @@ impl<'a> Held<'a> {
     }
 
     /// What is over; nothing of a subject whose use is blocked, or that is erased already.
-    fn over(&self, policy: &Policy, now: Timestamp) -> Over<'a> {
+    fn over(&self, policy: &Policy, scene: &Scene<'_>) -> Over<'a> {
+        let now = scene.now;
         if self.subject.state != SubjectState::Active {
             return Over { records: Vec::new(), documents: Vec::new(), subject: None };
         }
@@ -252,7 +253,8 @@ impl<'a> Held<'a> {
         let ends = all && !self.is_sent_more && !(empty && self.waits_for_values(policy, now));
         // What was deleted by a call did not expire.
         let is_demanded = empty || self.is_demanded;
-        let subject = ends.then(|| expiry(policy, &self.consents, is_demanded));
+        let subject =
+            ends.then(|| expiry(policy, |number| scene.context.version(number), &self.consents, is_demanded));
         Over { records, documents, subject }
     }
 

@@ -336,7 +336,7 @@ fn slice(
                 continue;
             }
         };
-        let over = held.over(policy, scene.now);
+        let over = held.over(policy, scene);
         if over.records.is_empty() && over.documents.is_empty() && over.subject.is_none() {
             continue;
         }

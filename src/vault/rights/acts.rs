@@ -268,8 +268,8 @@ fn object(hand: &mut Hand<'_, '_>, subject: SubjectId) -> Result<bool, VaultErro
 }
 
 /// Everything that names the person goes at once, as a sweep of retention ends a subject: values, tokens, index, the key and
-/// the platform's reference. Consents, events and entries stay under a random id that nothing leads to any more. It cannot be
-/// called off, so it is paid from the budget of erasures.
+/// the platform's reference. Consents, events, requests and entries stay under the subject's id, which the look-up by reference leads to no
+/// longer. It cannot be called off, so it is paid from the budget of erasures.
 fn anonymise(hand: &mut Hand<'_, '_>, subject: SubjectId) -> Result<bool, VaultError> {
     let scene = hand.scene;
     let row = scene.subject(subject)?;

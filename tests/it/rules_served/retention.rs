@@ -46,16 +46,24 @@ async fn r6_r7_r8_a_purpose_ends_with_its_term_its_withdrawal_or_its_years(backe
     .await;
 }
 
-/// Whoever signs up under a version that depersonalises what ends, then does this: what staff is told after the sweep that follows the
+/// Whoever signs up under version 2, which depersonalises what ends, then does this: what staff is told after the sweep that follows the
 /// end of both consents, and what the log calls that end.
-async fn ends(life: &mut Life<'_>, acts: &str, (told, logged): (&str, &[&str])) {
+async fn ends(life: &mut Life<'_>, acts: &str, came: (&str, &[&str])) {
+    ends_under(life, [2, 2], acts, came).await;
+}
+
+/// The same where the two consents name these versions; version 1 destroys.
+async fn ends_under(life: &mut Life<'_>, of: [u32; 2], acts: &str, (told, logged): (&str, &[&str])) {
     widened(life, &[("kind = \"destruction\"", "kind = \"depersonalisation\"")]).await;
+    let [paying, asking] = of;
     go(
         life,
-        r#"
+        &format!(
+            r#"
         + 1 hour
-        backend | sign_up = { fields = ["iin", "email"], consents = [{ to = "payments", fields = ["iin"], until = "2027-05-01", policy_version = 2 }, { to = "request_comms", fields = ["email"], until = "2027-05-01", policy_version = 2 }] } | ok
-        "#,
+        backend | sign_up = {{ fields = ["iin", "email"], consents = [{{ to = "payments", fields = ["iin"], until = "2027-05-01", policy_version = {paying} }}, {{ to = "request_comms", fields = ["email"], until = "2027-05-01", policy_version = {asking} }}] }} | ok
+        "#
+        ),
     )
     .await;
     go(life, acts).await;
@@ -66,7 +74,7 @@ async fn ends(life: &mut Life<'_>, acts: &str, (told, logged): (&str, &[&str])) 
     assert_eq!(calls, logged, "{acts}");
 }
 
-/// Nothing that the platform knows leads to what is left of a person.
+/// The platform's reference leads no longer to what is left of a person.
 const DEPERSONALISED: (&str, &[&str]) = (
     r#"staff | held = { state = "erased", fields = [] } | SUBJECT_NOT_FOUND"#,
     &["Operation/AnonymiseSubject", "Operation/DestroySubject"],
@@ -83,7 +91,7 @@ async fn r8_what_expires_is_depersonalised_where_the_policy_says_so(backend: Bac
         // Who asked for something else demanded nothing.
         let access = r#"backend | request = { kind = "access", channel = "email", reference = "IN-17" } | ok"#;
         ends(life, access, DEPERSONALISED).await;
-        // Who comes back is nobody that the vault knows.
+        // The look-up by the same reference finds nobody: who comes back is a new subject.
         let before = life.subject.clone();
         go(
             life,
@@ -103,8 +111,20 @@ async fn r8_what_anybody_demanded_to_destroy_is_not_depersonalised(backend: Back
         r#"backend | withdraw = { purposes = ["request_comms"] } | ok"#,
         r#"backend | request = { kind = "erasure", channel = "email", reference = "IN-17" } | ok"#,
         r#"backend | request = { kind = "withdrawal", channel = "email", reference = "IN-17" } | ok"#,
+        // An erasure that was called off was a demand too.
+        "backend | erase = {} | ok\n+ 1 hour\nstaff | call_off = {} | ok",
     ] {
         with(&backend.fresh().await, "lerna", async |life| ends(life, demand, DESTROYED).await).await;
+    }
+}
+
+on_both!(r8_who_consented_to_a_version_that_destroys_is_destroyed);
+async fn r8_who_consented_to_a_version_that_destroys_is_destroyed(backend: Backend) {
+    // What they asked for demands nothing.
+    let access = r#"backend | request = { kind = "access", channel = "email", reference = "IN-17" } | ok"#;
+    for of in [[1, 1], [2, 1], [1, 2]] {
+        with(&backend.fresh().await, "lerna", async |life| ends_under(life, of, access, DESTROYED).await)
+            .await;
     }
 }
 

@@ -55,6 +55,7 @@ impl Life<'_> {
             Act::Block(of) => self.block(by, of).await,
             Act::Unblock(of) => self.unblock(by, of).await,
             Act::Erase(of) => self.erase(by, of).await,
+            Act::CallOff(of) => self.call_off(by, of).await,
             Act::Destruction(_) => self.wait_for("destroy_subject").await.map(|()| "ok".into()),
             Act::Sweep(_) => self.sweep(by).await,
             Act::Plan(of) => self.plan(by, of).await,
@@ -309,6 +310,16 @@ impl Life<'_> {
             reference: of.reference.clone(),
         };
         Ok(came(told(self.subjects(by)?.erase_subject(request).await).map(drop)))
+    }
+
+    async fn call_off(&self, by: &str, of: &Referenced) -> Came {
+        let request = pb::CancelErasureRequest {
+            request_id: self.served.request_id(),
+            subject: Some(self.subject_name()),
+            platform: self.platform_for(by),
+            reference: of.reference.clone(),
+        };
+        Ok(came(told(self.subjects(by)?.cancel_erasure(request).await).map(drop)))
     }
 
     async fn sweep(&self, by: &str) -> Came {

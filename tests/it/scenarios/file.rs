@@ -141,6 +141,8 @@ acts! {
     Unblock(Referenced),
     /// Erases the person.
     Erase(Referenced),
+    /// Calls the erasure off.
+    CallOff(Referenced),
     /// Waits for the destruction that an erasure announced.
     Destruction(Nothing),
     /// Destroys what has ended, and waits until that is done.
