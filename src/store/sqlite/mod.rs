@@ -300,6 +300,8 @@ mod tests {
 
     const THINGS: &str = "CREATE TABLE things (id BLOB, name TEXT, number INTEGER) STRICT";
 
+    type Thing<'a> = (Option<&'a [u8]>, Option<&'a str>, Option<i64>);
+
     /// One damaged text hides no other row, and what is not there is not an empty string.
     #[tokio::test]
     async fn packed_rows_are_what_is_stored() {
@@ -323,7 +325,7 @@ mod tests {
                 row.int(first_number).ok().unwrap(),
             )
         });
-        let expected: [(Option<&[u8]>, Option<&str>, Option<i64>); 5] = [
+        let expected: [Thing<'_>; 5] = [
             (Some(&[0, 255]), Some("a\"\\\u{1}\u{49a}"), Some(i64::MIN)),
             (Some(&[]), Some(""), Some(0)),
             (None, None, None),
