@@ -355,8 +355,27 @@ mod tests {
         assert_eq!(count().await, Some(1));
         let cut_off = "BEGIN IMMEDIATE; DELETE FROM things; COMMIT";
         assert!(write(cut_off).await.is_err(), "nothing said that it came to its end");
+    }
+
+    /// What waits for the writer while another's write is lost is not written after it, and acknowledged even less.
+    #[tokio::test]
+    async fn what_waited_while_the_disk_failed_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = SqliteEngine::connect(&dir.path().join("things.db"), true).await.unwrap();
+        engine.execute(Statement::any(THINGS)).await.unwrap();
+        let whole = "BEGIN IMMEDIATE; INSERT INTO things VALUES (x'01', 'a', 1); COMMIT; SELECT 1";
+        let others = engine.writer.acquire().await.unwrap();
+        let mut waiting = std::pin::pin!(engine.write_whole(Statement::any(whole)));
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("there is one writer"),
+            () = std::future::ready(()) => {}
+        }
         engine.failed.store(true, Ordering::SeqCst);
-        assert!(write(whole).await.is_err(), "the disk did not keep an earlier write");
+        drop(others);
+        assert!(waiting.await.is_err());
+        let found = engine.fetch(Statement::any("SELECT count(*) FROM things")).await.unwrap();
+        assert_eq!(found[0].int(0).ok().unwrap(), Some(0));
     }
 
     /// The hot read must go from keys to rows: a plan that walks through a table grows with the platform.

@@ -420,7 +420,7 @@ fn log(
     Ok(())
 }
 
-/// An entry of what an operation does, which nobody outside asked for now.
+/// An entry of what an operation does by itself.
 fn entry(operation: &Operation, scene: &Scene<'_>, call: &str) -> Result<Entry, VaultError> {
     let id = EntryId::random(scene.rng()).map_err(unavailable)?;
     Ok(Entry {
