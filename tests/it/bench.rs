@@ -11,7 +11,7 @@ use crate::common::{
 };
 
 /// Keys of a scenario of calls, in the order of the alphabet.
-const CALLS: [&str; 21] = [
+const CALLS: [&str; 22] = [
     "calls",
     "calls_per_second",
     "commits_per_call",
@@ -29,6 +29,7 @@ const CALLS: [&str; 21] = [
     "p99_us",
     "rate",
     "ratio_to_echo",
+    "ratio_to_independent",
     "ratio_to_select",
     "scenario",
     "server_cpu_us",
@@ -162,6 +163,13 @@ async fn calls_are_answered_and_measured(backend: Backend) {
         let of_database = closed["database_cpu_us"].is_number();
         assert_eq!(of_database, matches!(backend, Backend::Postgres(_)) && scenario != "echo");
     }
+    let (echo, independent) =
+        (row(&report, "echo", Some("closed")), row(&report, "independent", Some("closed")));
+    assert_eq!((counted(independent), keys(independent)), ((Some(100), Some(0)), CALLS.to_vec()));
+    let [ratio, under] =
+        [&echo["ratio_to_independent"], &independent["ratio_to_echo"]].map(|ratio| ratio.as_f64().unwrap());
+    assert!(ratio > 0.0 && (ratio * under - 1.0).abs() < 0.01, "of one round, so one is the other's inverse");
+    assert!(independent["database_cpu_us"].is_null() && independent["commits_per_call"].is_null());
     for scenario in ["tokenize", "compare", "mixed"] {
         let row = row(&report, scenario, Some("closed"));
         assert_eq!(counted(row), (Some(100), Some(0)), "{row:#}");

@@ -1,6 +1,6 @@
 //! The ceilings: a server with the vault's TLS and none of its layers. `echo` answers what it was built with; `select`
 //! looks the token up first, one indexed SELECT a call, without policy, audit or decryption. Both speak Detokenize, so
-//! the same client measures all three. `store` takes the stream of an upload and stores its parts where the vault would,
+//! the same client measures all three. `independent` is `echo` without tonic. `store` takes the stream of an upload and stores its parts where the vault would,
 //! one after the other and each durable before the next, but unsealed. It checks the hash that the stream declares, as whoever
 //! takes that stream has to.
 
@@ -22,7 +22,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::Failure;
+use super::{Failure, independent};
 use crate::{
     blobs::parts::{PartName, Parts},
     cli::serve::DOCUMENTS_LIMIT,
@@ -48,6 +48,7 @@ const PART_BYTES: usize = 1 << 20;
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Echo,
+    Independent,
     Select,
     Store,
 }
@@ -56,6 +57,7 @@ impl Kind {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
+            Self::Independent => "independent",
             Self::Select => "select",
             Self::Store => "store",
         }
@@ -85,23 +87,41 @@ pub(super) async fn serve(args: &Args) -> Result<(), Failure> {
     let files = config.tls()?;
     let tls = server_tls(&files.certificate, &files.key, &files.authorities, BlockList::default())?;
     let ceiling = match args.kind {
-        Kind::Echo | Kind::Store => None,
+        Kind::Echo | Kind::Independent | Kind::Store => None,
         Kind::Select => Some(ceiling(&config).await?),
     };
     let parts = match args.kind {
-        Kind::Echo | Kind::Select => None,
+        Kind::Echo | Kind::Independent | Kind::Select => None,
         Kind::Store => Some(Parts::create(&config.resolve(Path::new("unsealed")), DOCUMENTS_LIMIT)?),
     };
     let listener = tokio::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = listener.local_addr()?;
-    let serving = Server::builder()
-        .add_service(Bare { ceiling })
-        .add_optional_service(parts.map(|parts| BareStore { parts }))
-        .serve_with_incoming(incoming(listener, tls, || false));
+    let kind = args.kind;
+    let serving = async move {
+        if kind == Kind::Independent {
+            independent::serve(listener, tls).await;
+            return Ok(());
+        }
+        Server::builder()
+            .add_service(Bare { ceiling })
+            .add_optional_service(parts.map(|parts| BareStore { parts }))
+            .serve_with_incoming(incoming(listener, tls, || false))
+            .await
+    };
     writeln!(std::io::stdout().lock(), "{address}")?;
     tokio::select! {
         served = serving => Ok(served?),
         ended = tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)) => Ok(ended?),
+    }
+}
+
+/// As many bytes as the vault's own answer has.
+pub(super) fn as_long_an_answer() -> pb::DetokenizeResponse {
+    pb::DetokenizeResponse {
+        value: "Сынақова".to_owned(),
+        field: "surname".to_owned(),
+        view: pb::View::Full.into(),
+        audit_entry_id: "ent_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned(),
     }
 }
 
@@ -144,13 +164,7 @@ impl UnaryService<pb::DetokenizeRequest> for Bare {
                     return Err(Status::not_found("there is no such token"));
                 }
             }
-            // As many bytes as the vault's own answer has.
-            Ok(Response::new(pb::DetokenizeResponse {
-                value: "Сынақова".to_owned(),
-                field: "surname".to_owned(),
-                view: pb::View::Full.into(),
-                audit_entry_id: "ent_aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned(),
-            }))
+            Ok(Response::new(as_long_an_answer()))
         })
     }
 }

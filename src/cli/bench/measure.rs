@@ -20,6 +20,8 @@ use crate::{cli::output::exit, crypto::random::SystemRng, domain::rng::random_by
 pub(super) enum Subject {
     /// A bare server.
     Echo,
+    /// The same without tonic.
+    Independent,
     /// The same with one look-up.
     Select,
     /// The vault, as all that follow.
@@ -38,6 +40,7 @@ impl Subject {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
+            Self::Independent => "independent",
             Self::Select => "select",
             Self::Detokenize => "detokenize",
             Self::BatchDetokenize => "batch-detokenize",
@@ -52,7 +55,7 @@ impl Subject {
 
     pub(super) const fn call(self) -> CallKind {
         match self {
-            Self::Echo | Self::Select | Self::Detokenize => CallKind::Detokenize,
+            Self::Echo | Self::Independent | Self::Select | Self::Detokenize => CallKind::Detokenize,
             Self::BatchDetokenize => CallKind::BatchDetokenize,
             Self::Tokenize => CallKind::Tokenize,
             Self::BatchTokenize => CallKind::BatchTokenize,
@@ -66,6 +69,7 @@ impl Subject {
     const fn caller(self) -> &'static str {
         match self {
             Self::Echo => "bare-echo",
+            Self::Independent => "bare-independent",
             Self::Select => "bare-select",
             Self::Unsealed => "bare-store",
             Self::Tokenize | Self::BatchTokenize | Self::Upload => "backend",
@@ -75,7 +79,7 @@ impl Subject {
 
     /// Whether a bare server answers.
     const fn is_bare(self) -> bool {
-        matches!(self, Self::Echo | Self::Select | Self::Unsealed)
+        matches!(self, Self::Echo | Self::Independent | Self::Select | Self::Unsealed)
     }
 }
 
@@ -146,7 +150,7 @@ impl Series {
 pub(super) struct Ground {
     pub(super) house: House,
     pub(super) load: Load,
-    bare: [Bare; 3],
+    bare: [Bare; 4],
     /// The process for calls beside others.
     other: Option<Load>,
     run: String,
@@ -158,9 +162,10 @@ pub(super) struct Ground {
 impl Ground {
     pub(super) async fn prepare(house: House, connections: u32) -> Result<Self, Failure> {
         let config = house.config_path();
-        let kinds = [Kind::Echo, Kind::Select, Kind::Store];
+        let kinds = [Kind::Echo, Kind::Independent, Kind::Select, Kind::Store];
         let bare = [
             Bare::start(&config, Kind::Echo.name()).await?,
+            Bare::start(&config, Kind::Independent.name()).await?,
             Bare::start(&config, Kind::Select.name()).await?,
             Bare::start(&config, Kind::Store.name()).await?,
         ];
@@ -194,9 +199,10 @@ impl Ground {
 
     /// The processes that calls of this kind keep busy.
     pub(super) fn watched(&self, subject: Subject) -> Watched {
-        let [echo, select, store] = &self.bare;
+        let [echo, independent, select, store] = &self.bare;
         let server = match subject {
             Subject::Echo => &echo.process,
+            Subject::Independent => &independent.process,
             Subject::Select => &select.process,
             Subject::Unsealed => &store.process,
             Subject::Detokenize
@@ -207,8 +213,9 @@ impl Ground {
             | Subject::Mixed
             | Subject::Upload => &self.house.served.process,
         };
-        // What the database does while echo answers is not for it.
-        Watched { server: Some(server.pid()), database: self.database.filter(|_| subject != Subject::Echo) }
+        // What the database does while those answer that have none is not for them.
+        let has_database = !matches!(subject, Subject::Echo | Subject::Independent);
+        Watched { server: Some(server.pid()), database: self.database.filter(|_| has_database) }
     }
 
     /// What the load process does in a slice.

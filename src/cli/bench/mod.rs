@@ -4,6 +4,7 @@
 //! sandyq bench              starts the others, tells the load what to do, watches the servers from outside
 //!   sandyq serve            the vault, over a database of its own
 //!   sandyq bench bare echo  the same TLS, and nothing else
+//!   sandyq bench bare independent  the same without tonic
 //!   sandyq bench bare select  the same with one indexed SELECT a call
 //!   sandyq bench load       calls them, and measures at the caller's side
 //! ```
@@ -13,6 +14,7 @@
 mod bare;
 mod house;
 mod imports;
+mod independent;
 mod job;
 mod load;
 mod meanwhile;
@@ -48,7 +50,7 @@ const IMPORTED: u64 = 20_000;
 /// Calls of a slice that warms up what is cold.
 const WARM_UP: u64 = 20;
 
-/// What is measured, each beside `echo` and `select`.
+/// What is measured, each beside the ceilings.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum Scenario {
     /// A bare server with the same TLS.
@@ -102,7 +104,7 @@ enum StoreKind {
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, after_help = ABOUT)]
 pub(super) struct Args {
-    /// What to measure; `echo` and `select` are measured with everything.
+    /// What to measure; the ceilings are measured with everything.
     #[arg(long = "scenario", value_enum, value_delimiter = ',', default_value = "detokenize")]
     scenarios: Vec<Scenario>,
     /// Database of the vault that is measured: a file in a temporary directory, or an empty database of a server.
@@ -327,7 +329,7 @@ async fn measure_calls(
     out: &mut Out,
 ) -> Result<f64, Failure> {
     let mut subjects: Vec<_> = args.scenarios.iter().map(|scenario| scenario.subject()).collect();
-    subjects.extend([Subject::Echo, Subject::Select]);
+    subjects.extend([Subject::Echo, Subject::Independent, Subject::Select]);
     subjects.sort_unstable();
     subjects.dedup();
     let until = args.calls.map_or(Until::Seconds(args.seconds), Until::Calls);

@@ -84,6 +84,7 @@ pub(super) struct Row {
     calls_per_second: f64,
     items_per_second: f64,
     ratio_to_echo: Option<f64>,
+    ratio_to_independent: Option<f64>,
     ratio_to_select: Option<f64>,
     p50_us: f64,
     p99_us: f64,
@@ -146,6 +147,7 @@ impl Report {
         lines.push(HEAD.join(" "));
         let rows = || self.scenarios.iter().filter_map(Measured::row);
         lines.extend(rows().map(Row::line));
+        lines.extend(rows().filter_map(Row::line_of_echo));
         for row in rows().filter(|row| row.failed > 0) {
             let reasons: Vec<_> = row.failures.iter().map(|(reason, n)| format!("{n} × {reason}")).collect();
             lines.push(format!("{}: {} failed: {}", row.scenario, row.failed, reasons.join("; ")));
@@ -179,6 +181,13 @@ const HEAD: [&str; 12] = [
 ];
 
 impl Row {
+    /// Whether echo is as fast as a bare server can be.
+    fn line_of_echo(&self) -> Option<String> {
+        let ratio = self.ratio_to_independent.filter(|_| self.scenario == Subject::Echo.name())?;
+        let callers = self.concurrency?;
+        Some(format!("{callers} callers: echo is {ratio:.2} of a minimal server without tonic"))
+    }
+
     fn line(&self) -> String {
         let load = match (self.concurrency, self.rate) {
             (Some(callers), _) => format!("{callers} callers"),
@@ -207,22 +216,21 @@ impl Row {
     }
 }
 
-/// Rows of series that were measured together, beside the two bare servers.
+/// Rows of series that were measured together, beside the bare servers.
 pub(super) fn rows(all: &[Series]) -> Vec<Measured> {
-    let bare = |subject| all.iter().find(|series| series.subject == subject);
-    let (echo, select) = (bare(Subject::Echo), bare(Subject::Select));
-    all.iter().map(|series| Measured::Calls(Box::new(row(series, echo, select)))).collect()
+    all.iter().map(|series| Measured::Calls(Box::new(row(series, all)))).collect()
 }
 
-fn row(series: &Series, echo: Option<&Series>, select: Option<&Series>) -> Row {
-    let ratio = |other: Option<&Series>, of: fn(&Sample) -> f64| {
-        other.and_then(|o| series.ratio_to(o, of)).map(rounded)
+fn row(series: &Series, all: &[Series]) -> Row {
+    let bare = |subject| all.iter().find(|series| series.subject == subject);
+    let ratio = |other: Subject, of: fn(&Sample) -> f64| {
+        bare(other).and_then(|other| series.ratio_to(other, of)).map(rounded)
     };
     let mut failures = BTreeMap::new();
     for (reason, count) in series.samples.iter().flat_map(|sample| &sample.failures) {
         *failures.entry(reason.clone()).or_default() += count;
     }
-    let echo_cpu = echo.and_then(|echo| echo.median_of_known(|sample| sample.server_cpu_us));
+    let echo_cpu = bare(Subject::Echo).and_then(|echo| echo.median_of_known(|sample| sample.server_cpu_us));
     let all_cpu = series.median_of_known(|sample| {
         sample.server_cpu_us.map(|server| server + sample.database_cpu_us.unwrap_or_default())
     });
@@ -240,13 +248,14 @@ fn row(series: &Series, echo: Option<&Series>, select: Option<&Series>) -> Row {
         failures,
         calls_per_second: rounded(series.median(|sample| sample.calls_per_second)),
         items_per_second: rounded(series.median(|sample| sample.items_per_second)),
-        ratio_to_echo: ratio(echo, |sample| sample.items_per_second),
-        ratio_to_select: ratio(select, |sample| sample.items_per_second),
+        ratio_to_echo: ratio(Subject::Echo, |sample| sample.items_per_second),
+        ratio_to_independent: ratio(Subject::Independent, |sample| sample.items_per_second),
+        ratio_to_select: ratio(Subject::Select, |sample| sample.items_per_second),
         p50_us: series.median(|sample| sample.p50_us),
         p99_us: series.median(|sample| sample.p99_us),
         max_us: series.samples.iter().map(|sample| sample.max_us).max().unwrap_or_default(),
-        p50_ratio_to_select: ratio(select, |sample| sample.p50_us),
-        p99_ratio_to_select: ratio(select, |sample| sample.p99_us),
+        p50_ratio_to_select: ratio(Subject::Select, |sample| sample.p50_us),
+        p99_ratio_to_select: ratio(Subject::Select, |sample| sample.p99_us),
         server_cpu_us: series.median_of_known(|sample| sample.server_cpu_us).map(rounded),
         database_cpu_us: series.median_of_known(|sample| sample.database_cpu_us).map(rounded),
         cpu_ratio_to_echo: all_cpu
