@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs, io, iter,
     path::{Path, PathBuf},
 };
 
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     audit::{
         chain::Handover,
-        head::HeadVerifier,
+        head::{HeadVerifier, SignedHead},
         layout::{CHECKPOINT, HEADS, RIGHT_EDGE, entries_path, tile_path},
         tree::{Hash, split, tile_width},
         verify::{Report, Verifier},
@@ -59,6 +59,9 @@ pub(super) enum Command {
         /// Directory to make.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// An earlier export of the same log: entries and heads that it has are left out. Verify the two together (`--archive`).
+        #[arg(long, value_name = "EXPORT_DIR")]
+        after: Option<PathBuf>,
     },
     /// Check an exported log, offline, against an audit key that was kept outside the installation.
     Verify {
@@ -73,6 +76,10 @@ pub(super) enum Command {
         /// A checkpoint kept from an earlier export: this one must extend it, so that a log cut back is found.
         #[arg(long, value_name = "FILE")]
         since: Option<PathBuf>,
+        /// An earlier export of the same log, for entries that this one leaves out; as often as there are some. This one must
+        /// extend it.
+        #[arg(long, value_name = "EXPORT_DIR")]
+        archive: Vec<PathBuf>,
     },
     /// Check a mirror, offline, against an audit key that was kept outside the installation.
     VerifyMirror(mirror::Args),
@@ -96,20 +103,25 @@ pub(super) async fn run(command: Command, out: &mut Out) -> Result<(), Failure> 
         Command::Entries(args) => audit_read::entries(&args, out).await,
         Command::Prove(args) => audit_read::prove(&args, out).await,
         Command::Reconcile { client, platform } => audit_read::reconcile(&client, platform, out).await,
-        Command::Export { client, platform, out: dir } => {
-            let exported = export(client.connect().await?, &platform, &dir).await?;
+        Command::Export { client, platform, out: dir, after } => {
+            let from = after.as_deref().map_or(Ok(0), first_after)?;
+            let exported = export(client.connect().await?, &platform, &dir, from).await?;
             out.data(
-                &json!({ "entries": exported.size, "verifier_key": exported.verifier_key }),
+                &json!({ "entries": exported.size, "from": from, "verifier_key": exported.verifier_key }),
                 &[
-                    format!("{} entries written to {}", exported.size, dir.display()),
+                    format!(
+                        "{} entries written to {}",
+                        exported.size.saturating_sub_unsigned(from),
+                        dir.display()
+                    ),
                     "verify with the audit key that `sandyq init` printed, not with one from the server"
                         .to_owned(),
                 ],
             )?;
             Ok(())
         }
-        Command::Verify { dir, key, origin, since } => {
-            let report = verify(&dir, &key, since.as_deref())?;
+        Command::Verify { dir, key, origin, since, archive } => {
+            let report = verify(Exported { dir: &dir, archives: &archive }, &key, since.as_deref())?;
             if origin.is_some_and(|origin| origin != report.origin) {
                 let message = format!("this is the log of {}", report.origin);
                 return Err(Failure::new(exit::NOT_VERIFIED, message));
@@ -176,13 +188,29 @@ pub(super) fn verdict(report: &Report, what: &str) -> Result<(), Failure> {
     Err(Failure::new(exit::NOT_VERIFIED, format!("the {what} does not verify: {first}")))
 }
 
-/// Writes an export and answers what it holds.
-pub(super) async fn export(channel: Channel, platform: &str, dir: &Path) -> Result<pb::LogSummary, Failure> {
+/// Where an export goes on that leaves out what an earlier one has: at the bundle that was not whole then.
+fn first_after(earlier: &Path) -> Result<u64, Failure> {
+    let checkpoint = read_note(&earlier.join(CHECKPOINT)).map_err(|e| no_export(earlier, &e))?;
+    let head = SignedHead::parse(&checkpoint).map_err(|bad| no_export(earlier, &bad))?;
+    Ok(head.head().size / 256 * 256)
+}
+
+fn no_export(dir: &Path, problem: &dyn std::fmt::Display) -> Failure {
+    Failure::new(exit::FAILED, format!("{} holds no exported log: {problem}", dir.display()))
+}
+
+/// Writes an export, with the entries from a position on, and answers what it holds.
+pub(super) async fn export(
+    channel: Channel,
+    platform: &str,
+    dir: &Path,
+    from: u64,
+) -> Result<pb::LogSummary, Failure> {
     fs::create_dir_all(dir)?;
     if fs::read_dir(dir)?.next().is_some() {
         return Err(Failure::new(exit::FAILED, format!("{} is not empty", dir.display())));
     }
-    let request = pb::ExportLogRequest { platform: platform.to_owned() };
+    let request = pb::ExportLogRequest { platform: platform.to_owned(), entries_from: i64::try_from(from)? };
     let mut pieces = audit(channel).export_log(request).await.map_err(|s| Failure::refused(&s))?.into_inner();
     let (mut summary, mut complete) = (None, false);
     while let Some(next) = pieces.message().await.map_err(|s| Failure::refused(&s))? {
@@ -237,25 +265,51 @@ fn write(dir: &Path, path: &str, bytes: &[u8]) -> io::Result<()> {
     fs::write(file, bytes)
 }
 
+/// An exported log, with earlier exports that have what it leaves out.
+#[derive(Clone, Copy)]
+pub(super) struct Exported<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) archives: &'a [PathBuf],
+}
+
+impl<'a> Exported<'a> {
+    /// Directories of the export and of the earlier ones.
+    fn dirs(self) -> impl Iterator<Item = &'a Path> {
+        iter::once(self.dir).chain(self.archives.iter().map(PathBuf::as_path))
+    }
+
+    /// The entries under a tile of level 0; those of an earlier export where this one has left them out.
+    fn entries(self, index: u64, width: usize) -> Option<Vec<u8>> {
+        let path = entries_path(index, width);
+        self.dirs().find_map(|dir| fs::read(dir.join(&path)).ok())
+    }
+}
+
 /// Replays an exported log.
-pub(super) fn verify(dir: &Path, key: &str, since: Option<&Path>) -> Result<Report, Failure> {
-    verify_against(dir, key, since, BTreeMap::new())
+pub(super) fn verify(export: Exported<'_>, key: &str, since: Option<&Path>) -> Result<Report, Failure> {
+    verify_against(export, key, since, BTreeMap::new())
 }
 
 /// Replays an exported log, and compares it with roots of its mirror.
 pub(super) fn verify_against(
-    dir: &Path,
+    export: Exported<'_>,
     key: &str,
     since: Option<&Path>,
     mirrored: BTreeMap<u64, Hash>,
 ) -> Result<Report, Failure> {
-    let checkpoint = read_note(&dir.join(CHECKPOINT))
-        .map_err(|e| Failure::new(exit::FAILED, format!("{} holds no exported log: {e}", dir.display())))?;
+    let dir = export.dir;
+    let checkpoint = read_note(&dir.join(CHECKPOINT)).map_err(|e| no_export(dir, &e))?;
     let mut verifier = match Verifier::new(trusted(key)?, &checkpoint) {
         Ok(verifier) => verifier,
         Err(report) => return Ok(*report),
     };
-    read_heads(dir, &mut verifier)?;
+    read_heads(dir, "", &mut verifier)?;
+    for archive in export.archives {
+        let name = format!("{}/", archive.display());
+        let kept = read_note(&archive.join(CHECKPOINT)).map_err(|e| no_export(archive, &e))?;
+        verifier.head(&format!("{name}{CHECKPOINT}"), &kept);
+        read_heads(archive, &name, &mut verifier)?;
+    }
     verifier.mirrored(mirrored);
     if let Some(since) = since {
         verifier.head("the earlier checkpoint", &read_note(since)?);
@@ -264,8 +318,8 @@ pub(super) fn verify_against(
     for index in 0..size.div_ceil(256) {
         let width = tile_width(size, 0, index);
         let hashes = fs::read(dir.join(tile_path(0, index, width)));
-        let entries = fs::read(dir.join(entries_path(index, width)));
-        let (Ok(hashes), Ok(entries)) = (hashes, entries) else {
+        let entries = export.entries(index, width);
+        let (Ok(hashes), Some(entries)) = (hashes, entries) else {
             // Nothing that comes after it can be compared; and nobody has vouched for the size yet.
             verifier.missing(format!("tile or entries {index} cannot be read"));
             return Ok(verifier.finish());
@@ -288,11 +342,12 @@ pub(super) fn verify_against(
     Ok(verifier.finish())
 }
 
-fn read_heads(dir: &Path, verifier: &mut Verifier) -> Result<(), Failure> {
+/// Feeds the heads of single seconds in; findings call them by `within` and their path.
+fn read_heads(dir: &Path, within: &str, verifier: &mut Verifier) -> Result<(), Failure> {
     let heads = match fs::read_dir(dir.join(HEADS)) {
         Ok(heads) => heads,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            verifier.missing("there are no heads of single seconds".to_owned());
+            verifier.missing(format!("{within}{HEADS} has no heads of single seconds"));
             return Ok(());
         }
         Err(error) => return Err(error.into()),
@@ -300,7 +355,7 @@ fn read_heads(dir: &Path, verifier: &mut Verifier) -> Result<(), Failure> {
     for head in heads {
         let path = head?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        verifier.head(&format!("{HEADS}/{name}"), &read_note(&path)?);
+        verifier.head(&format!("{within}{HEADS}/{name}"), &read_note(&path)?);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::Path};
 use tonic::{Status, transport::Channel};
 
 use super::{
-    audit::{export, print_report, verify},
+    audit::{Exported, export, print_report, verify},
     client::{connect, consents, request_id, vault},
     local::{LocalInstallation, Running, synthetic_consent},
     output::{Failure, Out, describe, exit, refused},
@@ -203,8 +203,8 @@ impl Story<'_> {
     ) -> Result<(), Failure> {
         self.next("An auditor exports the log and verifies it offline, from the audit key alone")?;
         let log = dir.join("log");
-        export(callers.auditor.clone(), PLATFORM, &log).await?;
-        let report = verify(&log, &running.verifier_key, None)?;
+        export(callers.auditor.clone(), PLATFORM, &log, 0).await?;
+        let report = verify(Exported { dir: &log, archives: &[] }, &running.verifier_key, None)?;
         let verified = print_report(&report, self.out);
         if tamper == report.holds() {
             return Err(Failure::new(exit::FAILED, "verification did not see what was done to the log"));

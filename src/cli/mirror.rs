@@ -1,14 +1,9 @@
 //! `sandyq audit verify-mirror`.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    audit::{describe, read_note, trusted, verdict, verify_against},
+    audit::{Exported, describe, read_note, trusted, verdict, verify_against},
     output::{Failure, Out, exit},
     restore::configured_mirror,
     territory::territory,
@@ -51,6 +46,9 @@ pub(super) struct Args {
     /// An export of the same log: it must not end before the mirror, and must agree with it.
     #[arg(long, value_name = "EXPORT_DIR")]
     against: Option<PathBuf>,
+    /// An earlier export, for entries that the export leaves out; as often as there are some.
+    #[arg(long, value_name = "EXPORT_DIR", requires = "against")]
+    archive: Vec<PathBuf>,
 }
 
 pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
@@ -59,7 +57,11 @@ pub(super) async fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
     if report.holds() {
         lines.push("verified: the mirror holds every entry up to here as it was signed".to_owned());
     }
-    let export = args.against.as_deref().map(|dir| compare(dir, &args.key, &report, roots)).transpose()?;
+    let export = args
+        .against
+        .as_deref()
+        .map(|dir| compare(Exported { dir, archives: &args.archive }, &args.key, &report, roots));
+    let export = export.transpose()?;
     if let Some(export) = &export {
         let (found, more) = describe(export);
         if let Some(object) = json.as_object_mut() {
@@ -121,8 +123,13 @@ async fn open(args: &Args) -> Result<MirrorReader, Failure> {
     }
 }
 
-fn compare(dir: &Path, key: &str, mirror: &Report, roots: BTreeMap<u64, Hash>) -> Result<Report, Failure> {
-    let export = verify_against(dir, key, None, roots)?;
+fn compare(
+    of: Exported<'_>,
+    key: &str,
+    mirror: &Report,
+    roots: BTreeMap<u64, Hash>,
+) -> Result<Report, Failure> {
+    let export = verify_against(of, key, None, roots)?;
     if !export.origin.is_empty() && export.origin != mirror.origin {
         let message =
             format!("the export is the log of {}, the mirror that of {}", export.origin, mirror.origin);

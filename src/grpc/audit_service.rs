@@ -9,7 +9,7 @@ use super::{
     authn::{Call, as_question},
     convert::time,
     limits::within_limit,
-    log_convert::{number, page, piece, proof_question, question, sizes, step},
+    log_convert::{entries_from, number, page, piece, proof_question, question, sizes, step},
     pb::{self, audit_service_server},
     status::status,
 };
@@ -97,9 +97,14 @@ impl audit_service_server::AuditService for AuditService {
         request: Request<pb::ExportLogRequest>,
     ) -> Result<Response<Self::ExportLogStream>, Status> {
         let call = as_question(&self.vault, &request)?;
-        let name = request.into_inner().platform;
+        let message = request.into_inner();
+        let (name, from) = (message.platform, message.entries_from);
         let (platform, pieces) = within_limit(async {
-            self.vault.export_log(&call.caller, call.asker, &name).await.map_err(|e| status(&e))
+            let exported = async {
+                let from = entries_from(from)?;
+                self.vault.export_log(&call.caller, call.asker, &name, from).await
+            };
+            exported.await.map_err(|e| status(&e))
         })
         .await?;
         let name = self.vault.platform_name(platform).map_or(name, |name| name.to_string());

@@ -191,6 +191,13 @@ pub(super) fn sizes(message: &pb::GetConsistencyProofRequest) -> Result<(u64, Op
     Ok((check.finish(from)?, to.filter(|to| *to > 0)))
 }
 
+/// Position of the first entry that an export has.
+pub(super) fn entries_from(from: i64) -> Result<u64, VaultError> {
+    let mut check = Checker::new("");
+    let from = count("entries_from", from, &mut check);
+    check.finish(from)
+}
+
 fn count(field: &str, number: i64, check: &mut Checker) -> Option<u64> {
     let count = u64::try_from(number).ok();
     if count.is_none() {

@@ -28,6 +28,8 @@ use crate::{
 
 const HEADS_AT_ONCE: u32 = 1_000;
 const TILES_AT_ONCE: u32 = 64;
+/// Entries of a whole bundle.
+const BUNDLE: u64 = 256;
 /// Pieces that wait for a slow reader.
 const PIECES_AHEAD: usize = 4;
 
@@ -89,22 +91,27 @@ impl Vault {
         Ok(signed(&stored.head))
     }
 
-    /// Everything up to the newest head, and whose log it is. The export itself is an entry of the log, before its
-    /// first piece.
+    /// Everything up to the newest head, and whose log it is; entries and heads from the position `from` on. The export itself is
+    /// an entry of the log, before its first piece.
     ///
     /// # Errors
-    /// As [`Vault::head`].
+    /// As [`Vault::head`]; [`VaultError::Invalid`] where a bundle does not begin at `from`, or the log has ended before it.
     pub async fn export_log(
         &self,
         caller: &Caller,
         asker: Asker,
         platform: &str,
+        from: u64,
     ) -> Result<(PlatformId, Pieces), VaultError> {
         let platform = self.target(caller, &asker, Call::ExportLog, platform).await?;
         self.run(platform, caller, asker, Ask { call: Call::ExportLog, subject: None }).await?;
         let stored = self.shared.store.tree(platform).await.map_err(unreadable)?;
+        if from > stored.head.counters.size || !from.is_multiple_of(BUNDLE) {
+            let rule = "must be a multiple of 256, and at most the size of the log";
+            return Err(VaultError::invalid("entries_from", rule));
+        }
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
-        let export = Export { shared: Arc::clone(&self.shared), platform, sender };
+        let export = Export { shared: Arc::clone(&self.shared), platform, from, sender };
         tokio::spawn(export.run(stored));
         Ok((platform, pieces))
     }
@@ -154,6 +161,8 @@ impl Deed for Ask {
 struct Export {
     shared: Arc<Shared>,
     platform: PlatformId,
+    /// Position of the first entry that is sent, where a bundle begins.
+    from: u64,
     sender: mpsc::Sender<Result<Piece, VaultError>>,
 }
 
@@ -172,6 +181,7 @@ impl Export {
         let size = stored.head.counters.size;
         self.send(Piece::Head(signed(&stored.head))).await?;
         self.send_second_heads(size).await?;
+        self.send_tiles(0, self.from / BUNDLE).await?;
         self.send_bundles(size).await?;
         for level in 1..8 {
             self.send_level(level, size, stored).await?;
@@ -180,23 +190,24 @@ impl Export {
         Ok(())
     }
 
-    /// Heads up to `size`. The head of the present second may have moved on; the export's own head stands for it.
+    /// Heads up to `size`, but those of before the first entry that is sent. The head of the present second may have moved on; the export's own head stands for it.
     async fn send_second_heads(&self, size: u64) -> Result<(), Stop> {
         let mut after = i64::MIN;
         loop {
             let heads = self.shared.store.second_heads(self.platform, after, HEADS_AT_ONCE).await?;
             let Some(last) = heads.last() else { return Ok(()) };
             after = last.second;
-            for head in heads.into_iter().filter(|head| head.size <= size) {
+            let wanted = |head: &SecondHead| head.size <= size && (self.from == 0 || head.size > self.from);
+            for head in heads.into_iter().filter(wanted) {
                 self.send(Piece::SecondHead(head)).await?;
             }
         }
     }
 
     async fn send_bundles(&self, size: u64) -> Result<(), Stop> {
-        for index in 0..size.div_ceil(256) {
-            let width = u32::try_from((size - index * 256).min(256)).unwrap_or(256);
-            let rows = self.shared.store.entries(self.platform, index * 256, width).await?;
+        for index in self.from / BUNDLE..size.div_ceil(BUNDLE) {
+            let width = u32::try_from((size - index * BUNDLE).min(BUNDLE)).unwrap_or(256);
+            let rows = self.shared.store.entries(self.platform, index * BUNDLE, width).await?;
             let (mut hashes, mut bundle) = (Vec::new(), Vec::new());
             for row in &rows {
                 hashes.extend_from_slice(&row.leaf_hash);
@@ -211,6 +222,16 @@ impl Export {
 
     async fn send_level(&self, level: u8, size: u64, stored: &StoredTree) -> Result<(), Stop> {
         let complete = size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
+        self.send_tiles(level, complete).await?;
+        let partial = stored.partial.get(usize::from(level)).map_or(&[][..], Vec::as_slice);
+        if !partial.is_empty() && partial.len() < TILE_WIDTH {
+            self.send(Piece::Tile { level, index: complete, hashes: partial.concat() }).await?;
+        }
+        Ok(())
+    }
+
+    /// The first tiles of a level, all of them complete.
+    async fn send_tiles(&self, level: u8, complete: u64) -> Result<(), Stop> {
         let mut next = 0;
         while next < complete {
             let tiles = self.shared.store.tiles(self.platform, level, next, TILES_AT_ONCE).await?;
@@ -221,10 +242,6 @@ impl Export {
                 next = tile.index + 1;
                 self.send(Piece::Tile { level, index: tile.index, hashes: tile.hashes }).await?;
             }
-        }
-        let partial = stored.partial.get(usize::from(level)).map_or(&[][..], Vec::as_slice);
-        if !partial.is_empty() && partial.len() < TILE_WIDTH {
-            self.send(Piece::Tile { level, index: complete, hashes: partial.concat() }).await?;
         }
         Ok(())
     }

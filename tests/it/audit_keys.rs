@@ -74,7 +74,7 @@ fn write(dir: &Path, path: &str, bytes: impl AsRef<[u8]>) {
 async fn export(open: &OpenVault, dir: &Path, platform: &str) -> PathBuf {
     let asker = Asker { spiffe_id: staff("auditor"), key: [0; 32], request: None };
     let auditor = open.vault.caller(&asker.spiffe_id).unwrap();
-    let (_, mut pieces) = open.vault.export_log(&auditor, asker, platform).await.unwrap();
+    let (_, mut pieces) = open.vault.export_log(&auditor, asker, platform, 0).await.unwrap();
     let dir = dir.join("export").join(platform);
     let _missing = fs::remove_dir_all(&dir);
     let mut size = 0;

@@ -23,18 +23,16 @@ fn sandyq(args: &[&str]) -> Output {
 }
 
 fn export(served: &Served, name: &str) -> PathBuf {
+    export_after(served, name, None)
+}
+
+fn export_after(served: &Served, name: &str, after: Option<&Path>) -> PathBuf {
     let out = served.dir.path().join(name);
     let connection = served.running.installation.connection_path("auditor");
-    let output = sandyq(&[
-        "audit",
-        "export",
-        "--platform",
-        "lerna",
-        "--connection",
-        connection.to_str().unwrap(),
-        "--out",
-        out.to_str().unwrap(),
-    ]);
+    let (connection, to) = (connection.to_str().unwrap(), out.to_str().unwrap());
+    let mut args = vec!["audit", "export", "--platform", "lerna", "--connection", connection, "--out", to];
+    args.extend(after.iter().flat_map(|dir| ["--after", dir.to_str().unwrap()]));
+    let output = sandyq(&args);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     out
 }
@@ -56,18 +54,23 @@ fn verify_with(dir: &Path, key: &str, more: &[&str]) -> (Option<i32>, Vec<u8>) {
 /// A log of more than two tiles.
 async fn busy() -> Served {
     let served = Served::start().await;
-    let person = served.store(1).await;
+    read(&served, 1, 590).await;
+    served
+}
+
+/// Reads a value so many times.
+async fn read(served: &Served, person: u32, times: usize) {
+    let person = served.store(person).await;
     let request = pb::BatchDetokenizeRequest {
         request_id: request_id(),
-        tokens: vec![person.token("iin").to_owned(); 590],
+        tokens: vec![person.token("iin").to_owned(); times],
         purpose: "payments".into(),
         view: pb::View::Full.into(),
         reference: String::new(),
         ..pb::BatchDetokenizeRequest::default()
     };
     let answer = served.vault("payments").await.batch_detokenize(request).await.unwrap().into_inner();
-    assert_eq!(answer.results.len(), 590);
-    served
+    assert_eq!(answer.results.len(), times);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,6 +205,62 @@ async fn edits_of_an_export_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_goes_on_from_another_verifies_with_it() {
+    let served = busy().await;
+    let key = served.running.verifier_key.clone();
+    let first = export(&served, "first");
+    read(&served, 2, 300).await;
+    let second = export_after(&served, "second", Some(&first));
+    read(&served, 3, 300).await;
+    let third = export_after(&served, "third", Some(&second));
+    let bundles = |dir: &Path| {
+        let named =
+            |file: std::io::Result<std::fs::DirEntry>| file.unwrap().file_name().into_string().unwrap();
+        let mut files: Vec<_> = std::fs::read_dir(dir.join("tile/entries")).unwrap().map(named).collect();
+        files.sort();
+        files
+    };
+    assert_eq!(bundles(&second), ["002", "003.p"], "what was whole in the first is left out");
+    assert_eq!(bundles(&third), ["003", "004.p"]);
+    let heads = |dir: &Path| std::fs::read_dir(dir.join("heads")).unwrap().count();
+    assert!(heads(&second) < heads(&export(&served, "whole")), "nor are heads of before in it");
+
+    let paths: Vec<_> = [&first, &second].map(|dir| dir.to_str().unwrap()).to_vec();
+    let with = |dir: &Path, archives: &[&str]| {
+        let more: Vec<_> = archives.iter().flat_map(|dir| ["--archive", dir]).collect();
+        let (code, report) = verify_with(dir, &key, &more);
+        (code, serde_json::from_slice::<serde_json::Value>(&report).unwrap()["findings"].to_string())
+    };
+    assert_eq!(with(&second, &paths[..1]), (Some(0), "[]".to_owned()));
+    assert_eq!(with(&third, &paths), (Some(0), "[]".to_owned()));
+    let (code, findings) = with(&third, &paths[1..]);
+    assert!(code == Some(3) && findings.contains("tile or entries 0 cannot be read"), "{findings}");
+    // One byte of an archive: the entry is named.
+    change(first.join("tile/entries/001"), 10);
+    let (code, findings) = with(&third, &paths);
+    assert!(code == Some(3) && findings.contains("entry 256 "), "{findings}");
+    change(first.join("tile/entries/001"), 10);
+    assert_eq!(with(&third, &paths).0, Some(0), "put back");
+    // Another log's export is no archive of this one, nor is a newer one of an older.
+    let (code, findings) = with(&first, &paths[1..]);
+    assert!(code == Some(3) && findings.contains("newer than the checkpoint"), "{findings}");
+    std::fs::remove_dir_all(first.join("heads")).unwrap();
+    assert_eq!(with(&third, &paths).0, Some(3), "an archive has its heads");
+
+    for wrong in [-256, 1, 257, 1 << 40] {
+        let request = pb::ExportLogRequest { platform: "lerna".into(), entries_from: wrong };
+        let mut client = served.audit("auditor").await;
+        let status = client.export_log(request).await.unwrap_err();
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::InvalidArgument, "INVALID_FIELDS"),
+            "{wrong}"
+        );
+    }
+    served.running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_auditors_see_a_log() {
     let served = Served::start().await;
     for (caller, platform, code, expected) in [
@@ -214,7 +273,10 @@ async fn only_auditors_see_a_log() {
         let mut client = served.audit(caller).await;
         let status = client.get_head(pb::GetHeadRequest { platform: platform.into() }).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (code, expected), "{caller} {platform}");
-        let status = client.export_log(pb::ExportLogRequest { platform: platform.into() }).await.unwrap_err();
+        let status = client
+            .export_log(pb::ExportLogRequest { platform: platform.into(), ..Default::default() })
+            .await
+            .unwrap_err();
         assert_eq!(reason(&status), expected, "{caller} {platform}");
     }
     for platform in ["lerna", "vault"] {

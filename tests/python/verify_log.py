@@ -306,8 +306,8 @@ def match_entries(start, stored, entries, report):
     return placed
 
 
-def verify_export(root, keys, origin, since, report):
-    """The section `Verifying`. Returns the tree and the heads."""
+def verify_export(root, keys, origin, since, report, archives=()):
+    """The section `Verifying`; `archives` are earlier exports. Returns the tree and the heads."""
     files = {Path(where, name).relative_to(root).as_posix()
              for where, _, names in os.walk(root / "tile") for name in names}
     if not files and not (root / "checkpoint").exists():
@@ -323,12 +323,15 @@ def verify_export(root, keys, origin, since, report):
     size = (signed or sorted(heads, key=lambda head: head.size))[-1].size
     size = min(size, 256 * len(files))
     heads += signed + read_heads(since, origin, report)
+    for archive in archives:
+        heads += read_heads([archive / "checkpoint", *listed(archive / "heads", ".*", report)], origin, report)
 
     def tile(level, index, nodes):
         path, raw = tile_name(level, index, nodes), b""
         files.discard(path)
         with report.about(path):
-            raw = read(root / path, BUNDLE_LIMIT)
+            where = [at for at in (root, *archives) if level == "entries" and (at / path).exists()] or [root]
+            raw = read(where[0] / path, BUNDLE_LIMIT)
             if level != "entries" and len(raw) != 32 * min(256, nodes - 256 * index):
                 raise Damage(f"has {len(raw)} bytes, not the hashes of a log of {size} entries")
         return path, raw
@@ -513,6 +516,7 @@ def main():
     parser.add_argument("dir", type=Path)
     for option in ("--key", "--platform", "--origin", "--since", "--against"):
         parser.add_argument(option, type=Path if option in ("--since", "--against") else str)
+    parser.add_argument("--archive", type=Path, action="append", default=[])
     args, report = parser.parse_args(), Report()
     try:
         keys = read(Path(args.key or "")).decode() if os.path.isfile(args.key or "") else args.key or ""
@@ -522,7 +526,7 @@ def main():
             return 3 if report.findings else 0
         since = [args.since] if args.since and os.stat(args.since) else []  # absent: no finding
         if args.what == "export":
-            tree, heads = verify_export(args.dir, keys, args.origin, since, report)
+            tree, heads = verify_export(args.dir, keys, args.origin, since, report, args.archive)
         else:
             if not re.fullmatch("[^/.][^/]*", args.platform or ""):
                 raise Damage("--platform NAME is needed")

@@ -493,7 +493,9 @@ pub async fn ask_about(driver: &mut Driver, token: String) {
     driver.succeed("auditor", Call::GetInclusionProof, proof).await;
     let proof = pb::GetConsistencyProofRequest { platform: platform(), from_size: 1, to_size: head.size };
     driver.succeed("auditor", Call::GetConsistencyProof, proof).await;
-    driver.succeed("auditor", Call::ExportLog, pb::ExportLogRequest { platform: platform() }).await;
+    driver
+        .succeed("auditor", Call::ExportLog, pb::ExportLogRequest { platform: platform(), entries_from: 0 })
+        .await;
     let end: pb::ReconcileLogResponse =
         driver.answer("auditor", Call::ReconcileLog, pb::ReconcileLogRequest { platform: platform() }).await;
     let Some(pb::reconcile_log_response::Step::Result(result)) = end.step else { panic!("{end:?}") };
