@@ -8,11 +8,13 @@ pub(super) const STYLE: &str = "\
 --ends:#6ea8e5;--kept:#b592e0;--over:#ef7a6d;--good:#6fc794}}\
 *{box-sizing:border-box}body{margin:0;padding:32px;background:var(--back);color:var(--ink);\
 font:15px/1.45 system-ui,sans-serif}main{max-width:1040px;margin:0 auto}h1{font-size:24px;margin:0 0 4px}\
-h2{font-size:17px;margin:32px 0 10px}p{color:var(--soft);margin:0 0 20px}\
+h2{font-size:17px;margin:32px 0 10px}h3{font-size:14px;margin:20px 0 8px}p{color:var(--soft);margin:0 0 20px}\
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}\
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}\
 .card b{display:block;font-size:22px;font-variant-numeric:tabular-nums}.card span{color:var(--soft);font-size:13px}\
-figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:16px}\
+figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:16px;overflow-x:auto}\
+svg[role]{min-width:620px}.wide{overflow-x:auto}.wide td{white-space:nowrap}.wide th,.wide td{padding:7px}\
+.swatch{display:inline-block;width:26px;height:10px;margin-right:6px}\
 svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font-size:12px}.legend{display:flex;flex-wrap:wrap;gap:16px;\
 margin-top:10px;color:var(--soft);font-size:13px}.legend i{display:inline-block;width:11px;height:11px;border-radius:2px;\
 margin-right:6px}table{width:100%;border-collapse:collapse;background:var(--card);border:1px solid var(--line)}\

@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::transport::Channel;
 
 use super::{
     client::{connect, platforms, policies, request_id_by},
@@ -17,7 +18,7 @@ use super::{
     serve::{Listeners, open, serve_until, tls},
 };
 use crate::{
-    config::{Config, Connection},
+    config::{AuthorityConfig, Config, Connection},
     crypto::digest::sha256,
     domain::time::Clock,
     grpc::pb,
@@ -331,38 +332,104 @@ impl LocalInstallation {
 
     /// Makes the platform with its policy and callers, as the officer, on a server that goes by this clock.
     pub(super) async fn provision(&self, clock: &Clock) -> Result<(), Failure> {
-        let channel = connect(&self.connection(OFFICER)?).await?;
-        let policy = Policy::parse(POLICY)?.operator;
-        let platforms = &mut platforms(channel.clone());
-        let name = policy.name.to_string();
-        let request = pb::CreatePlatformRequest {
-            request_id: request_id_by(clock)?,
-            name: name.clone(),
-            legal_name: policy.legal_name,
-            bin: policy.bin,
-        };
-        platforms.create_platform(request).await.map_err(refused)?;
-        let request = pb::ApplyPolicyRequest {
-            request_id: request_id_by(clock)?,
-            text: POLICY.to_owned(),
-            validate_only: false,
-        };
-        policies(channel).apply_policy(request).await.map_err(refused)?;
-        let services = SERVICES.map(|service| (name.as_str(), PLATFORM_DOMAIN, service, pb::Role::Service));
-        let auditor = (VAULT, STAFF_DOMAIN, AUDITOR, pb::Role::Auditor);
-        for (platform, domain, name, role) in services.into_iter().chain([auditor]) {
-            let request = pb::EnrolCallerRequest {
-                request_id: request_id_by(clock)?,
-                platform: platform.to_owned(),
-                name: name.to_owned(),
-                spiffe_id: spiffe_id(domain, name),
-                roles: vec![role.into()],
-                ..pb::EnrolCallerRequest::default()
-            };
-            platforms.enrol_caller(request).await.map_err(refused)?;
+        let officer = connect(&self.connection(OFFICER)?).await?;
+        make_platform(&officer, clock, POLICY, |service| spiffe_id(PLATFORM_DOMAIN, service)).await?;
+        enrol(&officer, clock, (VAULT, AUDITOR), spiffe_id(STAFF_DOMAIN, AUDITOR), pb::Role::Auditor).await
+    }
+
+    /// Writes certificates for the callers of further platforms, under an authority of their own; what the configuration
+    /// says of that.
+    pub(super) fn write_further_callers(&self, platforms: &[String]) -> Result<AuthorityConfig, Failure> {
+        let authority = Authority::new("development authority of further platforms")?;
+        fs::write(self.dir.join("further-authority.pem"), authority.pem())?;
+        for platform in platforms {
+            for service in SERVICES {
+                let issued = authority.client(&[&further_id(platform, service)])?;
+                issued.write(&self.dir, &further_caller(platform, service))?;
+            }
+        }
+        Ok(AuthorityConfig {
+            trust_domain: FURTHER_DOMAIN.to_owned(),
+            certificates: "further-authority.pem".into(),
+            staff: false,
+        })
+    }
+
+    /// Makes a further platform with the same policy under its own name, and writes its callers' connections.
+    pub(super) async fn make_further(
+        &self,
+        clock: &Clock,
+        server: SocketAddr,
+        platform: &str,
+    ) -> Result<(), Failure> {
+        let officer = connect(&self.connection(OFFICER)?).await?;
+        let (own, named) = (format!("name = \"{PLATFORM}\""), format!("name = \"{platform}\""));
+        let policy = POLICY.replacen(&own, &named, 1);
+        make_platform(&officer, clock, &policy, |service| further_id(platform, service)).await?;
+        for service in SERVICES {
+            let caller = further_caller(platform, service);
+            self.write_connection(&caller, server, &caller)?;
         }
         Ok(())
     }
+}
+
+/// Trust domain of the callers of further platforms.
+const FURTHER_DOMAIN: &str = "platforms.example.kz";
+
+/// What files of a caller of a further platform are named by.
+pub(super) fn further_caller(platform: &str, service: &str) -> String {
+    format!("{platform}-{service}")
+}
+
+fn further_id(platform: &str, service: &str) -> String {
+    spiffe_id(FURTHER_DOMAIN, &further_caller(platform, service))
+}
+
+/// Makes a platform with this policy, and enrols its callers.
+async fn make_platform(
+    officer: &Channel,
+    clock: &Clock,
+    text: &str,
+    id_of: impl Fn(&str) -> String,
+) -> Result<(), Failure> {
+    let policy = Policy::parse(text)?.operator;
+    let name = policy.name.to_string();
+    let request = pb::CreatePlatformRequest {
+        request_id: request_id_by(clock)?,
+        name: name.clone(),
+        legal_name: policy.legal_name,
+        bin: policy.bin,
+    };
+    platforms(officer.clone()).create_platform(request).await.map_err(refused)?;
+    let request = pb::ApplyPolicyRequest {
+        request_id: request_id_by(clock)?,
+        text: text.to_owned(),
+        validate_only: false,
+    };
+    policies(officer.clone()).apply_policy(request).await.map_err(refused)?;
+    for service in SERVICES {
+        enrol(officer, clock, (&name, service), id_of(service), pb::Role::Service).await?;
+    }
+    Ok(())
+}
+
+async fn enrol(
+    officer: &Channel,
+    clock: &Clock,
+    (platform, name): (&str, &str),
+    spiffe_id: String,
+    role: pb::Role,
+) -> Result<(), Failure> {
+    let request = pb::EnrolCallerRequest {
+        request_id: request_id_by(clock)?,
+        platform: platform.to_owned(),
+        name: name.to_owned(),
+        spiffe_id,
+        roles: vec![role.into()],
+        ..pb::EnrolCallerRequest::default()
+    };
+    platforms(officer.clone()).enrol_caller(request).await.map(drop).map_err(refused)
 }
 
 impl Running {

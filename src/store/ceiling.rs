@@ -73,7 +73,7 @@ impl Ceiling {
             .test_before_acquire(false);
         let pool =
             options.connect_with(file_options(path, false)).await.map_err(database("open the database"))?;
-        Self::of_newest_platform(Pool::Sqlite(pool), true).await
+        Self::of_first_platform(Pool::Sqlite(pool), true).await
     }
 
     /// The database of an installation at a server.
@@ -94,11 +94,11 @@ impl Ceiling {
             .connect_with(session_options(options)?)
             .await
             .map_err(database("open the database"))?;
-        Self::of_newest_platform(Pool::Postgres(pool), local).await
+        Self::of_first_platform(Pool::Postgres(pool), local).await
     }
 
-    async fn of_newest_platform(pool: Pool, local: bool) -> Result<Self, StoreError> {
-        let platform = scalar!(&pool, "SELECT max(platform_id) FROM platforms", i64);
+    async fn of_first_platform(pool: Pool, local: bool) -> Result<Self, StoreError> {
+        let platform = scalar!(&pool, "SELECT min(platform_id) FROM platforms WHERE platform_id > 0", i64);
         Ok(Self { platform: platform.map_err(database("look for a platform"))?, pool, local })
     }
 

@@ -11,7 +11,7 @@ use crate::common::{
 };
 
 /// Keys of a scenario of calls, in the order of the alphabet.
-const CALLS: [&str; 22] = [
+const CALLS: [&str; 23] = [
     "calls",
     "calls_per_second",
     "commits_per_call",
@@ -27,6 +27,7 @@ const CALLS: [&str; 22] = [
     "p50_us",
     "p99_ratio_to_select",
     "p99_us",
+    "percentiles",
     "rate",
     "ratio_to_echo",
     "ratio_to_independent",
@@ -36,7 +37,7 @@ const CALLS: [&str; 22] = [
     "server_peak_bytes",
 ];
 /// Keys of `rotation` and `sweep`.
-const MEANWHILE: [&str; 19] = [
+const MEANWHILE: [&str; 21] = [
     "destroyed",
     "failed_reads",
     "failures",
@@ -47,6 +48,8 @@ const MEANWHILE: [&str; 19] = [
     "pairs",
     "peak_bytes_with",
     "peak_bytes_without",
+    "percentiles_with",
+    "percentiles_without",
     "rate",
     "ratio_to_idle_update",
     "ratio_to_update",
@@ -58,7 +61,7 @@ const MEANWHILE: [&str; 19] = [
     "update_rows_per_second",
 ];
 /// Keys of `upload`.
-const UPLOADS: [&str; 23] = [
+const UPLOADS: [&str; 25] = [
     "bytes_per_second",
     "crowd_growth_bytes",
     "crowd_peak_bytes",
@@ -72,6 +75,7 @@ const UPLOADS: [&str; 23] = [
     "p99_ratio",
     "p99_us",
     "pairs",
+    "percentiles",
     "rate",
     "ratio_to_unsealed",
     "reads",
@@ -79,6 +83,7 @@ const UPLOADS: [&str; 23] = [
     "server_cpu_us",
     "streams",
     "unsealed_bytes_per_second",
+    "unsealed_percentiles",
     "unsealed_server_cpu_us",
     "upload_rate",
     "uploads",
@@ -97,11 +102,86 @@ const IMPORTS: [&str; 11] = [
     "scenario",
     "server_cpu_us",
 ];
+/// Keys of `overload`.
+const OVERLOAD: [&str; 25] = [
+    "answered",
+    "answered_p50_us",
+    "answered_p99_us",
+    "answered_percentiles",
+    "beside_echo_per_second",
+    "concurrency",
+    "connections",
+    "failed",
+    "failures",
+    "flood_rate",
+    "goodput_per_second",
+    "goodput_to_beside_echo",
+    "goodput_to_peak",
+    "offered_per_second",
+    "p99_us_after",
+    "p99_us_before",
+    "peak_calls_per_second",
+    "rate",
+    "recovery_ms",
+    "refusals",
+    "refused",
+    "refused_p50_us",
+    "refused_p99_us",
+    "refused_percentiles",
+    "scenario",
+];
+/// Keys of `isolation`, which `overload` measures too.
+const ISOLATION: [&str; 16] = [
+    "failed_reads",
+    "failures",
+    "flood_answered_per_second",
+    "flood_offered_per_second",
+    "flood_rate",
+    "p50_ratio",
+    "p99_ratio",
+    "p99_ratio_to_beside_echo",
+    "pairs",
+    "percentiles_with",
+    "percentiles_without",
+    "rate",
+    "reads",
+    "refusals",
+    "refused",
+    "scenario",
+];
+/// Keys of `replicas` and `platforms`.
+const SPREAD: [&str; 22] = [
+    "calls",
+    "calls_per_second",
+    "commits_per_call",
+    "concurrency",
+    "connections",
+    "database_cpu_us",
+    "failed",
+    "failures",
+    "over",
+    "p50_us",
+    "p99_us",
+    "percentiles",
+    "ratio_to_single",
+    "scenario",
+    "server_cpu_us",
+    "single_calls_per_second",
+    "single_commits_per_call",
+    "single_database_cpu_us",
+    "single_p50_us",
+    "single_p99_us",
+    "single_percentiles",
+    "single_server_cpu_us",
+];
 const PERFORMANCE: &str = include_str!("../../docs/performance.md");
 
 fn bench(backend: &Backend, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandyq"));
-    command.args(["--json", "bench", "--rounds", "1", "--subjects", "50"]).args(args);
+    command.args(["--json", "bench", "--subjects", "50"]).args(args);
+    if !args.contains(&"--rounds") {
+        command.args(["--rounds", "1"]);
+    }
     match backend {
         Backend::Sqlite => command.args(["--store", "sqlite"]),
         Backend::Postgres(url) => command.args(["--store", "postgres", "--postgres", url]),
@@ -112,6 +192,63 @@ fn bench(backend: &Backend, args: &[&str]) -> Output {
 fn report(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The JSON of a run, all of which is on its page too.
+fn measured(backend: &Backend, args: &[&str]) -> Value {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("page.html");
+    let args: Vec<_> = args.iter().copied().chain(["--html", file.to_str().unwrap()]).collect();
+    let report = report(&bench(backend, &args));
+    let page = std::fs::read_to_string(&file).unwrap();
+    is_well_formed(&page);
+    for outside in ["http:", "https:", "src=", "href=", "url(", "@import"] {
+        assert!(!page.contains(outside), "nothing is loaded from outside: {outside}");
+    }
+    let rows = report["scenarios"].as_array().unwrap();
+    for row in rows {
+        let name = row["scenario"].as_str().unwrap();
+        let expected = if row["load"].is_null() { format!("<h2>{name}") } else { format!("<td>{name}</td>") };
+        let count = page.matches(&expected).count();
+        assert_eq!(
+            count,
+            rows.iter()
+                .filter(|r| r["scenario"] == name && r["load"].is_null() == row["load"].is_null())
+                .count()
+        );
+        let keys = row.as_object().unwrap().keys().filter(|key| row["load"].is_null() && *key != "scenario");
+        for key in keys.filter(|key| *key != "pairs" && !key.contains("percentiles")) {
+            assert!(page.contains(&format!("<code>{key}</code>")), "{key} is not on the page");
+        }
+        let pairs = row["pairs"].as_array().map_or(0, Vec::len);
+        assert!(pairs == 0 || page.contains("p99 in windows with and without"), "{name}");
+    }
+    let curves = rows
+        .iter()
+        .flat_map(|row| row.as_object().unwrap())
+        .filter(|(key, points)| key.contains("percentiles") && !points.as_array().unwrap().is_empty());
+    assert!(page.matches("<polyline ").count() >= curves.count(), "a curve for each");
+    for setting in report["database"].as_object().unwrap().keys() {
+        assert!(page.contains(&format!("<code>{setting}</code>")), "{setting}");
+    }
+    report
+}
+
+/// Every element that begins ends where it should.
+#[track_caller]
+fn is_well_formed(page: &str) {
+    let mut open = Vec::new();
+    for tag in page.split('<').skip(1) {
+        let (tag, text) = tag.split_once('>').unwrap_or_else(|| panic!("a tag without its end: {tag}"));
+        assert!(!text.contains('>') && tag.matches('"').count().is_multiple_of(2), "<{tag}>{text}");
+        let name = tag.split_whitespace().next().unwrap();
+        if let Some(ended) = name.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(ended), "{tag}");
+        } else if !tag.ends_with('/') && !["!doctype", "meta", "br"].contains(&name) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
 }
 
 /// The row of a scenario, in a closed or an open loop where it has both.
@@ -140,9 +277,18 @@ fn are_above_zero(row: &Value, figures: &[&str]) {
     }
 }
 
+/// Percentiles that rise, of times that do, up to the longest.
+#[track_caller]
+fn is_a_curve(points: &Value, longest: f64) {
+    let points: Vec<_> = points.as_array().unwrap().iter().map(|point| [&point[0], &point[1]]).collect();
+    let points: Vec<_> = points.iter().map(|point| point.map(|number| number.as_f64().unwrap())).collect();
+    assert!(points.is_sorted_by(|one, next| one[0] < next[0] && one[1] <= next[1]), "{points:?}");
+    assert!(points.len() > 8 && points.iter().all(|point| point[1] <= longest), "{longest}: {points:?}");
+}
+
 async fn calls_are_answered_and_measured(backend: Backend) {
     let args = ["--scenario", "detokenize,tokenize,compare,mixed", "--concurrency", "4", "--calls", "100"];
-    let report = report(&bench(&backend, &args));
+    let report = measured(&backend, &args);
     assert_eq!((report["format"].as_u64(), report["subjects"].as_u64()), (Some(1), Some(50)));
     for scenario in ["echo", "select", "detokenize"] {
         for load in ["closed", "open"] {
@@ -154,6 +300,7 @@ async fn calls_are_answered_and_measured(backend: Backend) {
                 &["calls_per_second", "p50_us", "p99_us", "ratio_to_echo", "ratio_to_select"],
             );
             assert!(row["p99_us"].as_f64() >= row["p50_us"].as_f64());
+            is_a_curve(&row["percentiles"], row["max_us"].as_f64().unwrap());
             assert!(row["server_cpu_us"].is_number() && row["server_peak_bytes"].as_u64() > Some(1 << 20));
         }
         // Four callers at once, and so many calls a second: a call takes about that long, or times are not what they say.
@@ -205,7 +352,7 @@ async fn long_work_is_measured(backend: Backend) {
         "--rate",
         "20",
     ];
-    let report = report(&bench(&backend, &args));
+    let report = measured(&backend, &args);
     for scenario in ["rotation", "sweep"] {
         let row = row(&report, scenario, None);
         assert_eq!(keys(row), MEANWHILE);
@@ -224,7 +371,7 @@ async fn batches_and_streams_are_measured(backend: Backend) {
     let scenarios = "batch-detokenize,batch-tokenize,upload";
     let args =
         ["--scenario", scenarios, "--concurrency", "2", "--calls", "2", "--windows", "2", "--rate", "20"];
-    let report = report(&bench(&backend, &args));
+    let report = measured(&backend, &args);
     for scenario in ["batch-detokenize", "batch-tokenize"] {
         let row = row(&report, scenario, Some("closed"));
         assert_eq!(counted(row), (Some(2), Some(0)), "{row:#}");
@@ -242,13 +389,73 @@ on_both!(batches_and_streams_are_measured);
 
 async fn imports_are_measured(backend: Backend) {
     let args = ["--scenario", "import", "--concurrency", "4", "--calls", "40"];
-    let report = report(&bench(&backend, &args));
+    let report = measured(&backend, &args);
     let row = row(&report, "import", None);
     assert_eq!(keys(row), IMPORTS);
     assert_eq!((row["rows"].as_u64(), row["records"].as_u64()), (Some(40), Some(160)), "{row:#}");
     are_above_zero(row, &["rows_per_second", "ratio_to_echo", "commits_per_row", "peak_bytes"]);
 }
 on_both!(imports_are_measured);
+
+/// Whether calls are refused depends on the machine; that each is either answered or refused as documented does not.
+async fn overload_is_measured(backend: Backend) {
+    let args =
+        ["--scenario", "overload", "--concurrency", "4", "--calls", "200", "--windows", "2", "--rate", "50"];
+    let report = measured(&backend, &args);
+    let overload = row(&report, "overload", None);
+    assert_eq!(keys(overload), OVERLOAD);
+    let [answered, refused, failed] =
+        ["answered", "refused", "failed"].map(|key| overload[key].as_u64().unwrap());
+    assert_eq!((answered + refused, failed), (500, 0), "two and a half times as many calls: {overload:#}");
+    let refusals = overload["refusals"].as_object().unwrap();
+    assert_eq!(refusals.values().map(|count| count.as_u64().unwrap()).sum::<u64>(), refused);
+    are_above_zero(
+        overload,
+        &[
+            "peak_calls_per_second",
+            "offered_per_second",
+            "goodput_per_second",
+            "goodput_to_peak",
+            "goodput_to_beside_echo",
+            "p99_us_before",
+        ],
+    );
+    let [peak, flood] = ["peak_calls_per_second", "flood_rate"].map(|key| overload[key].as_f64().unwrap());
+    assert!((flood / peak - 2.0).abs() < 0.01, "{overload:#}");
+    assert_eq!(overload["recovery_ms"].is_null(), overload["p99_us_after"].is_null(), "{overload:#}");
+    let isolation = row(&report, "isolation", None);
+    assert_eq!(keys(isolation), ISOLATION);
+    assert_eq!((isolation["reads"].as_u64(), isolation["failed_reads"].as_u64()), (Some(600), Some(0)));
+    assert_eq!(isolation["pairs"].as_array().unwrap().len(), 1);
+    are_above_zero(isolation, &["p50_ratio", "p99_ratio", "flood_offered_per_second"]);
+}
+on_both!(overload_is_measured);
+
+async fn platforms_are_measured(backend: Backend) {
+    let args = ["--scenario", "platforms", "--concurrency", "10,20", "--calls", "60"];
+    let report = measured(&backend, &args);
+    let all: Vec<_> = report["scenarios"].as_array().unwrap().iter().filter(|r| r["over"] == 10).collect();
+    assert_eq!(all.len(), 2, "one for each number of callers");
+    for row in all {
+        assert_eq!((keys(row), counted(row)), (SPREAD.to_vec(), (Some(120), Some(0))), "{row:#}");
+        are_above_zero(row, &["ratio_to_single", "commits_per_call", "single_commits_per_call"]);
+        // Ten lanes commit more often than one does for the same calls, and never more than once a call.
+        assert!(row["commits_per_call"].as_f64() <= Some(1.5), "{row:#}");
+        assert_eq!(row["connections"].as_u64(), Some(10));
+    }
+}
+on_both!(platforms_are_measured);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_measured() {
+    let backend = Backend::postgres().await;
+    let args = ["--scenario", "replicas", "--concurrency", "8", "--calls", "60", "--rounds", "2"];
+    let report = measured(&backend, &args);
+    let row = row(&report, "replicas", None);
+    assert_eq!((keys(row), counted(row)), (SPREAD.to_vec(), (Some(240), Some(0))), "{row:#}");
+    assert_eq!((row["over"].as_u64(), row["connections"].as_u64()), (Some(2), Some(4)));
+    are_above_zero(row, &["ratio_to_single", "server_cpu_us", "database_cpu_us", "single_database_cpu_us"]);
+}
 
 /// A vault that runs already is read with tokens that are there.
 async fn a_running_vault_is_measured(backend: Backend) {
@@ -303,6 +510,7 @@ fn a_bench_says_what_it_needs() {
     wrong(&["--share", "0"], "above zero");
     wrong(&["--concurrency", "0"], "not in");
     wrong(&["--target", "client.toml"], "--tokens");
+    wrong(&["--scenario", "replicas"], "--store postgres");
 }
 
 /// A database that somebody uses is left alone.
@@ -318,7 +526,8 @@ async fn a_database_in_use_is_refused() {
 
 #[test]
 fn every_key_is_described() {
-    for key in CALLS.iter().chain(&MEANWHILE).chain(&UPLOADS).chain(&IMPORTS) {
+    let crowds = OVERLOAD.iter().chain(&ISOLATION).chain(&SPREAD);
+    for key in CALLS.iter().chain(&MEANWHILE).chain(&UPLOADS).chain(&IMPORTS).chain(crowds) {
         assert!(PERFORMANCE.contains(&format!("`{key}`")), "docs/performance.md does not describe {key}");
     }
 }

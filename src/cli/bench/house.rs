@@ -28,10 +28,27 @@ use crate::{
     store::ceiling::Ceiling,
 };
 
+/// Names of the processes that share a mirror.
+const FIRST: &str = "bench-1";
+pub(super) const SECOND: &str = "bench-2";
+
 /// Which database, as the arguments name it.
 pub(super) enum Place<'a> {
     Sqlite,
     Postgres { url: &'a str, password_file: Option<&'a Path> },
+}
+
+/// What an installation has that not every scenario asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wants {
+    /// A purpose for images.
+    pub(super) images: bool,
+    /// So many platforms beside the first.
+    pub(super) further: u32,
+    /// A mirror that a second process shares.
+    pub(super) replicas: bool,
+    /// The limits of callers that a vault has where nothing is said of them.
+    pub(super) limits: bool,
 }
 
 /// The installation, served.
@@ -40,8 +57,10 @@ pub(super) struct House {
     pub(super) served: Served,
     /// The database without its vault.
     pub(super) ceiling: Ceiling,
-    /// Whether the policy has a purpose for images.
-    pub(super) images: bool,
+    /// What was asked for.
+    pub(super) wants: Wants,
+    /// Platforms beside the first.
+    pub(super) further: Vec<String>,
     /// MiB that all streams of documents share.
     pub(super) documents_mib: u32,
     // Last: it is removed when no process has it open.
@@ -53,23 +72,34 @@ impl House {
     pub(super) async fn build(
         place: &Place<'_>,
         within: Option<&Path>,
-        images: bool,
+        wants: Wants,
     ) -> Result<Self, Failure> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("sandyq-bench-");
         let dir = within.map_or_else(|| builder.tempdir(), |within| builder.tempdir_in(within))?;
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let installation = LocalInstallation::create(&dir.path().join("installation"), loopback)?;
-        let config = configure(installation.config()?, place)?;
+        let mut config = configure(installation.config()?, place, wants)?;
+        let further: Vec<_> = (1..=wants.further).map(|number| format!("further_{number}")).collect();
+        if !further.is_empty() {
+            config.client_authority.push(installation.write_further_callers(&further)?);
+        }
+        if let (true, Some(mirror)) = (wants.replicas, &mut config.mirror) {
+            mirror.shared = true;
+            mirror.replica = Some(FIRST.parse()?);
+        }
         fs::write(installation.config_path(), toml::to_string(&config)?)?;
         let config = installation.config()?;
         init(&config, Arc::default()).await.map_err(|failure| {
             Failure::new(exit::FAILED, format!("{} (a bench wants an empty database)", failure.message()))
         })?;
-        let served = Served::start(&installation.config_path()).await?;
+        let served = Served::start(&installation.config_path(), None).await?;
         installation.write_connections(served.address)?;
         installation.provision(&Clock::default()).await?;
-        if images {
+        for platform in &further {
+            installation.make_further(&Clock::default(), served.address, platform).await?;
+        }
+        if wants.images {
             apply(policy_with_images(), &installation).await?;
         }
         let documents_mib = config.documents()?.unwrap_or_default();
@@ -77,7 +107,8 @@ impl House {
             installation,
             served,
             ceiling: bare::ceiling(&config).await?,
-            images,
+            wants,
+            further,
             documents_mib,
             _dir: dir,
         })
@@ -97,11 +128,21 @@ impl House {
         self.installation.dir().join("tokens-of-others")
     }
 
+    /// The same for tokens of a platform beside the first.
+    pub(super) fn tokens_of(&self, platform: &str) -> PathBuf {
+        self.installation.dir().join(format!("tokens-of-{platform}"))
+    }
+
     /// Commits that the vault has made so far.
     pub(super) async fn commits(&self) -> Result<u64, Failure> {
-        let text = metrics(self.served.health).await?;
-        Ok(samples(&text, "sandyq_lane_commits_total").get("outcome=\"committed\"").copied().unwrap_or(0))
+        commits_of(self.served.health).await
     }
+}
+
+/// Commits that a process has made so far.
+pub(super) async fn commits_of(health: SocketAddr) -> Result<u64, Failure> {
+    let text = metrics(health).await?;
+    Ok(samples(&text, "sandyq_lane_commits_total").get("outcome=\"committed\"").copied().unwrap_or(0))
 }
 
 /// Makes a text the policy's next version.
@@ -111,11 +152,13 @@ async fn apply(text: String, installation: &LocalInstallation) -> Result<(), Fai
     policies(officer).apply_policy(request).await.map(drop).map_err(refused)
 }
 
-/// The configuration over the bench's database. Limits of callers are lifted, since one caller is all the load here; and
-/// its one officer has no hardware key, however many synthetic people there are.
-fn configure(mut config: Config, place: &Place<'_>) -> Result<Config, Failure> {
+/// The configuration over the bench's database. Limits of callers are lifted where they are not what is measured, since one
+/// caller is all the load here; and its one officer has no hardware key, however many synthetic people there are.
+fn configure(mut config: Config, place: &Place<'_>, wants: Wants) -> Result<Config, Failure> {
     config.staff.absent_up_to_subjects = u64::MAX >> 2;
-    config.limits = LimitsConfig { calls_at_once: 65_536, calls_per_second: 10_000_000 };
+    if !wants.limits {
+        config.limits = LimitsConfig { calls_at_once: 65_536, calls_per_second: 10_000_000 };
+    }
     if let Place::Postgres { url, password_file } = place {
         config.accept_risks.retain(|risk| *risk != Risk::MirrorBesideDatabase);
         config.database = DatabaseConfig {

@@ -48,6 +48,17 @@ pub(super) enum Pace {
     Open(f64),
 }
 
+/// Whose calls they are, and what they are about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Source {
+    /// Who calls, and where.
+    pub(super) connection: PathBuf,
+    /// Who stores people, where that is somebody else.
+    pub(super) storing: PathBuf,
+    /// Tokens to ask for.
+    pub(super) tokens: PathBuf,
+}
+
 /// Work for the load process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "snake_case")]
@@ -67,18 +78,14 @@ pub(super) enum Job {
     },
     /// Calls.
     Calls {
-        /// Who calls, and where.
-        connection: PathBuf,
-        /// Who stores people, where that is somebody else.
-        storing: PathBuf,
-        /// Connections to share.
+        /// Who calls, in turn.
+        sources: Vec<Source>,
+        /// Connections of each, to share.
         connections: u32,
         /// What each does.
         call: CallKind,
         /// The purpose that values are read for.
         purpose: String,
-        /// Tokens to ask for.
-        tokens: PathBuf,
         /// How they follow each other.
         pace: Pace,
         /// For how long.
@@ -115,8 +122,14 @@ pub(super) struct Counted {
     pub(super) failures: BTreeMap<String, u64>,
     /// From the first call's begin to the last one's end.
     pub(super) micros: u64,
-    /// Microseconds of a call, and how many calls took so long.
-    pub(super) latencies: Vec<(u64, u64)>,
+    /// The same until the last call of an open loop was sent.
+    pub(super) sending_micros: u64,
+    /// Calls that were answered as wanted by then.
+    pub(super) calls_meanwhile: u64,
+    /// Microseconds of a call that was answered as wanted, and how many took so long.
+    pub(super) answered: Vec<(u64, u64)>,
+    /// The same of those that were not.
+    pub(super) refused: Vec<(u64, u64)>,
 }
 
 impl Counted {
@@ -125,22 +138,30 @@ impl Counted {
         self.failures.values().sum()
     }
 
-    /// Takes the latencies of a histogram.
-    pub(super) fn with_latencies(mut self, histogram: &Histogram<u64>) -> Self {
-        self.latencies =
-            histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
-        self
-    }
-
-    /// The latencies as a histogram.
+    /// Times of all calls.
     pub(super) fn histogram(&self) -> Result<Histogram<u64>, Failure> {
-        let mut histogram = Histogram::new(DIGITS)?;
-        for (micros, calls) in &self.latencies {
-            histogram.record_n(*micros, *calls)?;
-        }
-        Ok(histogram)
+        histogram(self.answered.iter().chain(&self.refused))
     }
 }
+
+/// What a histogram holds.
+pub(super) fn steps(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
+}
+
+/// The histogram that holds it.
+pub(super) fn histogram<'a>(
+    steps: impl IntoIterator<Item = &'a (u64, u64)>,
+) -> Result<Histogram<u64>, Failure> {
+    let mut histogram = Histogram::new(DIGITS)?;
+    for (micros, calls) in steps {
+        histogram.record_n(*micros, *calls)?;
+    }
+    Ok(histogram)
+}
+
+/// Reasons by which calls are refused that are too many, each with the time after which to try again.
+pub(super) const REFUSALS: [&str; 2] = ["OVERLOADED", "CALLER_LIMITED"];
 
 /// Digits of a latency that are kept.
 pub(super) const DIGITS: u8 = 3;
@@ -153,12 +174,14 @@ mod tests {
     fn latencies_survive_the_way_to_the_bench() {
         let mut histogram = Histogram::<u64>::new(DIGITS).unwrap();
         (1..=10_000).for_each(|micros| histogram.record(micros * 37).unwrap());
-        let counted = Counted { calls: 10_000, ..Counted::default() }.with_latencies(&histogram);
+        let counted = Counted { calls: 9_999, answered: steps(&histogram), ..Counted::default() };
+        let counted = Counted { refused: vec![(1_000_000, 1)], ..counted };
         let line = serde_json::to_string(&Told::Done(counted.clone())).unwrap();
         let Ok(Told::Done(back)) = serde_json::from_str(&line) else { panic!("{line}") };
         assert_eq!(back, counted);
+        histogram.record(1_000_000).unwrap();
         let back = back.histogram().unwrap();
-        assert_eq!(back.len(), 10_000);
+        assert_eq!(back.len(), 10_001);
         for quantile in [0.5, 0.99, 1.0] {
             assert_eq!(back.value_at_quantile(quantile), histogram.value_at_quantile(quantile));
         }

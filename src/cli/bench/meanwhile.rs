@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use super::{
     Failure,
     job::{Counted, Job, Pace, Until},
-    measure::{Ground, Sample, Subject},
+    measure::{Ground, Sample, Subject, percentiles_of},
     numbers::{float, median, micros},
     report::rounded,
 };
@@ -98,6 +98,8 @@ pub(super) struct Meanwhile {
     destroyed: u64,
     peak_bytes_without: Option<u64>,
     peak_bytes_with: Option<u64>,
+    percentiles_without: Vec<(f64, u64)>,
+    percentiles_with: Vec<(f64, u64)>,
 }
 
 /// Two windows beside each other.
@@ -359,7 +361,8 @@ pub(super) async fn measure(
     let seen = worker.seen;
     let rows_per_second = per_second(seen.rows, seen.counted);
     let ratio = |of: Option<f64>| of.filter(|of| *of > 0.0).map(|of| rounded(rows_per_second / of));
-    let Windows { pairs, reads, failures, peaks: [peak_bytes_without, peak_bytes_with] } = windows;
+    let Windows { pairs, samples, reads, failures, peaks: [peak_bytes_without, peak_bytes_with] } = windows;
+    let (without, with): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
     let middle = |of: fn(&Pair) -> f64| median(pairs.iter().map(of)).map(rounded);
     Ok(Meanwhile {
         scenario: plan.work.name(),
@@ -381,6 +384,8 @@ pub(super) async fn measure(
         destroyed,
         peak_bytes_without,
         peak_bytes_with,
+        percentiles_without: percentiles_of(&without)?,
+        percentiles_with: percentiles_of(&with)?,
     })
 }
 
@@ -388,6 +393,8 @@ pub(super) async fn measure(
 #[derive(Default)]
 struct Windows {
     pairs: Vec<Pair>,
+    /// Without the work, and with it.
+    samples: Vec<(Sample, Sample)>,
     reads: u64,
     failures: BTreeMap<String, u64>,
     /// Most memory of the server without the work, and with it.
@@ -409,6 +416,7 @@ impl Windows {
             p99_us_without: without.p99_us,
             p99_us_with: with.p99_us,
         });
+        self.samples.push((without, with));
         Ok(())
     }
 }

@@ -1,19 +1,24 @@
 //! Slices of load against servers that are watched meanwhile, in rounds: echo, select and what is asked for one after
 //! the other, again and again, so that a machine's moods fall on all alike.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use data_encoding::HEXLOWER;
+use hdrhistogram::Histogram;
 
 use super::{
     Failure, PURPOSE,
     bare::Kind,
-    house::House,
-    job::{CallKind, Counted, Job, Pace, Until},
-    numbers::{float, median},
+    house::{House, commits_of},
+    job::{CallKind, Counted, DIGITS, Job, Pace, Source, Until},
+    numbers::{float, median, percentiles},
     process::{Bare, Load, Watched},
 };
-use crate::{cli::output::exit, crypto::random::SystemRng, domain::rng::random_bytes};
+use crate::{
+    cli::{local::further_caller, output::exit},
+    crypto::random::SystemRng,
+    domain::rng::random_bytes,
+};
 
 /// What calls are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +102,8 @@ pub(super) struct Sample {
     pub(super) database_cpu_us: Option<f64>,
     pub(super) peak_bytes: Option<u64>,
     pub(super) commits_per_call: Option<f64>,
+    /// Of all calls, microseconds.
+    pub(super) times: Histogram<u64>,
 }
 
 impl Sample {
@@ -116,6 +123,7 @@ impl Sample {
             database_cpu_us: None,
             peak_bytes: None,
             commits_per_call: None,
+            times: histogram,
         })
     }
 }
@@ -134,6 +142,11 @@ impl Series {
         median(self.samples.iter().map(of)).unwrap_or_default()
     }
 
+    /// Times of all rounds together.
+    pub(super) fn percentiles(&self) -> Result<Vec<(f64, u64)>, Failure> {
+        percentiles_of(&self.samples)
+    }
+
     /// The same of what not every machine tells.
     pub(super) fn median_of_known(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
         median(self.samples.iter().filter_map(of))
@@ -144,6 +157,17 @@ impl Series {
         let pairs = self.samples.iter().zip(&other.samples);
         median(pairs.filter(|(_, under)| of(under) > 0.0).map(|(over, under)| of(over) / of(under)))
     }
+}
+
+/// Times of several slices together.
+pub(super) fn percentiles_of<'a>(
+    samples: impl IntoIterator<Item = &'a Sample>,
+) -> Result<Vec<(f64, u64)>, Failure> {
+    let mut all = Histogram::new(DIGITS)?;
+    for sample in samples {
+        all.add(&sample.times)?;
+    }
+    Ok(percentiles(&all))
 }
 
 /// Everything that runs for a bench.
@@ -190,7 +214,7 @@ impl Ground {
         progress: impl FnMut(u64) + Send,
     ) -> Result<Counted, Failure> {
         let connection = self.house.installation.connection_path("backend");
-        let images = self.house.images;
+        let images = self.house.wants.images;
         let tokens = if ending { self.house.tokens_of_others() } else { self.house.tokens() };
         self.subjects = self.subjects.max(count.into());
         let job = Job::People { connection, count, tokens, images, ending };
@@ -215,7 +239,7 @@ impl Ground {
         };
         // What the database does while those answer that have none is not for them.
         let has_database = !matches!(subject, Subject::Echo | Subject::Independent);
-        Watched { server: Some(server.pid()), database: self.database.filter(|_| has_database) }
+        Watched { servers: vec![server.pid()], database: self.database.filter(|_| has_database) }
     }
 
     /// What the load process does in a slice.
@@ -230,9 +254,14 @@ impl Ground {
         } else {
             connection.clone()
         };
-        let (connections, tokens) = (self.connections.min(callers).max(1), self.house.tokens());
-        let (call, purpose) = (subject.call(), PURPOSE.to_owned());
-        Job::Calls { connection, storing, connections, call, purpose, tokens, pace, until }
+        let sources = vec![Source { connection, storing, tokens: self.house.tokens() }];
+        let connections = self.connections.min(callers).max(1);
+        Job::Calls { sources, connections, call: subject.call(), purpose: PURPOSE.to_owned(), pace, until }
+    }
+
+    /// Connections that so many share alike: as many as there are, or more.
+    pub(super) fn connections_for(&self, sharers: u32) -> u32 {
+        self.connections.max(1).div_ceil(sharers) * sharers
     }
 
     /// One slice.
@@ -242,15 +271,25 @@ impl Ground {
         pace: Pace,
         until: Until,
     ) -> Result<Sample, Failure> {
-        let job = self.job(subject, pace, until);
-        let watched = self.watched(subject);
+        let (job, watched) = (self.job(subject, pace, until), self.watched(subject));
+        let sample = self.watch(&job, &watched, &[self.house.served.health]).await?;
+        Ok(Sample { commits_per_call: sample.commits_per_call.filter(|_| !subject.is_bare()), ..sample })
+    }
+
+    /// A job, and what it costs those processes that are watched and makes these vaults commit.
+    pub(super) async fn watch(
+        &mut self,
+        job: &Job,
+        watched: &Watched,
+        vaults: &[SocketAddr],
+    ) -> Result<Sample, Failure> {
         watched.forget_peak();
-        let (commits, before) = (self.house.commits().await?, watched.spent());
-        let counted = self.load.run(&job, |_| {}).await?;
-        let (after, commits) = (watched.spent(), self.house.commits().await? - commits);
+        let (commits, before) = (commits_of_all(vaults).await?, watched.spent());
+        let counted = self.load.run(job, |_| {}).await?;
+        let (after, commits) = (watched.spent(), commits_of_all(vaults).await?.saturating_sub(commits));
         let calls = counted.calls + counted.failed();
         if calls == 0 {
-            return Err(Failure::new(exit::FAILED, format!("no call of {} was made", subject.name())));
+            return Err(Failure::new(exit::FAILED, "no call was made"));
         }
         let each = |before: Option<u64>, after: Option<u64>| {
             before.zip(after).map(|(before, after)| float(after.saturating_sub(before)) / float(calls))
@@ -259,7 +298,7 @@ impl Ground {
             server_cpu_us: each(before.server, after.server),
             database_cpu_us: each(before.database, after.database),
             peak_bytes: watched.peak_bytes(),
-            commits_per_call: (!subject.is_bare()).then(|| float(commits) / float(calls)),
+            commits_per_call: Some(float(commits) / float(calls)),
             ..Sample::of(&counted)?
         })
     }
@@ -274,23 +313,53 @@ impl Ground {
         self.watched(Subject::Detokenize).peak_bytes()
     }
 
-    /// A job, and uploads of another process beside it. What each came to.
-    pub(super) async fn beside(
-        &mut self,
-        job: &Job,
-        pace: Pace,
-        until: Until,
-    ) -> Result<[Counted; 2], Failure> {
+    /// Stores people of a platform beside the first.
+    pub(super) async fn people_of(&mut self, platform: &str, count: u32) -> Result<Counted, Failure> {
+        let connection = self.house.installation.connection_path(&further_caller(platform, "backend"));
+        let tokens = self.house.tokens_of(platform);
+        let job = Job::People { connection, count, tokens, images: false, ending: false };
+        self.load.run(&job, |_| {}).await
+    }
+
+    /// Reads of a platform beside the first.
+    pub(super) fn source_of(&self, platform: &str) -> Source {
+        let connection = self.house.installation.connection_path(&further_caller(platform, "payments"));
+        Source { storing: connection.clone(), connection, tokens: self.house.tokens_of(platform) }
+    }
+
+    /// Reads of the first platform.
+    pub(super) fn source(&self) -> Source {
+        let connection = self.house.installation.connection_path(Subject::Detokenize.caller());
+        Source { storing: connection.clone(), connection, tokens: self.house.tokens() }
+    }
+
+    /// The same of a bare server.
+    pub(super) fn source_of_echo(&self) -> Source {
+        let connection = self.house.installation.connection_path(Subject::Echo.caller());
+        Source { storing: connection.clone(), connection, tokens: self.house.tokens() }
+    }
+
+    /// A job, and another of a second process beside it. What each came to.
+    pub(super) async fn beside(&mut self, job: &Job, other: &Job) -> Result<[Counted; 2], Failure> {
+        self.start_other()?;
+        let Self { load, other: Some(process), .. } = self else { return Err(no_second()) };
+        let (done, beside) = tokio::join!(load.run(job, |_| {}), process.run(other, |_| {}));
+        Ok([done?, beside?])
+    }
+
+    /// A job of the second process, with nothing beside it.
+    pub(super) async fn aside(&mut self, job: &Job) -> Result<Counted, Failure> {
+        self.start_other()?;
+        let Some(process) = &mut self.other else { return Err(no_second()) };
+        process.run(job, |_| {}).await
+    }
+
+    fn start_other(&mut self) -> Result<(), Failure> {
         if self.other.is_none() {
             // The first process takes the first half of the subjects' sides, and this one the other.
             self.other = Some(Load::start(&self.run, self.subjects)?);
         }
-        let uploads = self.job(Subject::Upload, pace, until);
-        let Some(other) = &mut self.other else {
-            return Err(Failure::new(exit::FAILED, "there is no second load process"));
-        };
-        let (done, beside) = tokio::join!(self.load.run(job, |_| {}), other.run(&uploads, |_| {}));
-        Ok([done?, beside?])
+        Ok(())
     }
 
     /// Rounds of slices, each subject once in each. `told` hears of every slice.
@@ -312,6 +381,24 @@ impl Ground {
         }
         Ok(all)
     }
+}
+
+/// Reads by these, over so many connections each.
+pub(super) fn reads(sources: Vec<Source>, connections: u32, pace: Pace, until: Until) -> Job {
+    let (call, purpose) = (CallKind::Detokenize, PURPOSE.to_owned());
+    Job::Calls { sources, connections, call, purpose, pace, until }
+}
+
+fn no_second() -> Failure {
+    Failure::new(exit::FAILED, "there is no second load process")
+}
+
+async fn commits_of_all(vaults: &[SocketAddr]) -> Result<u64, Failure> {
+    let mut all = 0;
+    for vault in vaults {
+        all += commits_of(*vault).await?;
+    }
+    Ok(all)
 }
 
 #[cfg(test)]

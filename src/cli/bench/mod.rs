@@ -15,13 +15,18 @@ mod bare;
 mod house;
 mod imports;
 mod independent;
+mod isolation;
 mod job;
 mod load;
 mod meanwhile;
 mod measure;
 mod numbers;
+mod overload;
+mod page;
+mod plot;
 mod process;
 mod report;
+mod spread;
 mod target;
 mod uploads;
 
@@ -33,12 +38,13 @@ use super::{
     output::{Failure, Out, exit, meter},
     serve::terminated,
 };
-use house::{House, Place};
+use house::{House, Place, Wants};
 use job::{Pace, Until};
 use meanwhile::Work;
 use measure::{Ground, Series, Subject};
-use numbers::float;
+use numbers::{float, whole};
 use report::{Measured, Report, rounded, rows};
+use spread::Over;
 use target::{Aim, Target};
 
 /// The purpose that values are read for.
@@ -77,6 +83,12 @@ enum Scenario {
     Import,
     /// Images of 5 MiB that stream in, beside the same streams unsealed; a crowd of them; and reads beside them.
     Upload,
+    /// Twice as many reads as can be answered, and the time after that; then the same beside another platform's few.
+    Overload,
+    /// Reads by two processes over one database, beside one.
+    Replicas,
+    /// Reads of ten platforms, beside one.
+    Platforms,
 }
 
 impl Scenario {
@@ -85,7 +97,13 @@ impl Scenario {
         match self {
             Self::Echo | Self::Import => Subject::Echo,
             Self::Select => Subject::Select,
-            Self::Detokenize | Self::Rotation | Self::Sweep | Self::Upload => Subject::Detokenize,
+            Self::Detokenize
+            | Self::Rotation
+            | Self::Sweep
+            | Self::Upload
+            | Self::Overload
+            | Self::Replicas
+            | Self::Platforms => Subject::Detokenize,
             Self::BatchDetokenize => Subject::BatchDetokenize,
             Self::Tokenize => Subject::Tokenize,
             Self::BatchTokenize => Subject::BatchTokenize,
@@ -159,6 +177,9 @@ pub(super) struct Args {
     /// Seconds of each window.
     #[arg(long, default_value_t = 30.0, value_parser = positive)]
     window_seconds: f64,
+    /// Write a page with tables and charts, too.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -203,52 +224,27 @@ async fn bench(args: &Args, out: &mut Out) -> Result<(), Failure> {
         let aim = Aim::take(Target { connection, tokens, purpose, connections })?;
         return measure_target(args, aim, out).await;
     }
-    let place = match args.store {
-        StoreKind::Sqlite => Place::Sqlite,
-        StoreKind::Postgres => Place::Postgres {
-            url: args.postgres.as_deref().unwrap_or_default(),
-            password_file: args.postgres_password_file.as_deref(),
-        },
+    let (place, store) = match args.store {
+        StoreKind::Sqlite => (Place::Sqlite, "sqlite"),
+        StoreKind::Postgres => {
+            let url = args.postgres.as_deref().unwrap_or_default();
+            (Place::Postgres { url, password_file: args.postgres_password_file.as_deref() }, "postgres")
+        }
     };
-    let mut report = Report::new(match args.store {
-        StoreKind::Sqlite => "sqlite",
-        StoreKind::Postgres => "postgres",
-    });
+    if args.has(Scenario::Replicas) && args.store == StoreKind::Sqlite {
+        let message = "replicas are measured with --store postgres: SQLite has one process";
+        return Err(Failure::new(exit::USAGE, message));
+    }
+    let mut report = Report::new(store);
     out.progress("an installation is made");
-    let house = House::build(&place, args.dir.as_deref(), args.scenarios.contains(&Scenario::Upload)).await?;
+    let house = House::build(&place, args.dir.as_deref(), args.wants()).await?;
     let mut ground = Ground::prepare(house, args.connections).await?;
     let (syncs, commits) = (ground.house.ceiling.syncs().await, ground.house.commits().await?);
     store_people(args, &mut ground, &mut report, out).await?;
     let rate = measure_calls(args, &mut ground, &mut report, out).await?;
-    let (pairs, window) =
-        (args.windows / 2, args.calls.map_or(Until::Seconds(args.window_seconds), Until::Calls));
-    if args.scenarios.contains(&Scenario::Upload) {
-        let until = args.calls.map_or(Until::Seconds(args.seconds), |calls| Until::Calls(calls.div_ceil(10)));
-        let crowd = args.calls.and_then(|calls| u32::try_from(calls).ok()).unwrap_or(CROWD).min(CROWD);
-        // Short windows: a second of uploads is hundreds of megabytes.
-        let window = args.calls.map_or(Until::Seconds(args.seconds), Until::Calls);
-        let plan = uploads::Plan { rounds: args.rounds, until, crowd, pairs, window, rate };
-        let told = |what: &str, number| out.progress(&format!("uploads, {number}: {what}"));
-        let uploads = uploads::measure(&mut ground, plan, told).await?;
-        report.scenarios.push(Measured::Uploads(Box::new(uploads)));
-    }
-    if args.scenarios.contains(&Scenario::Import) {
-        let until = args.calls.map_or(Until::Seconds(args.seconds), Until::Calls);
-        let plan = imports::Plan { rounds: args.rounds, until, rows: args.calls.unwrap_or(IMPORTED) };
-        let told = |what: &str, number| out.progress(&format!("imports, {number}: {what}"));
-        let imports = imports::measure(&mut ground, plan, told).await?;
-        report.scenarios.push(Measured::Imports(Box::new(imports)));
-    }
-    for (scenario, work) in [(Scenario::Rotation, Work::Rotation), (Scenario::Sweep, Work::Sweep)] {
-        if args.scenarios.contains(&scenario) {
-            let plan = meanwhile::Plan { work, pairs, window, rate };
-            let told = |what: &str, number| {
-                out.progress(&format!("{scenario:?}, pair {number} of {pairs}: {what}"));
-            };
-            let meanwhile = meanwhile::measure(&mut ground, plan, told).await?;
-            report.scenarios.push(Measured::Meanwhile(Box::new(meanwhile)));
-        }
-    }
+    measure_streams(args, rate, &mut ground, &mut report, out).await?;
+    measure_long_work(args, rate, &mut ground, &mut report, out).await?;
+    measure_crowds(args, &mut ground, &mut report, out).await?;
     out.progress_end();
     (report.rounds, report.connections) = (args.rounds, args.connections);
     report.database = ground.house.ceiling.settings().await?.into_iter().collect();
@@ -256,11 +252,135 @@ async fn bench(args: &Args, out: &mut Out) -> Result<(), Failure> {
     let syncs = syncs.zip(ground.house.ceiling.syncs().await);
     report.database_syncs = syncs.map(|(before, after)| after.saturating_sub(before));
     report.vault_commits = Some(ground.house.commits().await?.saturating_sub(commits));
-    print(&report, out)
+    print(args, &report, out)
 }
 
-fn print(report: &Report, out: &mut Out) -> Result<(), Failure> {
-    out.data(&serde_json::to_value(report)?, &report.lines())?;
+impl Args {
+    fn has(&self, scenario: Scenario) -> bool {
+        self.scenarios.contains(&scenario)
+    }
+
+    /// What the installation has for these scenarios.
+    fn wants(&self) -> Wants {
+        let further = if self.has(Scenario::Platforms) {
+            spread::FURTHER
+        } else {
+            u32::from(self.has(Scenario::Overload))
+        };
+        Wants {
+            images: self.has(Scenario::Upload),
+            further,
+            replicas: self.has(Scenario::Replicas),
+            limits: self.has(Scenario::Overload),
+        }
+    }
+
+    /// How long a slice is, or so many times that.
+    fn until(&self, times: f64) -> Until {
+        let calls = |calls| Until::Calls(whole(float(calls) * times).max(1));
+        self.calls.map_or(Until::Seconds(self.seconds * times), calls)
+    }
+
+    /// How long a window is.
+    fn window(&self) -> Until {
+        self.calls.map_or(Until::Seconds(self.window_seconds), Until::Calls)
+    }
+}
+
+/// Images that stream in, and files that are imported.
+async fn measure_streams(
+    args: &Args,
+    rate: f64,
+    ground: &mut Ground,
+    report: &mut Report,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    if args.has(Scenario::Upload) {
+        let until = args.calls.map_or(Until::Seconds(args.seconds), |calls| Until::Calls(calls.div_ceil(10)));
+        let crowd = args.calls.and_then(|calls| u32::try_from(calls).ok()).unwrap_or(CROWD).min(CROWD);
+        // Short windows: a second of uploads is hundreds of megabytes.
+        let (pairs, window) = (args.windows / 2, args.until(1.0));
+        let plan = uploads::Plan { rounds: args.rounds, until, crowd, pairs, window, rate };
+        let told = |what: &str, number| out.progress(&format!("uploads, {number}: {what}"));
+        let uploads = uploads::measure(ground, plan, told).await?;
+        report.scenarios.push(Measured::Uploads(Box::new(uploads)));
+    }
+    if args.has(Scenario::Import) {
+        let rows = args.calls.unwrap_or(IMPORTED);
+        let plan = imports::Plan { rounds: args.rounds, until: args.until(1.0), rows };
+        let told = |what: &str, number| out.progress(&format!("imports, {number}: {what}"));
+        let imports = imports::measure(ground, plan, told).await?;
+        report.scenarios.push(Measured::Imports(Box::new(imports)));
+    }
+    Ok(())
+}
+
+/// What an officer begins.
+async fn measure_long_work(
+    args: &Args,
+    rate: f64,
+    ground: &mut Ground,
+    report: &mut Report,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let (pairs, window) = (args.windows / 2, args.window());
+    for (scenario, work) in [(Scenario::Rotation, Work::Rotation), (Scenario::Sweep, Work::Sweep)] {
+        if args.has(scenario) {
+            let plan = meanwhile::Plan { work, pairs, window, rate };
+            let told = |what: &str, number| {
+                out.progress(&format!("{scenario:?}, pair {number} of {pairs}: {what}"));
+            };
+            let meanwhile = meanwhile::measure(ground, plan, told).await?;
+            report.scenarios.push(Measured::Meanwhile(Box::new(meanwhile)));
+        }
+    }
+    Ok(())
+}
+
+/// More calls than there is room for, and calls over more than one process or platform. The second process comes last:
+/// for a while the vault waits for it where keys change.
+async fn measure_crowds(
+    args: &Args,
+    ground: &mut Ground,
+    report: &mut Report,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let most = args.concurrency.iter().copied().max().unwrap_or_default();
+    if args.has(Scenario::Overload) {
+        let plan = overload::Plan {
+            rounds: args.rounds,
+            callers: most.max(overload::CALLERS),
+            until: args.until(1.0),
+            flood: args.until(2.5),
+            window: args.until(0.125),
+            share: args.share,
+            rate: args.rate,
+        };
+        let told = |what: &str, number| out.progress(&format!("overload, round {number}: {what}"));
+        report.scenarios.push(Measured::Overload(Box::new(overload::measure(ground, plan, told).await?)));
+        let (pairs, window) = (args.windows / 2, args.window());
+        let plan = isolation::Plan { until: args.until(1.0), pairs, window, rate: args.rate };
+        let told = |what: &str, number| out.progress(&format!("isolation, pair {number} of {pairs}: {what}"));
+        report.scenarios.push(Measured::Isolation(Box::new(isolation::measure(ground, plan, told).await?)));
+    }
+    for (scenario, over) in [(Scenario::Platforms, Over::Platforms), (Scenario::Replicas, Over::Replicas)] {
+        for callers in args.concurrency.iter().copied().filter(|_| args.has(scenario)) {
+            let plan = spread::Plan { over, rounds: args.rounds, callers, until: args.until(1.0) };
+            let told = |what: &str, number| {
+                out.progress(&format!("{scenario:?}, {callers} callers, round {number}: {what}"));
+            };
+            report.scenarios.push(Measured::Spread(Box::new(spread::measure(ground, plan, told).await?)));
+        }
+    }
+    Ok(())
+}
+
+fn print(args: &Args, report: &Report, out: &mut Out) -> Result<(), Failure> {
+    let json = serde_json::to_value(report)?;
+    if let Some(file) = &args.html {
+        std::fs::write(file, page::render(&json))?;
+    }
+    out.data(&json, &report.lines())?;
     match report.failed() {
         0 => Ok(()),
         failed => Err(Failure::new(exit::FAILED, format!("{failed} calls were not answered as wanted"))),
@@ -287,17 +407,17 @@ async fn measure_target(args: &Args, mut aim: Aim, out: &mut Out) -> Result<(), 
         };
         let all = aim.rounds(&subjects, Pace::Closed(*callers), (args.rounds, until), told).await?;
         peak = peak.max(peak_of(&all));
-        report.scenarios.extend(rows(&all));
+        report.scenarios.extend(rows(&all)?);
     }
     let rate = args.rate.unwrap_or(peak * args.share);
     if rate > 0.0 {
         let told =
             |_, round| out.progress(&format!("{rate:.0} calls a second, round {round} of {}", args.rounds));
         let all = aim.rounds(&[Subject::Detokenize], Pace::Open(rate), (args.rounds, until), told).await?;
-        report.scenarios.extend(rows(&all));
+        report.scenarios.extend(rows(&all)?);
     }
     out.progress_end();
-    print(&report, out)
+    print(args, &report, out)
 }
 
 async fn store_people(
@@ -309,10 +429,14 @@ async fn store_people(
     let total = usize::try_from(args.subjects)?;
     let progress =
         |done| out.progress(&format!("people {}", meter(usize::try_from(done).unwrap_or(total), total)));
-    if args.scenarios.contains(&Scenario::Sweep) {
+    if args.has(Scenario::Sweep) {
         report.ending_subjects = args.subjects.div_ceil(10);
     }
     let stored = ground.people(args.subjects, false, progress).await?;
+    let others = args.subjects.div_ceil(args.wants().further + 1);
+    for platform in ground.house.further.clone() {
+        ground.people_of(&platform, others).await?;
+    }
     if report.ending_subjects > 0 {
         ground.people(report.ending_subjects, true, |_| {}).await?;
     }
@@ -343,7 +467,7 @@ async fn measure_calls(
         };
         let all = ground.rounds(&subjects, |_| Pace::Closed(*callers), plan, told).await?;
         peak = peak.max(peak_of(&all));
-        report.scenarios.extend(rows(&all));
+        report.scenarios.extend(rows(&all)?);
     }
     let rate = args.rate.unwrap_or(peak * args.share);
     if subjects.contains(&Subject::Detokenize) {
@@ -356,7 +480,7 @@ async fn measure_calls(
         };
         let subjects = [Subject::Echo, Subject::Select, Subject::Detokenize];
         let all = ground.rounds(&subjects, |_| Pace::Open(rate), plan, told).await?;
-        report.scenarios.extend(rows(&all));
+        report.scenarios.extend(rows(&all)?);
     }
     Ok(rate)
 }

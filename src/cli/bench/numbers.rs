@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub(super) const fn float(number: u64) -> f64 {
     number as f64
@@ -29,9 +31,40 @@ pub(super) fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(numbers.get(lower)?.midpoint(*numbers.get(upper)?))
 }
 
+/// Steps of a curve for each nine that a percentile has.
+const STEPS: u32 = 8;
+
+/// Times by percentile, as far as there are calls for it: each nine has as many points, so that what one call in a thousand
+/// meets is seen as well as what every second one does.
+pub(super) fn percentiles(times: &Histogram<u64>) -> Vec<(f64, u64)> {
+    if times.is_empty() {
+        return Vec::new();
+    }
+    let reached = float(times.len()).log10();
+    let nines =
+        (0..).map(|step: u32| f64::from(step) / f64::from(STEPS)).take_while(|nines| *nines <= reached);
+    nines
+        .map(|nines| {
+            let share = 1.0 - 10_f64.powf(-nines);
+            (float(whole(share * 1e8)) / 1e6, times.value_at_quantile(share))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_curve_goes_as_far_as_there_are_calls() {
+        let mut times = Histogram::<u64>::new(3).unwrap();
+        assert_eq!(percentiles(&times), []);
+        (1..=1_000).for_each(|micros| times.record(micros).unwrap());
+        let curve = percentiles(&times);
+        assert_eq!((curve.len(), curve[0]), (25, (0.0, 1)));
+        assert_eq!((curve[8], curve[16], curve[24]), ((90.0, 900), (99.0, 990), (99.9, 999)));
+        assert!(curve.is_sorted_by(|one, next| one.0 < next.0 && one.1 <= next.1), "{curve:?}");
+    }
 
     #[test]
     fn a_median_is_in_the_middle() {

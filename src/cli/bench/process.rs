@@ -59,10 +59,11 @@ fn address_in(line: &str, name: &str) -> Option<SocketAddr> {
 }
 
 impl Served {
-    /// Serves a configuration.
-    pub(super) async fn start(config: &Path) -> Result<Self, Failure> {
+    /// Serves a configuration; under another name than it says where two share it.
+    pub(super) async fn start(config: &Path, replica: Option<&str>) -> Result<Self, Failure> {
         let mut process = Process::start(|command| {
             command.args(["--json", "serve", "--config"]).arg(config);
+            command.args(replica.into_iter().flat_map(|name| ["--replica", name]));
             // Where it listens is said at this level, which is that of production.
             command
                 .env("SANDYQ_LOG", "info")
@@ -186,11 +187,11 @@ pub(super) async fn import(connection: &Path, file: &Path) -> Result<(Duration, 
     }
 }
 
-/// What is measured of a server and of the database's server, from outside.
-#[derive(Debug, Clone, Copy)]
+/// What is measured of servers and of the database's server, from outside.
+#[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// The server that is called.
-    pub(super) server: Option<u32>,
+    /// The servers that are called.
+    pub(super) servers: Vec<u32>,
     /// The process that all processes of the database's server descend from.
     pub(super) database: Option<u32>,
 }
@@ -216,15 +217,17 @@ impl Watched {
             let children = children.into_iter().filter_map(process::cpu_micros).sum::<u64>();
             process::cpu_micros(postmaster).map(|own| own + children)
         });
-        Spent { server: self.server.and_then(process::cpu_micros), database }
+        // What is known of some only is known of none.
+        let servers: Option<u64> = self.servers.iter().map(|pid| process::cpu_micros(*pid)).sum();
+        Spent { server: servers.filter(|_| !self.servers.is_empty()), database }
     }
 
     pub(super) fn peak_bytes(&self) -> Option<u64> {
-        self.server.and_then(process::peak_bytes)
+        self.servers.iter().filter_map(|pid| process::peak_bytes(*pid)).max()
     }
 
     pub(super) fn forget_peak(&self) {
-        self.server.into_iter().for_each(process::forget_peak);
+        self.servers.iter().copied().for_each(process::forget_peak);
     }
 }
 
@@ -242,7 +245,7 @@ mod tests {
 
     #[test]
     fn this_process_costs_time_and_memory() {
-        let watched = Watched { server: Some(std::process::id()), database: None };
+        let watched = Watched { servers: vec![std::process::id()], database: None };
         assert!(watched.spent().server.is_some() && watched.spent().database.is_none());
         assert!(watched.peak_bytes().unwrap() > 1 << 20);
         assert_eq!(Watched::postmaster(Some(std::process::id())), None);

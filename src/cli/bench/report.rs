@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
+    Failure,
     imports::Imports,
+    isolation::Isolation,
     job::Pace,
     meanwhile::Meanwhile,
     measure::{Sample, Series, Subject},
     numbers::{float, whole},
+    overload::Overload,
+    spread::Spread,
     uploads::Images,
 };
 
@@ -49,6 +53,9 @@ pub(super) enum Measured {
     Meanwhile(Box<Meanwhile>),
     Uploads(Box<Images>),
     Imports(Box<Imports>),
+    Overload(Box<Overload>),
+    Isolation(Box<Isolation>),
+    Spread(Box<Spread>),
 }
 
 impl Measured {
@@ -60,13 +67,26 @@ impl Measured {
             Self::Uploads(uploads) => uploads.failed(),
             // One that refuses a row ends the bench.
             Self::Imports(_) => 0,
+            Self::Overload(overload) => overload.failed(),
+            Self::Isolation(isolation) => isolation.failed(),
+            Self::Spread(spread) => spread.failed(),
         }
     }
 
     fn row(&self) -> Option<&Row> {
+        if let Self::Calls(row) = self { Some(row) } else { None }
+    }
+
+    /// Lines under the table.
+    fn lines(&self) -> Vec<String> {
         match self {
-            Self::Calls(row) => Some(row),
-            Self::Meanwhile(_) | Self::Uploads(_) | Self::Imports(_) => None,
+            Self::Calls(_) => Vec::new(),
+            Self::Meanwhile(meanwhile) => meanwhile.lines(),
+            Self::Uploads(uploads) => uploads.lines(),
+            Self::Imports(imports) => imports.lines(),
+            Self::Overload(overload) => overload.lines(),
+            Self::Isolation(isolation) => isolation.lines(),
+            Self::Spread(spread) => spread.lines(),
         }
     }
 }
@@ -96,6 +116,7 @@ pub(super) struct Row {
     cpu_ratio_to_echo: Option<f64>,
     server_peak_bytes: Option<u64>,
     commits_per_call: Option<f64>,
+    percentiles: Vec<(f64, u64)>,
 }
 
 impl Report {
@@ -152,14 +173,7 @@ impl Report {
             let reasons: Vec<_> = row.failures.iter().map(|(reason, n)| format!("{n} × {reason}")).collect();
             lines.push(format!("{}: {} failed: {}", row.scenario, row.failed, reasons.join("; ")));
         }
-        for measured in &self.scenarios {
-            match measured {
-                Measured::Calls(_) => {}
-                Measured::Meanwhile(meanwhile) => lines.extend(meanwhile.lines()),
-                Measured::Uploads(uploads) => lines.extend(uploads.lines()),
-                Measured::Imports(imports) => lines.extend(imports.lines()),
-            }
-        }
+        lines.extend(self.scenarios.iter().flat_map(Measured::lines));
         lines
     }
 }
@@ -217,11 +231,11 @@ impl Row {
 }
 
 /// Rows of series that were measured together, beside the bare servers.
-pub(super) fn rows(all: &[Series]) -> Vec<Measured> {
-    all.iter().map(|series| Measured::Calls(Box::new(row(series, all)))).collect()
+pub(super) fn rows(all: &[Series]) -> Result<Vec<Measured>, Failure> {
+    all.iter().map(|series| Ok(Measured::Calls(Box::new(row(series, all)?)))).collect()
 }
 
-fn row(series: &Series, all: &[Series]) -> Row {
+fn row(series: &Series, all: &[Series]) -> Result<Row, Failure> {
     let bare = |subject| all.iter().find(|series| series.subject == subject);
     let ratio = |other: Subject, of: fn(&Sample) -> f64| {
         bare(other).and_then(|other| series.ratio_to(other, of)).map(rounded)
@@ -238,7 +252,7 @@ fn row(series: &Series, all: &[Series]) -> Row {
         Pace::Closed(callers) => ("closed", Some(callers), None),
         Pace::Open(rate) => ("open", None, Some(rounded(rate))),
     };
-    Row {
+    Ok(Row {
         scenario: series.subject.name(),
         load,
         concurrency,
@@ -264,7 +278,8 @@ fn row(series: &Series, all: &[Series]) -> Row {
             .map(|(all, echo)| rounded(all / echo)),
         server_peak_bytes: series.samples.iter().filter_map(|sample| sample.peak_bytes).max(),
         commits_per_call: series.median_of_known(|sample| sample.commits_per_call).map(rounded),
-    }
+        percentiles: series.percentiles()?,
+    })
 }
 
 /// To thousandths: no measurement here has more.

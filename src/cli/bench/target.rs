@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     Failure,
-    job::{Job, Pace, Until},
+    job::{Job, Pace, Source, Until},
     measure::{Sample, Series, Subject},
     process::Load,
 };
@@ -37,16 +37,13 @@ impl Aim {
             Pace::Closed(callers) => self.target.connections.min(callers),
             Pace::Open(_) => self.target.connections,
         };
-        let job = Job::Calls {
+        let source = Source {
             connection: self.target.connection.clone(),
             storing: self.target.connection.clone(),
-            connections,
-            call: subject.call(),
-            purpose: self.target.purpose.clone(),
             tokens: self.target.tokens.clone(),
-            pace,
-            until,
         };
+        let (call, purpose) = (subject.call(), self.target.purpose.clone());
+        let job = Job::Calls { sources: vec![source], connections, call, purpose, pace, until };
         let counted = self.load.run(&job, |_| {}).await?;
         Sample::of(&counted)
     }

@@ -59,6 +59,8 @@ pub(super) struct Images {
     p99_ratio: Option<f64>,
     reads: u64,
     failed_reads: u64,
+    percentiles: Vec<(f64, u64)>,
+    unsealed_percentiles: Vec<(f64, u64)>,
 }
 
 /// Reads in two windows beside each other.
@@ -166,7 +168,8 @@ pub(super) async fn measure(
         let reading = ground.job(Subject::Detokenize, Pace::Open(plan.rate), plan.window);
         let without = ground.load.run(&reading, |_| {}).await?;
         told("reads with", number);
-        let [with, beside] = ground.beside(&reading, Pace::Open(upload_rate), plan.window).await?;
+        let uploading = ground.job(Subject::Upload, Pace::Open(upload_rate), plan.window);
+        let [with, beside] = ground.beside(&reading, &uploading).await?;
         failures.take(&Sample::of(&beside)?);
         reads += without.calls + with.calls;
         failed_reads += without.failed() + with.failed();
@@ -198,6 +201,8 @@ pub(super) async fn measure(
         pairs,
         reads,
         failed_reads,
+        percentiles: sealed.percentiles()?,
+        unsealed_percentiles: unsealed.percentiles()?,
     })
 }
 

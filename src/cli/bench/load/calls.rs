@@ -8,7 +8,10 @@ use tonic_types::StatusExt as _;
 use super::{Names, people, uploads::Image};
 use crate::{
     cli::{
-        bench::{Failure, job::CallKind},
+        bench::{
+            Failure,
+            job::{CallKind, REFUSALS},
+        },
         client::{documents, request_id, vault},
         output::exit,
         values::item_status,
@@ -203,8 +206,12 @@ pub(super) const fn scatter(number: u64) -> u64 {
 
 /// The vault's reason, or what the connection said.
 fn reason(status: &Status) -> String {
-    status.get_error_details().error_info().map_or_else(
-        || format!("{:?}: {}", status.code(), status.message()).chars().take(MESSAGE_CHARS).collect(),
-        |info| info.reason.clone(),
-    )
+    let details = status.get_error_details();
+    match details.error_info() {
+        None => format!("{:?}: {}", status.code(), status.message()).chars().take(MESSAGE_CHARS).collect(),
+        Some(info) if REFUSALS.contains(&info.reason.as_str()) && details.retry_info().is_none() => {
+            format!("{} without RetryInfo", info.reason)
+        }
+        Some(info) => info.reason.clone(),
+    }
 }

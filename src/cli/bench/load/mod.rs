@@ -111,14 +111,17 @@ impl Load {
                 let whom = people::Whom { names: Arc::clone(&self.names), count, images, ending };
                 people::store(&channels, &whom, &tokens, |done| tell(&Told::Progress { done })).await
             }
-            Job::Calls { connection, storing, connections, call, purpose, tokens, pace, until } => {
-                let channels = self.channels(&connection, connections).await?;
-                let storing = self.channels(&storing, connections).await?;
-                let tokens = self.tokens(&tokens)?;
-                let (names, image) = (Arc::clone(&self.names), Arc::clone(&self.image));
-                let caller = Caller::new((call, purpose), [channels, storing], tokens, (names, image))?;
-                let caller = Arc::new(caller);
-                pace::run(caller, pace, until).await
+            Job::Calls { sources, connections, call, purpose, pace, until } => {
+                let mut callers = Vec::new();
+                for source in &sources {
+                    let channels = self.channels(&source.connection, connections).await?;
+                    let storing = self.channels(&source.storing, connections).await?;
+                    let tokens = self.tokens(&source.tokens)?;
+                    let (names, image) = (Arc::clone(&self.names), Arc::clone(&self.image));
+                    let kind = (call, purpose.clone());
+                    callers.push(Caller::new(kind, [channels, storing], tokens, (names, image))?);
+                }
+                pace::run(pace::Callers::new(callers)?, pace, until).await
             }
         }
     }

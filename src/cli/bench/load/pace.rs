@@ -15,48 +15,70 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::calls::Caller;
+use super::calls::{Caller, Client};
 use crate::cli::{
     bench::{
         Failure,
-        job::{Counted, DIGITS, Pace, Until},
+        job::{Counted, DIGITS, Pace, Until, steps},
         numbers::{float, micros, whole},
     },
     output::exit,
 };
 
 /// Most calls of an open loop that wait for an answer. One that finds no room is sent later, and counts as slow.
-const WAITING: usize = 8_192;
+/// Four times as many as a lane of the vault takes, so that what it refuses is refused and not kept from it.
+const WAITING: usize = 32_768;
 /// Different reasons of failures that are kept apart.
 const REASONS: usize = 32;
 
+/// Whose turn it is.
+pub(super) struct Callers(Vec<Caller>);
+
+impl Callers {
+    pub(super) fn new(callers: Vec<Caller>) -> Result<Arc<Self>, Failure> {
+        if callers.is_empty() {
+            return Err(Failure::new(exit::FAILED, "nobody is there to call"));
+        }
+        Ok(Arc::new(Self(callers)))
+    }
+
+    /// The so-manieth caller with its connections: all of them in turn, and each one's connections in turn.
+    fn turn(&self, number: usize) -> Option<(&Caller, Client)> {
+        let caller = self.0.get(number % self.0.len())?;
+        Some((caller, caller.client(number / self.0.len())?))
+    }
+}
+
 /// Calls until the end, at this pace.
-pub(super) async fn run(caller: Arc<Caller>, pace: Pace, until: Until) -> Result<Counted, Failure> {
+pub(super) async fn run(callers: Arc<Callers>, pace: Pace, until: Until) -> Result<Counted, Failure> {
     match pace {
-        Pace::Closed(callers) => closed(&caller, callers, until).await,
-        Pace::Open(rate) => open(caller, rate, until).await,
+        Pace::Closed(number) => closed(&callers, number, until).await,
+        Pace::Open(rate) => open(callers, rate, until).await,
     }
 }
 
 /// What was counted so far.
 struct Tally {
     counted: Counted,
-    latencies: Histogram<u64>,
+    answered: Histogram<u64>,
+    refused: Histogram<u64>,
 }
 
 impl Tally {
     fn new() -> Result<Self, Failure> {
-        Ok(Self { counted: Counted::default(), latencies: Histogram::new(DIGITS)? })
+        let (answered, refused) = (Histogram::new(DIGITS)?, Histogram::new(DIGITS)?);
+        Ok(Self { counted: Counted::default(), answered, refused })
     }
 
     fn take(&mut self, took: Duration, outcome: Result<u64, String>) -> Result<(), Failure> {
-        self.latencies.record(micros(took))?;
         match outcome {
             Ok(items) => {
+                self.answered.record(micros(took))?;
                 self.counted.calls += 1;
                 self.counted.items += items;
             }
             Err(reason) => {
+                self.refused.record(micros(took))?;
                 let failures = &mut self.counted.failures;
                 let known = failures.len() < REASONS || failures.contains_key(&reason);
                 *failures.entry(if known { reason } else { "others".to_owned() }).or_default() += 1;
@@ -66,7 +88,8 @@ impl Tally {
     }
 
     fn add(&mut self, other: Self) -> Result<(), Failure> {
-        self.latencies.add(other.latencies)?;
+        self.answered.add(other.answered)?;
+        self.refused.add(other.refused)?;
         self.counted.calls += other.counted.calls;
         self.counted.items += other.counted.items;
         for (reason, count) in other.counted.failures {
@@ -75,20 +98,28 @@ impl Tally {
         Ok(())
     }
 
-    fn end(mut self, began: Instant) -> Counted {
-        self.counted.micros = micros(began.elapsed());
-        self.counted.with_latencies(&self.latencies)
+    /// The end; of what was sent until then, so many calls were answered while others were sent still.
+    fn end(self, began: Instant, sent: Option<(Instant, u64)>) -> Counted {
+        let (until, calls_meanwhile) = sent.unwrap_or_else(|| (Instant::now(), self.counted.calls));
+        Counted {
+            micros: micros(began.elapsed()),
+            sending_micros: micros(until.saturating_duration_since(began)),
+            calls_meanwhile,
+            answered: steps(&self.answered),
+            refused: steps(&self.refused),
+            ..self.counted
+        }
     }
 }
 
-async fn closed(caller: &Arc<Caller>, callers: u32, until: Until) -> Result<Counted, Failure> {
+async fn closed(callers: &Arc<Callers>, number: u32, until: Until) -> Result<Counted, Failure> {
     let (number_of, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let mut tasks = JoinSet::new();
-    for number in 0..usize::try_from(callers)? {
-        let (caller, number_of) = (Arc::clone(caller), Arc::clone(&number_of));
+    for number in 0..usize::try_from(number)? {
+        let (callers, number_of) = (Arc::clone(callers), Arc::clone(&number_of));
         tasks.spawn(async move {
             let mut tally = Tally::new()?;
-            let Some(mut client) = caller.client(number) else { return Ok(tally) };
+            let Some((caller, mut client)) = callers.turn(number) else { return Ok(tally) };
             while goes_on(until, began, number_of.fetch_add(1, Ordering::Relaxed)) {
                 let sent = Instant::now();
                 let outcome = caller.call(&mut client).await;
@@ -101,7 +132,7 @@ async fn closed(caller: &Arc<Caller>, callers: u32, until: Until) -> Result<Coun
     while let Some(one) = tasks.join_next().await {
         all.add(one??)?;
     }
-    Ok(all.end(began))
+    Ok(all.end(began, None))
 }
 
 fn goes_on(until: Until, began: Instant, number: u64) -> bool {
@@ -111,7 +142,14 @@ fn goes_on(until: Until, began: Instant, number: u64) -> bool {
     }
 }
 
-async fn open(caller: Arc<Caller>, rate: f64, until: Until) -> Result<Counted, Failure> {
+/// What the listener of an open loop hears.
+enum Heard {
+    Ended(Duration, Result<u64, String>),
+    /// The last call was sent.
+    AllSent(Instant),
+}
+
+async fn open(callers: Arc<Callers>, rate: f64, until: Until) -> Result<Counted, Failure> {
     let calls = match until {
         Until::Seconds(seconds) => whole(rate * seconds),
         Until::Calls(calls) => calls,
@@ -119,7 +157,7 @@ async fn open(caller: Arc<Caller>, rate: f64, until: Until) -> Result<Counted, F
     if !rate.is_normal() || rate < 0.0 {
         return Err(Failure::new(exit::FAILED, "an open loop needs a rate above zero"));
     }
-    let mut all = Tally::new()?;
+    let (mut all, mut sent) = (Tally::new()?, None);
     let (tell, mut told) = mpsc::unbounded_channel();
     let (runtime, began) = (Handle::current(), Instant::now());
     // A thread that sleeps is woken within some 60 µs, a timer of the runtime within a millisecond only.
@@ -130,26 +168,28 @@ async fn open(caller: Arc<Caller>, rate: f64, until: Until) -> Result<Counted, F
             let due = began + gap.mul_f64(float(number));
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let Ok(place) = runtime.block_on(Arc::clone(&room).acquire_owned()) else { return };
-            let (caller, tell) = (Arc::clone(&caller), tell.clone());
+            let (callers, tell) = (Arc::clone(&callers), tell.clone());
             runtime.spawn(async move {
-                let Some(mut client) = usize::try_from(number).ok().and_then(|number| caller.client(number))
-                else {
-                    return;
-                };
+                let turn = usize::try_from(number).ok().and_then(|number| callers.turn(number));
+                let Some((caller, mut client)) = turn else { return };
                 let outcome = caller.call(&mut client).await;
                 // The listener waits for every call.
-                let _told = tell.send((due.elapsed(), outcome));
+                let _told = tell.send(Heard::Ended(due.elapsed(), outcome));
                 drop(place);
             });
         }
+        let _told = tell.send(Heard::AllSent(Instant::now()));
     });
-    while let Some((took, outcome)) = told.recv().await {
-        all.take(took, outcome)?;
+    while let Some(heard) = told.recv().await {
+        match heard {
+            Heard::Ended(took, outcome) => all.take(took, outcome)?,
+            Heard::AllSent(at) => sent = Some((at, all.counted.calls)),
+        }
     }
     if pacer.join().is_err() {
         return Err(Failure::new(exit::FAILED, "the open loop broke off"));
     }
-    Ok(all.end(began))
+    Ok(all.end(began, sent))
 }
 
 #[cfg(test)]
@@ -163,9 +203,11 @@ mod tests {
         other.take(Duration::from_micros(300), Err("LANE_FULL".to_owned())).unwrap();
         other.take(Duration::from_micros(200), Ok(3)).unwrap();
         one.add(other).unwrap();
-        let counted = one.end(Instant::now());
+        let counted = one.end(Instant::now(), None);
         assert_eq!((counted.calls, counted.items, counted.failed()), (2, 5, 1));
-        assert_eq!(counted.latencies, [(100, 1), (200, 1), (300, 1)], "a failure takes time too");
+        assert_eq!(counted.answered, [(100, 1), (200, 1)]);
+        assert_eq!(counted.refused, [(300, 1)], "a failure takes time too");
+        assert_eq!(counted.histogram().unwrap().len(), 3);
     }
 
     #[test]
