@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     Shared,
-    act::{Act, Flow, Plan, Scene},
+    act::{Act, Flow, Plan, Scene, step_back_after},
     attempt::Attempt,
     context::{Context, LoadError},
     door::Door,
@@ -467,7 +467,8 @@ impl Committer {
         // Nobody waits for some of them any more: what changes nothing is then not decided, nor logged as given.
         let wanted = seen.into_iter().filter(|s| s.queued.act.writes() || !s.queued.act.is_abandoned());
         let (writing, reading): (Vec<_>, Vec<_>) = wanted.partition(|s| s.queued.act.writes());
-        for Seen { mut queued, look } in reading.into_iter().chain(writing) {
+        for (number, Seen { mut queued, look }) in reading.into_iter().chain(writing).enumerate() {
+            step_back_after(number).await;
             let scene = Scene {
                 shared: &core.shared,
                 name: &core.name,
