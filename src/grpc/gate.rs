@@ -2,21 +2,27 @@
 //! which log lines of one call are known, how much a caller may ask at once, and the words for what the transport itself refuses.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use tonic::{Code, Status, body::Body, codegen::http};
+use http_body::Body as _;
+use tokio::time::timeout;
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{Bytes, http},
+};
 use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     authn::{Peer, Standing},
     kept::{Cut, Kept, cut},
-    limits::{HEAD_LIMIT, ends_at, in_time},
+    limits::{HEAD_LIMIT, HEARD_BYTES, HEARD_WITHIN, ends_at, in_time},
     status::{caller_limited, of_transport, shutting_down, status},
     throttle::{Running, Throttle},
     tls::ServerTls,
@@ -144,7 +150,12 @@ where
             let entered = timed(Part::Enter, in_time(by, entering)).await;
             let running = match entered.flatten() {
                 Ok(running) => running,
-                Err(status) => return Ok(gate.counted(call, started, status.into_http())),
+                Err(status) => {
+                    if most.is_some() {
+                        hear_out(request.into_body()).await;
+                    }
+                    return Ok(gate.counted(call, started, status.into_http()));
+                }
             };
             if let Some(mark) = request.extensions().get::<Peer>().map(|peer| peer.mark.clone()) {
                 request.extensions_mut().insert(Standing::new(Arc::clone(&gate.tls.blocked), mark));
@@ -169,6 +180,20 @@ where
             }
         }
     }
+}
+
+/// Takes the message of a call that is refused, where it is short and comes at once. An answer before its end resets the stream, and
+/// what is under way on many such streams looks like a client's fault, which ends its connection and the calls on it.
+async fn hear_out(mut message: Body) {
+    let taking = async {
+        let mut left = HEARD_BYTES;
+        while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut message).poll_frame(context)).await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+            left = rest;
+        }
+    };
+    // Who sends it slowly is refused all the same.
+    let _late = timeout(HEARD_WITHIN, taking).await;
 }
 
 /// The call that takes a stream.

@@ -23,6 +23,9 @@ pub(super) const MAX_FAULTY_STREAMS: usize = 128;
 /// Longest time until an answer begins, whatever a client does with its own message: no place is held by one that never
 /// ends. Longer than [`CALL_LIMIT`], which is what honest callers meet.
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(35);
+/// What is taken of the message of a call that is refused before it, and for how long.
+pub(super) const HEARD_BYTES: usize = 64 * 1024;
+pub(super) const HEARD_WITHIN: Duration = Duration::from_secs(2);
 pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_mins(1);
 pub(super) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) const MAX_CONNECTION_AGE: Duration = Duration::from_hours(1);

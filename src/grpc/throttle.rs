@@ -1,5 +1,5 @@
 //! What one caller may ask of this process: so many calls at once, so many in a second. What is more is refused at once,
-//! before its message is read.
+//! before its message is decoded.
 
 use std::{
     collections::HashMap,

@@ -8,14 +8,14 @@ use sandyq::{
     grpc::pb::{self, operation_service_client::OperationServiceClient},
 };
 use tokio::task::JoinSet;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::common::{
     backend::{Backend, on_both},
     frames::{
-        CONTINUATION, END_HEADERS, ENHANCE_YOUR_CALM, HEADERS, RST_STREAM, SETTINGS, call_headers, connect,
-        frame, literal,
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, RST_STREAM,
+        SETTINGS, call_headers, connect, frame, literal,
     },
     metrics::{samples, scrape},
     served::{Served, initialised, reason},
@@ -42,10 +42,9 @@ fn is_limited(status: &Status) -> Duration {
     details.retry_info().expect("when to try again").retry_delay.unwrap()
 }
 
-on_both!(a_caller_with_too_many_calls_at_once_is_refused_and_nobody_else);
-async fn a_caller_with_too_many_calls_at_once_is_refused_and_nobody_else(backend: Backend) {
-    let served = limited(&backend, "calls_at_once = 3").await;
-    let operation_id = watched(&served).await;
+/// As many calls as an officer may have at once, open.
+async fn three_streams(served: &Served) -> Vec<Streaming<pb::WatchOperationResponse>> {
+    let operation_id = watched(served).await;
     let mut client = OperationServiceClient::new(served.channel("admin").await);
     let mut open = Vec::new();
     for _ in 0..3 {
@@ -54,6 +53,13 @@ async fn a_caller_with_too_many_calls_at_once_is_refused_and_nobody_else(backend
         stream.message().await.unwrap().unwrap();
         open.push(stream);
     }
+    open
+}
+
+on_both!(a_caller_with_too_many_calls_at_once_is_refused_and_nobody_else);
+async fn a_caller_with_too_many_calls_at_once_is_refused_and_nobody_else(backend: Backend) {
+    let served = limited(&backend, "calls_at_once = 3").await;
+    let mut open = three_streams(&served).await;
     let refused = who_am_i(&served, "admin").await.unwrap_err();
     assert!(is_limited(&refused) > Duration::ZERO);
     who_am_i(&served, "backend").await.expect("another caller has places of its own");
@@ -86,6 +92,33 @@ async fn a_caller_that_begins_too_many_calls_in_a_second_is_told_when_to_come_ag
         assert!(wait <= Duration::from_millis(20), "a place comes every fiftieth of a second: {wait:?}");
     }
     who_am_i(&served, "support").await.unwrap();
+    served.running.stop().await.unwrap();
+}
+
+/// A refusal before the message was taken would reset its stream, and what is under way on more than 128 of those would end the
+/// connection, and with it the calls that its caller may make.
+#[tokio::test]
+async fn calls_that_are_refused_before_their_message_came_cost_no_connection() {
+    const CALLS: u32 = 200;
+    let served = limited(&Backend::Sqlite, "calls_at_once = 3").await;
+    let open = three_streams(&served).await;
+    let mut raw = connect(served.running.address, served.running.installation.dir(), "admin").await;
+    let headers = call_headers("/sandyq.v1.VaultService/WhoAmI");
+    let of_each = |kind, flags, payload: &[u8]| {
+        (0..CALLS).flat_map(|number| frame(kind, flags, 2 * number + 1, payload)).collect::<Vec<_>>()
+    };
+    let ping = frame(PING, 0, 0, &[0; 8]);
+    raw.begin(&[of_each(HEADERS, END_HEADERS, &headers), ping].concat()).await.unwrap();
+    // When that is answered, every call has been looked at.
+    while raw.next().await.unwrap().kind != PING {}
+    raw.send(&of_each(DATA, END_STREAM, &[0; 5])).await.unwrap();
+    let mut answers = 0;
+    while answers < CALLS {
+        let kind = raw.next().await.expect("the connection lives").kind;
+        assert!(![GOAWAY, RST_STREAM].contains(&kind), "{kind} after {answers} answers");
+        answers += u32::from(kind == HEADERS);
+    }
+    drop(open);
     served.running.stop().await.unwrap();
 }
 
