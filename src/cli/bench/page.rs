@@ -10,6 +10,8 @@ use crate::cli::html::{escape, number, page};
 const CHARTED: [&str; 1] = ["pairs"];
 /// What the keys of curves have in them.
 const CURVE: &str = "percentiles";
+/// What is in the keys of the second of two curves, which has the colour that windows with the work have.
+const SECOND: [&str; 4] = ["_with", "refused", "single", "unsealed"];
 /// Columns of the table of calls: their keys, and what stands above them.
 const COLUMNS: [(&str, &str); 12] = [
     ("calls_per_second", "calls/s"),
@@ -101,9 +103,14 @@ fn table_of_calls(calls: &[&Map<String, Value>]) -> String {
 
 /// A chart for each load, with every scenario that was measured under it.
 fn curves_of_calls(calls: &[&Map<String, Value>]) -> String {
-    let mut loads: Vec<(String, Vec<Curve>)> = Vec::new();
+    let (mut loads, mut names): (Vec<(String, Vec<Curve>)>, Vec<&str>) = (Vec::new(), Vec::new());
     for scenario in calls {
-        let (load, curve) = (load_of(scenario), curve(name_of(scenario), &scenario[CURVE]));
+        let name = name_of(scenario);
+        let look = names.iter().position(|known| *known == name).unwrap_or(names.len());
+        if look == names.len() {
+            names.push(name);
+        }
+        let (load, curve) = (load_of(scenario), curve((name, look), &scenario[CURVE]));
         match loads.iter_mut().find(|(known, _)| *known == load) {
             Some((_, all)) => all.push(curve),
             None => loads.push((load, vec![curve])),
@@ -113,10 +120,10 @@ fn curves_of_calls(calls: &[&Map<String, Value>]) -> String {
     format!("<h2>Time of a call by percentile</h2>{charts}")
 }
 
-fn curve(name: &str, points: &Value) -> Curve {
+fn curve((name, look): (&str, usize), points: &Value) -> Curve {
     let points = points.as_array().into_iter().flatten();
     let points = points.filter_map(|point| Some((point[0].as_f64()?, point[1].as_f64()?)));
-    Curve { name: name.to_owned(), points: points.collect() }
+    Curve { name: name.to_owned(), look, points: points.collect() }
 }
 
 /// What is no scenario of calls: its charts, and every key that has no chart.
@@ -125,8 +132,9 @@ fn section(scenario: &Map<String, Value>) -> String {
         .iter()
         .filter(|(key, _)| key.contains(CURVE))
         .map(|(key, points)| {
+            let look = usize::from(SECOND.iter().any(|part| key.contains(part)) && !key.ends_with("without"));
             let name = key.replace(CURVE, "").trim_matches('_').replace('_', " ");
-            curve(if name.is_empty() { name_of(scenario) } else { &name }, points)
+            curve((if name.is_empty() { name_of(scenario) } else { &name }, look), points)
         })
         .collect();
     let time = |pair: &Value, key: &str| pair[key].as_f64();

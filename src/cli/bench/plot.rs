@@ -14,7 +14,7 @@ const TOP: f64 = 14.0;
 const RIGHT: f64 = 16.0;
 /// Percentiles that have a name, and how far to the right each is: as many nines as it has.
 const PERCENTILES: [(f64, &str); 7] = [
-    (0.0, "fastest"),
+    (0.0, "min"),
     (std::f64::consts::LOG10_2, "50"),
     (1.0, "90"),
     (2.0, "99"),
@@ -29,6 +29,8 @@ const DASHES: [&str; 3] = ["", "7 4", "2 4"];
 /// Times of calls: percentile and microseconds, rising.
 pub(super) struct Curve {
     pub(super) name: String,
+    /// Number of its colour: the same in every chart that it is in.
+    pub(super) look: usize,
     pub(super) points: Vec<(f64, f64)>,
 }
 
@@ -115,8 +117,8 @@ pub(super) fn curves(title: &str, curves: &[Curve]) -> String {
         );
     }
     let mut legend = String::new();
-    for (number, curve) in curves.iter().enumerate() {
-        let look = look(number);
+    for curve in curves {
+        let look = look(curve.look);
         let points = curve
             .points
             .iter()
@@ -199,7 +201,7 @@ mod tests {
     use super::*;
 
     fn curve(points: &[(f64, f64)]) -> Curve {
-        Curve { name: "echo <b>".to_owned(), points: points.to_vec() }
+        Curve { name: "echo <b>".to_owned(), look: 0, points: points.to_vec() }
     }
 
     #[test]
