@@ -27,7 +27,7 @@ use std::{
 pub use connection::{Connection, Credentials, TokenKeyConfig, TokenKeyName, TokenKeyPlace};
 pub use documents::DocumentsConfig;
 pub use mirror::MirrorConfig;
-pub use options::{ErasureConfig, KeysConfig, RightsConfig};
+pub use options::{ErasureConfig, KeysConfig, RightsConfig, WarmRowsConfig};
 pub use process::{HealthConfig, LimitsConfig, Own};
 pub use residency::{AttestedConfig, ResidencyConfig, SiteConfig};
 pub use risks::Risk;
@@ -129,6 +129,9 @@ pub struct Config {
     /// How requests of people are counted.
     #[serde(default)]
     pub rights: RightsConfig,
+    /// What is kept in memory after a read.
+    #[serde(default)]
+    pub warm_rows: WarmRowsConfig,
     /// How many people a dangerous act needs.
     pub governance: GovernanceConfig,
     /// Whether the staff's keys live on hardware.

@@ -1,4 +1,4 @@
-//! `[erasure]`, `[keys]` and `[rights]`: what an operator may choose of how the vault works.
+//! `[erasure]`, `[keys]`, `[rights]` and `[warm_rows]`: what an operator may choose of how the vault works.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Config, ConfigError};
 use crate::{
     domain::calendar::WorkingCalendar,
-    vault::{MAX_COOLING, VaultOptions},
+    vault::{MAX_COOLING, VaultOptions, warm::WarmLimits},
 };
 
 /// How keys are rotated.
@@ -49,6 +49,29 @@ impl Default for ErasureConfig {
     }
 }
 
+/// Rows that are kept in memory after a read, sealed as they are stored.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmRowsConfig {
+    /// Rows of each platform; none are kept where it is 0.
+    pub rows: u32,
+    /// Seconds after which a row is read again.
+    pub seconds: u16,
+}
+
+impl Default for WarmRowsConfig {
+    fn default() -> Self {
+        let WarmLimits { rows, time } = WarmLimits::default();
+        Self {
+            rows: u32::try_from(rows).unwrap_or(u32::MAX),
+            seconds: u16::try_from(time.as_secs()).unwrap_or(u16::MAX),
+        }
+    }
+}
+
+const MOST_WARM_ROWS: u32 = 100_000_000;
+const LONGEST_WARM_SECONDS: u16 = 3_600;
+
 impl Config {
     /// What an operator may choose of the vault.
     ///
@@ -65,7 +88,20 @@ impl Config {
             erasure_cooling: Duration::from_mins(minutes),
             backup_horizon_days: self.backup.as_ref().and_then(|backup| backup.horizon_days),
             rotate_every: self.rotate_every()?,
+            warm: self.warm_limits()?,
         })
+    }
+
+    fn warm_limits(&self) -> Result<WarmLimits, ConfigError> {
+        let WarmRowsConfig { rows, seconds } = self.warm_rows;
+        if rows > MOST_WARM_ROWS || !(1..=LONGEST_WARM_SECONDS).contains(&seconds) {
+            return Err(self.rule(&format!(
+                "warm_rows.rows must be at most {MOST_WARM_ROWS} (0 keeps none), and warm_rows.seconds from 1 to \
+                 {LONGEST_WARM_SECONDS}"
+            )));
+        }
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        Ok(WarmLimits { rows, time: Duration::from_secs(seconds.into()) })
     }
 
     /// The calendar of working days: the binary's own, with the operator's days over it.

@@ -13,7 +13,7 @@ use crate::domain::{
     consent::{Consent, ConsentState, ConsentTerms, RecordAddress, SubjectState},
     event::SubjectEvent,
     ids::{ConsentId, RecipientId},
-    names::PurposeName,
+    names::{FieldName, PurposeName},
     outreach::Outreach,
     recipient::{CountryCode, Recipient, RecipientKind},
     reference::Reference,
@@ -193,8 +193,14 @@ pub fn disclosed(
             | Denial::BudgetExhausted
             | Denial::DataDamaged
     );
-    let covered = address.is_some_and(|a| policy.purposes_of(caller).any(|(_, p)| p.covers(&a.field)));
+    let covered = address.is_some_and(|a| may_know_of(policy, caller, &a.field));
     if always_told || covered { denial } else { Denial::TokenNotFound }
+}
+
+/// Whether a caller may learn that there is a value of a field: one of its purposes covers it.
+#[must_use]
+pub fn may_know_of(policy: &Policy, caller: &Caller, field: &FieldName) -> bool {
+    policy.purposes_of(caller).any(|(_, purpose)| purpose.covers(field))
 }
 
 /// Whether the caller is enabled and has a role.

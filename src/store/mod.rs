@@ -6,6 +6,7 @@
 pub mod breaches;
 pub mod cases;
 pub mod ceiling;
+mod changed;
 pub mod copies;
 pub mod copy;
 mod error;
@@ -13,6 +14,7 @@ mod granting;
 mod many;
 pub mod parts;
 pub mod postgres;
+mod read_keys;
 pub mod restrictions;
 pub mod rows;
 mod sql;
@@ -37,6 +39,7 @@ use crate::domain::{
 };
 use breaches::BreachStore;
 use cases::CaseStore;
+pub use changed::{Changed, Touched};
 use copies::CopyStore;
 use copy::{Copying, Row, Table};
 pub use error::{Damage, StoreError};
@@ -46,6 +49,7 @@ pub use many::{
     StoredKeys, Swap, Worker,
 };
 use parts::PartStore;
+pub use read_keys::ReadKeys;
 use restrictions::RestrictionStore;
 use rows::{
     ConsentRow, EventRow, IndexRow, Mac, RecordRow, SubjectRow, TokenRow,
@@ -63,7 +67,7 @@ use rows::{
 use whereabouts::Whereabouts;
 
 /// The schema version that this binary writes.
-pub const SCHEMA_VERSION: i64 = 29;
+pub const SCHEMA_VERSION: i64 = 30;
 /// Index entries of looked-up values that one read brings.
 pub const MAX_INDEX_HITS: usize = 1_000;
 
@@ -72,76 +76,38 @@ pub type IndexKeyOfValue = (FieldName, u32, [u8; 32]);
 /// A subject's place: version of the index key, hash of the platform's reference.
 pub type ReferenceKey = (u32, [u8; 32]);
 
-/// What a batch needs to see. Sets, so that each key is looked up once.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each says of one kind of rows whether it is wanted")]
-pub struct ReadKeys {
-    /// Tokens, with their records, subjects, and those subjects' consents and events.
-    pub tokens: BTreeSet<TokenHash>,
-    /// The same by row id, with the sealed token.
-    pub token_rows: BTreeSet<TokenRowId>,
-    /// Subjects by the platform's reference, with their current records, consents and events.
-    pub references: BTreeSet<ReferenceKey>,
-    /// The same by id.
-    pub subjects: BTreeSet<SubjectId>,
-    /// Records that hold a value, with their subjects, consents and events; at most [`MAX_INDEX_HITS`] in all.
-    pub values: BTreeSet<IndexKeyOfValue>,
-    /// Single consents.
-    pub consents: BTreeSet<ConsentId>,
-    /// Whether to bring the deterministic token of every record found.
-    pub deterministic: bool,
-    /// Requests that may have been done already.
-    pub requests: BTreeSet<(CallerId, RequestId)>,
-    /// Windows of budgets.
-    pub budgets: BTreeSet<BudgetWindow>,
-    /// Objects whose open operations are wanted.
-    pub operations_on: BTreeSet<[u8; 16]>,
-    /// Whether to bring the open operations on every subject found.
-    pub operations_of_found: bool,
-    /// Whether to say of every record found if another record claims its value as unique.
-    pub rivals_of_found: bool,
-    /// Proposals.
-    pub proposals: BTreeSet<ProposalId>,
-    /// Documents, with their subjects and those subjects' consents and events.
-    pub documents: BTreeSet<DocumentId>,
-    /// Uploads that are not done, with their subjects likewise.
-    pub uploads: BTreeSet<(CallerId, RequestId)>,
-    /// Whether to bring the documents and uploads of every subject found.
-    pub documents_of_found: bool,
-    /// Whether to say of every subject found if anybody ever demanded that it is destroyed.
-    pub demands_of_found: bool,
-}
-
 /// What a batch read brought: rows as stored, their MACs not yet checked. A row that cannot be is the fault of the
 /// items that need it, and of no other.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The head. It was read before the rows or with them, so a change in between shows at the commit.
-    pub head: HeadRow,
+    /// Where the log and the rows stood. Read before the rows or with them, so a change in between shows at the commit.
+    pub counters: Counters,
+    /// Time of the log's last entry.
+    pub logged_at: Timestamp,
     /// `config_epoch` of the vault's own platform: staff is kept there.
     pub vault_epoch: u64,
     /// The database's clock.
     pub now: Timestamp,
     /// By token hash.
-    pub tokens: HashMap<TokenHash, Result<TokenRow, Damage>>,
+    pub tokens: HashMap<TokenHash, Result<Arc<TokenRow>, Damage>>,
     /// Hashes of tokens that were asked for by row id, or as deterministic.
     pub token_hashes: HashMap<TokenRowId, TokenHash>,
     /// Deterministic tokens by record.
     pub deterministic: HashMap<RecordId, TokenHash>,
     /// Current versions of records.
-    pub records: HashMap<RecordId, Result<RecordRow, Damage>>,
+    pub records: HashMap<RecordId, Result<Arc<RecordRow>, Damage>>,
     /// Records of each subject.
     pub records_of: HashMap<SubjectId, BTreeSet<RecordId>>,
     /// Subjects.
-    pub subjects: HashMap<SubjectId, Result<SubjectRow, Damage>>,
+    pub subjects: HashMap<SubjectId, Result<Arc<SubjectRow>, Damage>>,
     /// Subjects by reference.
     pub references: HashMap<ReferenceKey, SubjectId>,
     /// Consents of every subject found above, newest first.
-    pub consents_of: HashMap<SubjectId, Result<Vec<ConsentRow>, Damage>>,
+    pub consents_of: HashMap<SubjectId, Result<Arc<Vec<ConsentRow>>, Damage>>,
     /// Single consents that were asked for.
     pub consents: HashMap<ConsentId, Result<ConsentRow, Damage>>,
     /// Events of every subject found above.
-    pub events_of: HashMap<SubjectId, Result<Vec<EventRow>, Damage>>,
+    pub events_of: HashMap<SubjectId, Result<Arc<Vec<EventRow>>, Damage>>,
     /// Records by the values that were asked for.
     pub values: HashMap<IndexKeyOfValue, Vec<IndexRow>>,
     /// Records whose value another one claims as unique.
@@ -162,6 +128,38 @@ pub struct Snapshot {
     /// asked for; and each that is erased. No MAC is checked: one too many destroys, as a subject is by default, and one that
     /// is gone is found by the reconciliation.
     pub demanded: HashSet<SubjectId>,
+}
+
+impl Snapshot {
+    /// A look that found nothing.
+    #[must_use]
+    pub fn empty(counters: Counters, logged_at: Timestamp, vault_epoch: u64, now: Timestamp) -> Self {
+        Self {
+            counters,
+            logged_at,
+            vault_epoch,
+            now,
+            tokens: HashMap::new(),
+            token_hashes: HashMap::new(),
+            deterministic: HashMap::new(),
+            records: HashMap::new(),
+            records_of: HashMap::new(),
+            subjects: HashMap::new(),
+            references: HashMap::new(),
+            consents_of: HashMap::new(),
+            consents: HashMap::new(),
+            events_of: HashMap::new(),
+            values: HashMap::new(),
+            rivalled: HashSet::new(),
+            requests: HashMap::new(),
+            budgets: HashMap::new(),
+            operations_on: HashMap::new(),
+            proposals: HashMap::new(),
+            documents_of: HashMap::new(),
+            uploads_of: HashMap::new(),
+            demanded: HashSet::new(),
+        }
+    }
 }
 
 /// One row written with a commit. Each states what it must meet; where it does not, the whole commit is undone. `was`
@@ -282,7 +280,7 @@ pub enum Write {
     CreatePlatform(Arc<NewPlatform>),
 }
 
-/// The three numbers that a commit swaps on.
+/// Where a platform's log and rows stand. A commit swaps on the first three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
     /// Entries in the log.
@@ -291,6 +289,9 @@ pub struct Counters {
     pub config_epoch: u64,
     /// Moves with any change that can turn a permit into a denial.
     pub tighten_seq: u64,
+    /// Moves with any change of a row that a read by tokens brought before, or of what it would bring with such a row: while
+    /// it stands, so do they.
+    pub change_seq: u64,
 }
 
 /// Everything that becomes durable together.

@@ -16,7 +16,8 @@ use crate::{
     },
     vault::{
         Vault,
-        meters::{Histogram, Meters, PlatformMeasure},
+        histogram::Histogram,
+        meters::{Meters, PlatformMeasure},
     },
 };
 
@@ -151,6 +152,11 @@ fn lanes(text: &mut Text, meters: &Meters) {
         &meters.batch_items,
         1.0,
     );
+    text.counter(
+        "sandyq_lane_warm_items_total",
+        "Items that were decided on rows that an earlier read brought, without a read.",
+    )
+    .sample(&[], meters.warm_items());
     text.family("sandyq_lane_read_duration_seconds", "histogram", "Time of a batch's one read.").histogram(
         &[],
         &meters.read,

@@ -5,8 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use tokio::sync::oneshot;
-
+pub use super::reply::{Reply, Waiting, reply};
 use super::{
     Shared,
     access::Call,
@@ -16,7 +15,6 @@ use super::{
     detokenize::hashes_of,
     error::VaultError,
     replay::{Asked, Part},
-    traces,
 };
 use crate::{
     audit::entry::{Entry, Verdict},
@@ -77,6 +75,12 @@ pub trait Act: Send + Sync {
 
     /// Whether nobody waits for its answer any more.
     fn is_abandoned(&self) -> bool;
+
+    /// Whether its caller may learn that there is a value of a field. Only then may an answer come sooner, without a read, than that of a
+    /// token that never was.
+    fn may_know_of(&self, _context: &Context, _field: &FieldName) -> bool {
+        false
+    }
 
     /// Adds what it needs to see.
     fn reads(&self, _context: &Context, _keys: &mut ReadKeys) {}
@@ -146,6 +150,12 @@ impl Plan {
     /// Takes a row for the present act. False where the batch has it already.
     pub fn claim(&mut self, claim: Claim) -> bool {
         self.claims.insert(claim)
+    }
+
+    /// Whether anything was logged since `mark`.
+    #[must_use]
+    pub const fn logged_since(&self, mark: Mark) -> bool {
+        self.entries.len() > mark.entries
     }
 
     /// Whether rows were written since `mark`.
@@ -470,7 +480,8 @@ impl Scene<'_> {
     /// # Errors
     /// [`Denial::DataDamaged`] where one was changed behind the vault.
     pub fn consents_of(&self, subject: SubjectId) -> Result<Vec<Consent>, Denial> {
-        let rows = self.found(self.snapshot.consents_of.get(&subject))?.map_or(&[][..], Vec::as_slice);
+        let rows =
+            self.found(self.snapshot.consents_of.get(&subject))?.map_or(&[][..], |rows| rows.as_slice());
         rows.iter().map(|row| self.trust_consent(row).map(|()| row.consent.clone())).collect()
     }
 
@@ -494,7 +505,7 @@ impl Scene<'_> {
     /// Whether time is so far past the log's last entry that it may have jumped: what destroys waits then.
     #[must_use]
     pub const fn time_jumped(&self) -> bool {
-        self.now.as_micros() - self.snapshot.head.updated_at.as_micros() > JUMP_MICROS
+        self.now.as_micros() - self.snapshot.logged_at.as_micros() > JUMP_MICROS
     }
 
     /// Reports damage to the operator, who must act on it, and says what the caller is told.
@@ -526,44 +537,6 @@ const JUMP_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 #[derive(Debug, thiserror::Error)]
 #[error("a row or key that another row needs is missing")]
 struct Missing;
-
-/// Where an act's answer goes.
-#[derive(Debug)]
-pub struct Reply<T>(oneshot::Sender<Result<T, VaultError>>);
-
-/// Where a caller waits for it.
-#[derive(Debug)]
-pub struct Waiting<T>(oneshot::Receiver<Result<T, VaultError>>);
-
-/// A pair of the two.
-#[must_use]
-pub fn reply<T>() -> (Reply<T>, Waiting<T>) {
-    let (sender, receiver) = oneshot::channel();
-    (Reply(sender), Waiting(receiver))
-}
-
-impl<T> Reply<T> {
-    /// Whether nobody waits any more.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        self.0.is_closed()
-    }
-
-    /// Sends the answer. Where nobody waits any more it is dropped, and with it any plaintext.
-    pub fn send(self, answer: Result<T, VaultError>) {
-        let _unheard = self.0.send(answer);
-    }
-}
-
-impl<T> Waiting<T> {
-    /// Waits for the answer.
-    ///
-    /// # Errors
-    /// The act's error; [`VaultError::Unavailable`] where the lane ended first.
-    pub async fn answer(self) -> Result<T, VaultError> {
-        traces::timed(traces::Part::Lane, self.0).await.unwrap_or(Err(VaultError::Unavailable))
-    }
-}
 
 /// Acts that are decided at a stretch.
 const ACTS_AT_A_STRETCH: usize = 64;

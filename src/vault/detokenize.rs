@@ -31,7 +31,7 @@ use crate::{
         token::{AnyToken, MistypedToken, TokenHash, TokenMode, TokenState},
     },
     policy::{
-        decide::{Ask, Denial, Permit, disclosed},
+        decide::{Ask, Denial, Permit, disclosed, may_know_of},
         model::{Policy, View},
     },
     store::{ReadKeys, Write, rows::TokenRow},
@@ -158,6 +158,11 @@ impl Act for DetokenizeAct {
 
     fn is_abandoned(&self) -> bool {
         self.reply.is_abandoned()
+    }
+
+    fn may_know_of(&self, context: &Context, field: &FieldName) -> bool {
+        let policy = context.policy(self.asked_at);
+        policy.is_some_and(|policy| may_know_of(policy, &self.caller, field))
     }
 
     fn reads(&self, context: &Context, keys: &mut ReadKeys) {

@@ -62,7 +62,7 @@ impl Scene<'_> {
     /// # Errors
     /// As [`Self::events_of`].
     pub(super) fn recorded_events_of(&self, subject: SubjectId) -> Result<&[EventRow], Denial> {
-        let rows = self.found(self.snapshot.events_of.get(&subject))?.map_or(&[][..], Vec::as_slice);
+        let rows = self.found(self.snapshot.events_of.get(&subject))?.map_or(&[][..], |rows| rows.as_slice());
         for row in rows {
             let verified = self.keys().row.verify(&row.image(), &row.mac);
             verified.map_err(|e| self.damaged("subject_events", &e))?;

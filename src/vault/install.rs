@@ -136,7 +136,7 @@ pub(super) async fn new_platform(
         tree.append(leaf, &mut Vec::new());
         rows.push(EntryRow { entry: bytes, leaf_hash: leaf.0, subject: None });
     }
-    let counters = Counters { size: tree.size(), config_epoch: 1, tighten_seq: 0 };
+    let counters = Counters { size: tree.size(), config_epoch: 1, tighten_seq: 0, change_seq: 0 };
     let new = NewHead { platform: id, name: &platform.name, tree: &tree, counters, updated_at: now };
     let signers = Signers { newest: signatory.active(), before: None };
     let head = signatory.head_row(new, signers, &row_key)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! queue ─▶ reader: one read a batch ─▶ committer: decide, open, one commit for all that is read ─▶ answers
+//!   └─ what reads only rows that are at hand ─▶ ┘
 //! ```
 //!
 //! While the committer writes, the reader reads on; the next commit takes every batch that was read meanwhile, each
@@ -21,7 +22,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex, Semaphore, mpsc},
     task::JoinHandle,
 };
 
@@ -32,15 +33,15 @@ use super::{
     context::{Context, LoadError},
     door::Door,
     error::VaultError,
-    heads::Signatory,
+    look::{Core, Look, Queued},
     meters::MirrorMeasure,
     mirroring::Mirrored,
-    replicas::require_right_clock,
-    tip::{Signing, Tip},
+    tip::Tip,
+    warm::WarmRows,
 };
 use crate::{
     domain::{ids::PlatformId, names::PlatformName, time::Timestamp},
-    store::{CommitOutcome, ReadKeys, Snapshot, StoredTree},
+    store::{Changed, CommitOutcome, ReadKeys},
 };
 
 /// Items that may wait in a lane; more are refused at once.
@@ -57,41 +58,18 @@ const UNLOCKED_ATTEMPTS: u32 = 2;
 /// The pipeline of one platform.
 pub struct Lane {
     /// None once the lane is closing.
-    queue: ArcSwapOption<mpsc::Sender<Queued>>,
+    queues: ArcSwapOption<Queues>,
     slots: Arc<Semaphore>,
     core: Arc<Core>,
     tasks: Mutex<Option<[JoinHandle<()>; 2]>>,
 }
 
-/// What reader and committer share.
-struct Core {
-    shared: Arc<Shared>,
-    platform: PlatformId,
-    name: PlatformName,
-    /// The vault's own lane and `Shared` have this one together.
-    context: Arc<ArcSwap<Context>>,
-    mirrored: Mirrored,
-    /// Entries of the log, as last seen.
-    size: AtomicU64,
-}
-
-struct Queued {
-    act: Box<dyn Act>,
-    /// Places in the queue, given back when the act is finished.
-    _slots: OwnedSemaphorePermit,
-}
-
-impl Queued {
-    fn finish(self, outcome: Result<(), VaultError>) {
-        self.act.finish(outcome);
-    }
-}
-
-/// Rows with the policy, callers and keys that they were read for.
-struct Look {
-    context: Arc<Context>,
-    staff: Arc<Context>,
-    snapshot: Snapshot,
+/// Where acts wait.
+struct Queues {
+    /// For a read.
+    cold: mpsc::Sender<Queued>,
+    /// For the next commit: everything that they read is here.
+    warm: mpsc::Sender<Queued>,
 }
 
 /// Acts that were read together. The look is missing where it failed or was of no use any more.
@@ -133,17 +111,20 @@ impl Lane {
         };
         let mirrored = Mirrored::of(&shared, platform, &name);
         let size = AtomicU64::new(0);
-        let core = Arc::new(Core { shared, platform, name, context, mirrored, size });
+        let warm = std::sync::Mutex::new(WarmRows::new(shared.options.warm));
+        let core = Arc::new(Core { shared, platform, name, context, mirrored, size, warm });
         let tip = core.believe(core.shared.store.tree(platform).await?)?;
-        let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
+        core.warm_rows().seen(tip.counters);
+        let (cold, waiting) = mpsc::channel(QUEUE_ITEMS);
+        let (warm, ready) = mpsc::channel(QUEUE_ITEMS);
         let (read, batches) = mpsc::channel(BATCHES_AHEAD);
         let committer = Committer { core: Arc::clone(&core), tip: Some(tip) };
         let tasks = [
             tokio::spawn(read_batches(Arc::clone(&core), waiting, read)),
-            tokio::spawn(committer.run(batches)),
+            tokio::spawn(committer.run(batches, ready)),
         ];
         Ok(Self {
-            queue: ArcSwapOption::from_pointee(queue),
+            queues: ArcSwapOption::from_pointee(Queues { cold, warm }),
             slots: Arc::new(Semaphore::new(QUEUE_ITEMS)),
             core,
             tasks: Mutex::new(Some(tasks)),
@@ -186,16 +167,31 @@ impl Lane {
         let slots = Arc::clone(&self.slots)
             .try_acquire_many_owned(weight.max(1))
             .map_err(|_| VaultError::Overloaded)?;
-        let queue = self.queue.load_full().ok_or(VaultError::Unavailable)?;
-        queue.try_send(Queued { act: Box::new(act), _slots: slots }).map_err(|e| match e {
+        let queues = self.queues.load_full().ok_or(VaultError::Unavailable)?;
+        let tokens = if act.writes() { None } else { self.tokens_read(&act) };
+        let may_be_warm = tokens.as_ref().is_some_and(|(_, keys)| {
+            let (context, rows) = (self.core.context.load(), self.core.warm_rows());
+            rows.covers(keys, Instant::now(), |field| act.may_know_of(&context, field))
+        });
+        let queue = if may_be_warm { &queues.warm } else { &queues.cold };
+        let waiting = Queued { act: Box::new(act), tokens, may_be_warm, _slots: slots };
+        queue.try_send(waiting).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => VaultError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => VaultError::Unavailable,
         })
     }
 
+    /// What an act reads, where that is tokens alone.
+    fn tokens_read(&self, act: &impl Act) -> Option<(u64, ReadKeys)> {
+        let context = self.core.context.load();
+        let mut keys = ReadKeys::default();
+        act.reads(&context, &mut keys);
+        keys.are_tokens_alone().then_some((context.config_epoch, keys))
+    }
+
     /// Lets what waits finish, then ends the tasks.
     pub(crate) async fn close(&self) {
-        self.queue.store(None);
+        self.queues.store(None);
         for task in self.tasks.lock().await.take().into_iter().flatten() {
             if let Err(error) = task.await {
                 tracing::error!(platform = %self.core.name, %error, "a lane's task ended badly");
@@ -225,77 +221,6 @@ async fn read_batches(core: Arc<Core>, mut waiting: mpsc::Receiver<Queued>, batc
     }
 }
 
-impl Core {
-    /// Reads everything that the acts need, under the context that is in force.
-    async fn look(&self, door: &mut Door<'_>, acts: &[Queued]) -> Result<Look, LoadError> {
-        loop {
-            let (context, staff) = (self.context.load_full(), self.shared.staff.load_full());
-            let mut keys = ReadKeys::default();
-            for queued in acts {
-                queued.act.reads(&context, &mut keys);
-            }
-            let (clock, before) = (&self.shared.clock, self.shared.clock.now());
-            let snapshot = door.read(self.platform, &keys).await?;
-            require_right_clock(before, clock.adjust(snapshot.now), clock.now()).inspect_err(|_| {
-                self.shared.trouble.notify_one();
-            })?;
-            if snapshot.vault_epoch > staff.config_epoch {
-                self.shared.reload_staff(&staff).await?;
-            } else if snapshot.head.counters.config_epoch > context.config_epoch {
-                self.reload_context(&context).await?;
-            } else {
-                return Ok(Look { context, staff, snapshot });
-            }
-        }
-    }
-
-    async fn reload_context(&self, previous: &Context) -> Result<(), LoadError> {
-        if self.platform == PlatformId::VAULT {
-            return self.shared.reload_staff(previous).await;
-        }
-        let shared = &self.shared;
-        let (store, kms, installation) = (shared.store.as_ref(), shared.kms.as_ref(), shared.installation());
-        let fresh = Context::load(store, kms, &installation, self.platform, Some(previous)).await?;
-        self.context.store(Arc::new(fresh));
-        Ok(())
-    }
-
-    fn believe(&self, stored: StoredTree) -> Result<Tip, LoadError> {
-        let context = self.context.load();
-        let (tree, signers) = self.shared.signatory()?.believe(&self.name, &stored, &context.keys.row)?;
-        self.size.fetch_max(stored.head.counters.size, Ordering::Relaxed);
-        Ok(Tip {
-            tree,
-            signers,
-            counters: stored.head.counters,
-            vault_epoch: stored.vault_epoch,
-            last: stored.head.updated_at,
-            checkpoint: stored.head.checkpoint,
-        })
-    }
-
-    /// Who signs the next head, as staff stands that it is decided by: a commit by another's newer key or older one would
-    /// miss the epoch that it states.
-    fn signing<'a>(&'a self, signatory: &'a Signatory) -> Signing<'a> {
-        let rng = self.shared.rng.as_ref();
-        Signing { signatory, platform: self.platform, name: &self.name, rng }
-    }
-
-    async fn load_tip(&self, door: &mut Door<'_>) -> Result<Tip, LoadError> {
-        // Before the head: what is mirrored was in the database before.
-        let reached = self.mirrored.reached();
-        let stored = door.tree(self.platform).await?;
-        let staff = self.shared.staff.load_full();
-        if stored.vault_epoch > staff.config_epoch {
-            // The head may be signed by an audit key that is not known here yet.
-            self.shared.reload_staff(&staff).await?;
-        }
-        let tip = self.believe(stored)?;
-        self.mirrored.admit(tip.counters.size, reached)?;
-        Ok(tip)
-    }
-}
-
 struct Committer {
     core: Arc<Core>,
     /// None after a failure: read and checked anew before anything is extended.
@@ -311,15 +236,16 @@ enum Round {
 }
 
 impl Committer {
-    async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
+    async fn run(mut self, mut batches: mpsc::Receiver<Batch>, mut ready: mpsc::Receiver<Queued>) {
         let mut later = Vec::new();
         loop {
             // Acts that had to wait for a row share the next commit with everybody else.
             let mut together = vec![Batch::unread(std::mem::take(&mut later))];
             if together.iter().all(|batch| batch.acts.is_empty()) {
-                match batches.recv().await {
-                    Some(first) => together.push(first),
-                    None => return,
+                tokio::select! {
+                    Some(first) = batches.recv() => together.push(first),
+                    Some(first) = ready.recv() => together.push(Batch::unread(vec![first])),
+                    else => return,
                 }
             }
             let mut items: usize = together.iter().map(Batch::items).sum();
@@ -329,6 +255,15 @@ impl Committer {
                 items += next.items();
                 together.push(next);
             }
+            // A count of their own, so that neither kind can keep the other waiting for ever.
+            let (mut warm, mut warm_items) = (Vec::new(), 0);
+            while warm_items < BATCH_ITEMS
+                && let Ok(next) = ready.try_recv()
+            {
+                warm_items += next.act.weight();
+                warm.push(next);
+            }
+            together.push(Batch::unread(warm));
             later = self.run_round(together).await;
         }
     }
@@ -373,7 +308,7 @@ impl Committer {
                 }
             };
             let seen = self.look_again(&mut door, todo, &tip).await;
-            if !seen.iter().all(|s| is_current(&s.look, &tip)) {
+            if !seen.iter().all(|s| s.look.is_current(&tip)) {
                 // Another writer moved the head: it is read and checked anew, and then the rows are.
                 todo = vec![Batch::unread(seen.into_iter().map(|s| s.queued).collect())];
                 continue;
@@ -392,7 +327,10 @@ impl Committer {
                     let again = ready.into_iter().map(|s| Batch { acts: vec![s.queued], look: Some(s.look) });
                     todo = again.chain([Batch::unread(later)]).collect();
                 }
-                Attempt::Conflict => todo = vec![Batch::unread(unseen(ready).chain(later).collect())],
+                Attempt::Conflict => {
+                    core.warm_rows().clear();
+                    todo = vec![Batch::unread(unseen(ready).chain(later).collect())];
+                }
                 Attempt::Refused if ready.len() > 1 => {
                     return Round::Exhausted(unseen(ready).chain(later).collect());
                 }
@@ -421,17 +359,21 @@ impl Committer {
         Ok((door, tip))
     }
 
-    /// Keeps looks that are still current, and reads the acts of all others again, together. Acts that cannot be read
+    /// Keeps looks that are still current, and reads the acts of all others again, together, where their rows are not at hand. Acts that cannot be read
     /// are answered; the others go on.
     async fn look_again(&self, door: &mut Door<'_>, batches: Vec<Batch>, tip: &Tip) -> Vec<Seen> {
         let (mut seen, mut unread) = (Vec::new(), Vec::new());
         for Batch { acts, look } in batches {
             match look {
-                Some(look) if is_current(&look, tip) => {
+                Some(look) if look.is_current(tip) => {
                     seen.extend(acts.into_iter().map(|queued| Seen { queued, look: Arc::clone(&look) }));
                 }
                 Some(_) | None => unread.extend(acts),
             }
+        }
+        if let Some((look, warm)) = self.core.warm_look(&mut unread, tip) {
+            let look = Arc::new(look);
+            seen.extend(warm.into_iter().map(|queued| Seen { queued, look: Arc::clone(&look) }));
         }
         if !unread.is_empty() {
             match self.core.look(door, &unread).await {
@@ -479,6 +421,11 @@ impl Committer {
             };
             let mark = plan.mark();
             match queued.act.decide(&scene, &mut plan) {
+                // What leaves no entry is in no commit, which would tell whether the rows are the database's still.
+                Ok(Flow::Ready) | Err(_) if look.warm && !plan.logged_since(mark) => {
+                    plan.undo_to(mark);
+                    later.push(Queued { may_be_warm: false, ..queued });
+                }
                 Ok(Flow::Ready) => ready.push(Seen { queued, look }),
                 Ok(Flow::Later) => {
                     plan.undo_to(mark);
@@ -536,6 +483,8 @@ impl Committer {
         };
         match door.commit(&commit).await {
             Ok(CommitOutcome::Committed) => {
+                let changed = Changed::by(&commit.writes);
+                core.warm_rows().committed(&changed, &commit.expected, next.counters);
                 self.tip = Some(next);
                 Attempt::Committed
             }
@@ -583,16 +532,4 @@ fn acts_of(batches: Vec<Batch>) -> impl Iterator<Item = Queued> {
 
 fn unseen(seen: Vec<Seen>) -> impl Iterator<Item = Queued> {
     seen.into_iter().map(|seen| seen.queued)
-}
-
-/// Whether a look may be decided on: it saw the last change of policy, callers, staff, keys and permissions. Its log
-/// may be shorter than the tip's.
-fn is_current(look: &Look, tip: &Tip) -> bool {
-    let seen = look.snapshot.head.counters;
-    look.context.config_epoch == tip.counters.config_epoch
-        && look.staff.config_epoch == tip.vault_epoch
-        && look.snapshot.vault_epoch == tip.vault_epoch
-        && seen.config_epoch == tip.counters.config_epoch
-        && seen.tighten_seq == tip.counters.tighten_seq
-        && seen.size <= tip.counters.size
 }

@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    Served, Vault, access::Call, attempt::Attempt, error::VaultError, in_use::CertificatesInUse,
-    refusals::Refusal, tokenize::unavailable,
+    Served, Vault, access::Call, attempt::Attempt, error::VaultError, histogram::Histogram,
+    in_use::CertificatesInUse, refusals::Refusal, tokenize::unavailable,
 };
 use crate::{
     audit::entry::{Entry, Verdict},
@@ -46,58 +46,11 @@ const MICROS: &[u64] = &[
 /// Bounds of a histogram of items.
 const ITEMS: &[u64] = &[1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500];
 
-/// Counts how values fall between bounds.
-#[derive(Debug)]
-pub struct Histogram {
-    bounds: &'static [u64],
-    /// One more than the bounds: what is above them all.
-    counts: Box<[AtomicU64]>,
-    sum: AtomicU64,
-}
-
-impl Histogram {
-    fn new(bounds: &'static [u64]) -> Self {
-        Self { bounds, counts: zeros(bounds.len() + 1), sum: AtomicU64::new(0) }
-    }
-
-    fn record(&self, value: u64) {
-        let place = self.bounds.partition_point(|bound| *bound < value);
-        add(&self.counts, place, 1);
-        self.sum.fetch_add(value, Ordering::Relaxed);
-    }
-
-    fn record_time(&self, time: Duration) {
-        self.record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    /// The upper bounds, each with how many values were not above it, and at last all of them.
-    pub fn cumulative(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
-        let bounds = self.bounds.iter().copied().map(Some).chain([None]);
-        let counts = self.counts.iter().scan(0_u64, |all, count| {
-            *all = all.saturating_add(count.load(Ordering::Relaxed));
-            Some(*all)
-        });
-        bounds.zip(counts)
-    }
-
-    /// The sum of all values.
-    #[must_use]
-    pub fn sum(&self) -> u64 {
-        self.sum.load(Ordering::Relaxed)
-    }
-
-    /// Whether nothing was recorded.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.counts.iter().all(|count| count.load(Ordering::Relaxed) == 0)
-    }
-}
-
-fn zeros(length: usize) -> Box<[AtomicU64]> {
+pub(super) fn zeros(length: usize) -> Box<[AtomicU64]> {
     (0..length).map(|_| AtomicU64::new(0)).collect()
 }
 
-fn add(cells: &[AtomicU64], place: usize, count: u64) {
+pub(super) fn add(cells: &[AtomicU64], place: usize, count: u64) {
     if let Some(cell) = cells.get(place) {
         cell.fetch_add(count, Ordering::Relaxed);
     }
@@ -185,6 +138,7 @@ pub struct Meters {
     statuses: Table,
     /// Items read together.
     pub batch_items: Histogram,
+    warm_items: AtomicU64,
     /// Times of a batch's one read, in microseconds.
     pub read: Histogram,
     /// Times of a commit, with its signature, in microseconds.
@@ -234,6 +188,7 @@ impl Meters {
             times: (0..calls).map(|_| Histogram::new(MICROS)).collect(),
             statuses: Table::new(calls, CODES.len()),
             batch_items: Histogram::new(ITEMS),
+            warm_items: AtomicU64::new(0),
             read: Histogram::new(MICROS),
             commit: Histogram::new(MICROS),
             commits: zeros(Attempt::NAMES.len()),
@@ -289,6 +244,10 @@ impl Meters {
     pub(super) fn count_read(&self, items: usize, time: Duration) {
         self.batch_items.record(u64::try_from(items).unwrap_or(u64::MAX));
         self.read.record_time(time);
+    }
+
+    pub(super) fn count_warm(&self, items: usize) {
+        self.warm_items.fetch_add(u64::try_from(items).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub(super) fn count_refusals(&self, refusal: Refusal, count: u64) {
@@ -430,6 +389,12 @@ impl Meters {
     #[must_use]
     pub fn compared_at(&self) -> Timestamp {
         Timestamp::from_micros(self.compared_at.load(Ordering::Relaxed))
+    }
+
+    /// Items that were decided on rows that an earlier read brought.
+    #[must_use]
+    pub fn warm_items(&self) -> u64 {
+        self.warm_items.load(Ordering::Relaxed)
     }
 
     /// Rows that failed their authentication.

@@ -29,12 +29,14 @@ pub mod explain;
 mod facts;
 mod heads;
 mod held;
+pub mod histogram;
 pub mod in_use;
 pub mod install;
 pub mod keys;
 pub mod lane;
 pub mod log_entries;
 pub mod log_proofs;
+mod look;
 pub mod lookup;
 pub mod meters;
 mod mirroring;
@@ -54,6 +56,7 @@ pub mod registers;
 pub mod release;
 pub mod replay;
 pub mod replicas;
+mod reply;
 pub mod residency;
 pub mod restore;
 pub mod restrictions;
@@ -71,6 +74,7 @@ pub mod subjects;
 mod tip;
 pub mod tokenize;
 pub mod traces;
+pub mod warm;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -115,6 +119,7 @@ use residency::Watched;
 use settings::Settings;
 use staff_keys::Attestation;
 use traces::Traces;
+use warm::WarmLimits;
 
 /// What every part of the vault shares.
 pub(crate) struct Shared {
@@ -153,11 +158,18 @@ pub struct VaultOptions {
     pub backup_horizon_days: Option<u32>,
     /// How old the active version of a platform's key becomes; without it only people rotate it.
     pub rotate_every: Option<Duration>,
+    /// How much of each platform is kept after a read, and how long.
+    pub warm: WarmLimits,
 }
 
 impl Default for VaultOptions {
     fn default() -> Self {
-        Self { erasure_cooling: Duration::from_hours(4), backup_horizon_days: None, rotate_every: None }
+        Self {
+            erasure_cooling: Duration::from_hours(4),
+            backup_horizon_days: None,
+            rotate_every: None,
+            warm: WarmLimits::default(),
+        }
     }
 }
 

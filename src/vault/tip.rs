@@ -19,7 +19,7 @@ use crate::{
         time::Timestamp,
     },
     store::{
-        Commit, Counters, Damage, StoreError,
+        Changed, Commit, Counters, Damage, StoreError,
         rows::log::{EntryRow, TileRow},
     },
 };
@@ -93,10 +93,14 @@ impl Tip {
             let subject = entry.subject.map(|id| *id);
             entries.push(EntryRow { entry: bytes, leaf_hash: leaf.0, subject });
         }
+        let (reconfigures, tightens) = (plan.reconfigures, plan.tightens);
+        let writes = plan.into_writes();
+        let changed = Changed::by(&writes);
         let counters = Counters {
             size: tree.size(),
-            config_epoch: self.counters.config_epoch + u64::from(plan.reconfigures),
-            tighten_seq: self.counters.tighten_seq + u64::from(plan.tightens),
+            config_epoch: self.counters.config_epoch + u64::from(reconfigures),
+            tighten_seq: self.counters.tighten_seq + u64::from(tightens),
+            change_seq: self.counters.change_seq + u64::from(changed.is_any()),
         };
         let (platform, name) = (signing.platform, signing.name);
         let new = NewHead { platform, name, tree: &tree, counters, updated_at: now };
@@ -106,7 +110,7 @@ impl Tip {
             .map(|t| TileRow { level: t.level, index: t.index, hashes: t.hashes, root: t.root.0 })
             .collect();
         let (expected, vault_epoch) = (self.counters, self.vault_epoch);
-        let commit = Commit { expected, vault_epoch, head, entries, tiles, writes: plan.into_writes() };
+        let commit = Commit { expected, vault_epoch, head, entries, tiles, writes };
         Ok((commit, tree, signers))
     }
 }

@@ -119,13 +119,17 @@ async fn a_process_with_a_wrong_clock_serves_nothing(backend: Backend) {
     const MINUTE: i64 = 61 * 1_000_000;
     const DECADE: i64 = 3_653 * 24 * 60 * 60 * 1_000_000;
     let (_dir, open, gate) = gated(&backend).await;
-    let stored = open.store_iin(1).await;
+    let (stored, mut others) = (open.store_iin(1).await, Vec::new());
+    for number in 2..6 {
+        others.push(open.store_iin(number).await);
+    }
     let (name, now) = ("replica-1".parse().unwrap(), open.clock.now());
     assert_eq!(open.vault.beat(&name, now).await, Ok(Vec::new()));
     for off in [MINUTE, -MINUTE, DECADE, -DECADE] {
         let size = gate.cost().await.entries;
         gate.ahead.store(off, Ordering::SeqCst);
-        let refused = open.detokenize(&stored.tokens[0].token).await.err();
+        let unread = others.pop().unwrap();
+        let refused = open.detokenize(&unread.tokens[0].token).await.err();
         assert_eq!(refused, Some(VaultError::Unavailable), "no heartbeat has seen it yet");
         assert_eq!(open.vault.beat(&name, now).await, Err(VaultError::Unavailable));
         assert_eq!(open.detokenize(&stored.tokens[0].token).await.err(), Some(VaultError::Unavailable));

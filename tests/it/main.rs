@@ -97,3 +97,4 @@ mod traces;
 mod two_people;
 mod upgrades;
 mod values;
+mod warm_rows;

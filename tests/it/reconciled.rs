@@ -124,6 +124,13 @@ impl Saved {
     }
 }
 
+/// The same vault with nothing at hand.
+async fn reopened(open: OpenVault, backend: &Backend, dir: &Path) -> OpenVault {
+    open.vault.close().await;
+    drop(open);
+    OpenVault::open(backend, dir, None).await.unwrap()
+}
+
 on_both!(a_withdrawal_undone_together_with_its_mac_is_found);
 async fn a_withdrawal_undone_together_with_its_mac_is_found(backend: Backend) {
     let dir = tempfile::tempdir().unwrap();
@@ -135,6 +142,9 @@ async fn a_withdrawal_undone_together_with_its_mac_is_found(backend: Backend) {
     let refused = open.detokenize(&first.tokens[0].token).await.err();
     assert_eq!(refused, Some(VaultError::Denied(Denial::ConsentWithdrawn)));
     saved.put_back(&backend, dir.path()).await;
+    let told = open.detokenize(&first.tokens[0].token).await.err();
+    assert_eq!(told, refused, "what is at hand is as it was");
+    let open = reopened(open, &backend, dir.path()).await;
     assert!(open.detokenize(&first.tokens[0].token).await.is_ok(), "no read can tell");
 
     let result = reconcile(&open, "lerna").await;
@@ -156,6 +166,9 @@ async fn a_token_put_back_after_its_revocation_is_found(backend: Backend) {
     let refused = open.detokenize(&first.tokens[0].token).await.err();
     assert_eq!(refused, Some(VaultError::Denied(Denial::TokenRevoked)));
     saved.put_back(&backend, dir.path()).await;
+    let told = open.detokenize(&first.tokens[0].token).await.err();
+    assert_eq!(told, refused, "what is at hand is as it was");
+    let open = reopened(open, &backend, dir.path()).await;
     assert!(open.detokenize(&first.tokens[0].token).await.is_ok(), "no read can tell");
     assert_eq!(found(&reconcile(&open, "lerna").await), [("tokens", Problem::Stale)]);
 }

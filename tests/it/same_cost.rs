@@ -1,5 +1,6 @@
-//! Who learns what from a refusal: whatever the answer, a question costs one read, one commit and one entry, so that
-//! neither its work nor its words tell a token that may not be seen from one that never was.
+//! Who learns what from a refusal: a question costs one read, one commit and one entry, so that neither its work nor its words tell
+//! a token that may not be seen from one that never was. Only who may know that there is such a value is spared the read of rows that
+//! are at hand.
 
 use sandyq::{
     crypto::random::SystemRng,
@@ -77,16 +78,18 @@ async fn every_answer_costs_the_same(backend: Backend) {
         ("payments", "resale", &good.tokens[0].token, Some(Denial::PurposeNotDeclared)),
         ("backend", "payments", &good.tokens[0].token, Some(Denial::CallerNotAllowed)),
     ];
-    for (i, (caller, purpose, token, denial)) in cases.into_iter().enumerate() {
+    // Again and again: what others read before must not show.
+    for (i, (caller, purpose, token, denial)) in cases.iter().cycle().take(3 * cases.len()).enumerate() {
+        let denial = *denial;
         let before = gate.cost().await;
         let answer = read(&open, caller, purpose, token).await;
         assert_eq!(answer.err(), denial.map(VaultError::Denied), "case {i}");
         let after = gate.cost().await;
-        let cost = Cost {
-            reads: after.reads - before.reads,
-            commits: after.commits - before.commits,
-            entries: after.entries - before.entries,
-        };
-        assert_eq!(cost, Cost { reads: 1, commits: 1, entries: 1 }, "case {i}");
+        let reads = after.reads - before.reads;
+        let may_know = *caller == "payments" && denial != Some(Denial::TokenNotFound);
+        assert!(reads == 1 || (may_know && reads == 0), "case {i}: {reads} reads");
+        let cost =
+            Cost { reads, commits: after.commits - before.commits, entries: after.entries - before.entries };
+        assert_eq!(cost, Cost { reads, commits: 1, entries: 1 }, "case {i}");
     }
 }

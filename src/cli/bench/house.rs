@@ -39,6 +39,7 @@ pub(super) enum Place<'a> {
 }
 
 /// What an installation has that not every scenario asks for.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wants {
     /// A purpose for images.
@@ -49,6 +50,8 @@ pub(super) struct Wants {
     pub(super) replicas: bool,
     /// The limits of callers that a vault has where nothing is said of them.
     pub(super) limits: bool,
+    /// Nothing is kept after a read.
+    pub(super) cold: bool,
 }
 
 /// The installation, served.
@@ -158,6 +161,9 @@ fn configure(mut config: Config, place: &Place<'_>, wants: Wants) -> Result<Conf
     config.staff.absent_up_to_subjects = u64::MAX >> 2;
     if !wants.limits {
         config.limits = LimitsConfig { calls_at_once: 65_536, calls_per_second: 10_000_000 };
+    }
+    if wants.cold {
+        config.warm_rows.rows = 0;
     }
     if let Place::Postgres { url, password_file } = place {
         config.accept_risks.retain(|risk| *risk != Risk::MirrorBesideDatabase);

@@ -147,6 +147,9 @@ pub(super) struct Args {
     /// Directory to make the temporary one in: on the disk that is to be measured.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Keep no rows in memory after a read (`warm_rows`): every read is one of the database.
+    #[arg(long, conflicts_with = "target")]
+    cold: bool,
     /// Callers at once of the closed loop.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: Vec<u32>,
@@ -272,6 +275,7 @@ impl Args {
             further,
             replicas: self.has(Scenario::Replicas),
             limits: self.has(Scenario::Overload),
+            cold: self.cold,
         }
     }
 

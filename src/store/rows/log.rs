@@ -16,7 +16,7 @@ use crate::{
 pub struct HeadRow {
     /// Platform.
     pub platform: PlatformId,
-    /// Size, epoch and tightening sequence.
+    /// Size, epoch and sequences.
     pub counters: Counters,
     /// Time of the last entry.
     pub updated_at: Timestamp,
@@ -35,12 +35,17 @@ impl HeadRow {
     #[must_use]
     pub fn image(&self) -> Canonical {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        platform_row("heads", self.platform)
+        let image = platform_row("heads", self.platform)
             .int(number(self.counters.size))
             .int(number(self.counters.config_epoch))
             .int(number(self.counters.tighten_seq))
             .int(self.updated_at.as_micros())
-            .bytes(&self.root)
+            .bytes(&self.root);
+        // Named where it has moved: heads from before there was such a column keep their MAC.
+        match self.counters.change_seq {
+            0 => image,
+            moved => image.text("changes").int(number(moved)),
+        }
     }
 }
 

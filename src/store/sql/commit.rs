@@ -28,7 +28,7 @@ impl From<sqlx::Error> for Failed {
 }
 
 /// `$1` platform, `$2`–`$9` the new head, `$10`–`$12` the counters expected, `$13` the second, `$14` the epoch of the vault's
-/// own platform, from `$15` on the entries.
+/// own platform, `$15` the new `change_seq`, from `$16` on the entries.
 fn swap_head<'a>(sql: &'static str, commit: &'a Commit) -> Statement<'a> {
     let (head, expected) = (&commit.head, commit.expected);
     Statement::any(sql)
@@ -46,6 +46,7 @@ fn swap_head<'a>(sql: &'static str, commit: &'a Commit) -> Statement<'a> {
         .size(expected.tighten_seq)
         .int(head.updated_at.second())
         .size(commit.vault_epoch)
+        .size(head.counters.change_seq)
         .rows(entry_columns(&commit.entries))
 }
 
@@ -171,7 +172,7 @@ impl<E: Engine> SqlStore<E> {
         }
         let first = Statement::new(
             "/* insert_platform */ INSERT INTO heads (platform_id, size, config_epoch, tighten_seq, updated_at, root, \
-             right_edge, checkpoint, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             right_edge, checkpoint, mac, change_seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .int(id)
         .size(head.counters.size)
@@ -181,7 +182,8 @@ impl<E: Engine> SqlStore<E> {
         .bytes(&head.root)
         .own_bytes(head.right_edge.concat())
         .text(&head.checkpoint)
-        .bytes(&head.mac);
+        .bytes(&head.mac)
+        .size(head.counters.change_seq);
         self.engine.execute_in(tx, first).await?;
         let second = Statement::new(
             "/* insert_platform */ INSERT INTO audit_heads (platform_id, second, size, checkpoint) VALUES ($1, $2, $3, $4)",

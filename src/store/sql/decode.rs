@@ -194,15 +194,21 @@ impl<'r, R: SqlRow> Columns<'r, R> {
         if rest.is_empty() { Ok(hashes.to_vec()) } else { Err(self.damaged(column)) }
     }
 
-    /// bytes `root, right_edge, mac`, text `checkpoint`, numbers `size, config_epoch, tighten_seq, updated_at`
-    pub(super) fn head(&mut self, platform: PlatformId) -> Result<HeadRow, Damage> {
-        let (root, right_edge, mac) = (self.array("root")?, self.hashes("right_edge")?, self.array("mac")?);
-        let checkpoint = self.text("checkpoint")?.to_owned();
-        let counters = Counters {
+    /// numbers `size, config_epoch, tighten_seq, change_seq`
+    pub(super) fn counters(&mut self) -> Result<Counters, Damage> {
+        Ok(Counters {
             size: self.number("size")?,
             config_epoch: self.number("config_epoch")?,
             tighten_seq: self.number("tighten_seq")?,
-        };
+            change_seq: self.number("change_seq")?,
+        })
+    }
+
+    /// bytes `root, right_edge, mac`, text `checkpoint`, the counters, number `updated_at`
+    pub(super) fn head(&mut self, platform: PlatformId) -> Result<HeadRow, Damage> {
+        let (root, right_edge, mac) = (self.array("root")?, self.hashes("right_edge")?, self.array("mac")?);
+        let checkpoint = self.text("checkpoint")?.to_owned();
+        let counters = self.counters()?;
         let updated_at = self.time("updated_at")?;
         Ok(HeadRow { platform, counters, updated_at, root, right_edge, checkpoint, mac })
     }

@@ -75,7 +75,8 @@ impl<E: Engine> SqlStore<E> {
     ) -> Result<StoredTree, StoreError> {
         let failed = || database("read a tree");
         let head = Statement::any(
-            "/* read::tree */ SELECT root, right_edge, mac, checkpoint, size, config_epoch, tighten_seq, updated_at, \
+            "/* read::tree */ SELECT root, right_edge, mac, checkpoint, size, config_epoch, tighten_seq, \
+             change_seq, updated_at, \
              (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) FROM heads WHERE platform_id = $1",
         );
         let rows = self.engine.fetch_in(tx, head.int(platform.get())).await.map_err(failed())?;

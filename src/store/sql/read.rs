@@ -1,6 +1,6 @@
 //! What the batch read brought, under its keys.
 
-use std::collections::{HashMap, HashSet};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     decode::{Columns, SqlRow},
@@ -23,36 +23,15 @@ pub(super) fn assemble<R: SqlRow>(rows: &[R], platform: PlatformId) -> Result<Sn
     let mut columns = Columns::grouped(first, "heads");
     let now = Timestamp::from_micros(columns.int("now")?);
     let vault_epoch = columns.number("vault_epoch")?;
-    let mut snapshot = Snapshot {
-        head: columns.head(platform)?,
-        vault_epoch,
-        now,
-        tokens: HashMap::new(),
-        token_hashes: HashMap::new(),
-        deterministic: HashMap::new(),
-        records: HashMap::new(),
-        records_of: HashMap::new(),
-        subjects: HashMap::new(),
-        references: HashMap::new(),
-        consents_of: HashMap::new(),
-        consents: HashMap::new(),
-        events_of: HashMap::new(),
-        values: HashMap::new(),
-        requests: HashMap::new(),
-        budgets: HashMap::new(),
-        operations_on: HashMap::new(),
-        rivalled: HashSet::new(),
-        proposals: HashMap::new(),
-        documents_of: HashMap::new(),
-        uploads_of: HashMap::new(),
-        demanded: HashSet::new(),
-    };
+    let (counters, logged_at) = (columns.counters()?, columns.time("updated_at")?);
+    let mut snapshot = Snapshot::empty(counters, logged_at, vault_epoch, now);
     for row in rows {
         let kind = of_kind(row).ok_or(Damage { table: "snapshot", column: "kind" })?;
         add_row(&mut snapshot, kind, row, platform)?;
     }
     for consents in snapshot.consents_of.values_mut().flatten() {
-        consents.sort_by_key(|row| (std::cmp::Reverse(row.consent.recorded_at), row.consent.id));
+        Arc::make_mut(consents)
+            .sort_by_key(|row| (std::cmp::Reverse(row.consent.recorded_at), row.consent.id));
     }
     Ok(snapshot)
 }
@@ -73,7 +52,7 @@ fn add_row<R: SqlRow>(
             let id = RecordId::from_bytes(ids.array("record_id")?);
             let subject = SubjectId::from_bytes(ids.array("subject_id")?);
             snapshot.records_of.entry(subject).or_default().insert(id);
-            snapshot.records.insert(id, columns.record(platform));
+            snapshot.records.insert(id, columns.record(platform).map(Arc::new));
         }
         kind::SUBJECT => {
             let mut columns = Columns::grouped(row, "subjects");
@@ -88,14 +67,14 @@ fn add_row<R: SqlRow>(
                 let version = key.number("index_version").unwrap_or(0);
                 snapshot.references.insert((version, hash), id);
             }
-            snapshot.subjects.insert(id, subject);
+            snapshot.subjects.insert(id, subject.map(Arc::new));
         }
         kind::CONSENT_OF => {
             let mut columns = Columns::grouped(row, "consents");
             let mut ids = columns;
             ids.array::<16>("consent_id")?;
             let subject = SubjectId::from_bytes(ids.array("subject_id")?);
-            push(&mut snapshot.consents_of, subject, columns.consent(platform));
+            push(&mut snapshot.consents_of, subject, columns.consent(platform), shared);
         }
         kind::CONSENT => {
             let mut columns = Columns::grouped(row, "consents");
@@ -108,7 +87,7 @@ fn add_row<R: SqlRow>(
             let mut ids = columns;
             ids.array::<16>("event_id")?;
             let subject = SubjectId::from_bytes(ids.array("subject_id")?);
-            push(&mut snapshot.events_of, subject, columns.event(platform));
+            push(&mut snapshot.events_of, subject, columns.event(platform), shared);
         }
         kind::VALUE => {
             let entry = Columns::grouped(row, "index_entries").index_entry()?;
@@ -147,12 +126,12 @@ fn add_row<R: SqlRow>(
         kind::DOCUMENT => {
             let mut columns = Columns::grouped(row, "documents");
             let subject = subject_at(columns, 2)?;
-            push(&mut snapshot.documents_of, subject, columns.document(platform));
+            push(&mut snapshot.documents_of, subject, columns.document(platform), Vec::push);
         }
         kind::UPLOAD => {
             let mut columns = Columns::grouped(row, "uploads");
             let subject = subject_at(columns, 5)?;
-            push(&mut snapshot.uploads_of, subject, columns.upload(platform));
+            push(&mut snapshot.uploads_of, subject, columns.upload(platform), Vec::push);
         }
         _ => {}
     }
@@ -180,23 +159,29 @@ fn add_token<R: SqlRow>(snapshot: &mut Snapshot, row: &R, platform: PlatformId) 
     }
     // The same token may come twice, once with its sealed copy: that one stays.
     let sealed = |t: &Result<_, Damage>| {
-        t.as_ref().is_ok_and(|t: &crate::store::rows::TokenRow| !t.sealed_token.as_bytes().is_empty())
+        t.as_ref().is_ok_and(|t: &Arc<crate::store::rows::TokenRow>| !t.sealed_token.as_bytes().is_empty())
     };
     if !snapshot.tokens.get(&hash).is_some_and(sealed) {
-        snapshot.tokens.insert(hash, token);
+        snapshot.tokens.insert(hash, token.map(Arc::new));
     }
     Ok(())
 }
 
-fn push<T>(
-    lists: &mut HashMap<SubjectId, Result<Vec<T>, Damage>>,
+/// Adds a row to the list of its subject. A damaged one damages the list: what is missing from it might be what counts.
+fn push<T, L: Default>(
+    lists: &mut HashMap<SubjectId, Result<L, Damage>>,
     subject: SubjectId,
     row: Result<T, Damage>,
+    add: fn(&mut L, T),
 ) {
-    let list = lists.entry(subject).or_insert_with(|| Ok(Vec::new()));
+    let list = lists.entry(subject).or_insert_with(|| Ok(L::default()));
     match (row, list.as_mut()) {
-        (Ok(row), Ok(list)) => list.push(row),
+        (Ok(row), Ok(list)) => add(list, row),
         (Err(damage), _) => *list = Err(damage),
         (Ok(_), Err(_)) => {}
     }
+}
+
+fn shared<T: Clone>(list: &mut Arc<Vec<T>>, row: T) {
+    Arc::make_mut(list).push(row);
 }

@@ -44,6 +44,7 @@ pub(in crate::store) const SQLITE: &[Script] = &[
     (27, "refused_withdrawals", include_str!("../../../migrations/sqlite/0027_refused_withdrawals.sql")),
     (28, "accuracy", include_str!("../../../migrations/sqlite/0028_accuracy.sql")),
     (29, "outreach", include_str!("../../../migrations/sqlite/0029_outreach.sql")),
+    (30, "changes", include_str!("../../../migrations/sqlite/0030_changes.sql")),
 ];
 
 /// The same for PostgreSQL, under the same numbers.
@@ -77,6 +78,7 @@ pub(in crate::store) const POSTGRES: &[Script] = &[
     (27, "refused_withdrawals", include_str!("../../../migrations/postgres/0027_refused_withdrawals.sql")),
     (28, "accuracy", include_str!("../../../migrations/postgres/0028_accuracy.sql")),
     (29, "outreach", include_str!("../../../migrations/postgres/0029_outreach.sql")),
+    (30, "changes", include_str!("../../../migrations/postgres/0030_changes.sql")),
 ];
 
 /// Applies the migrations that the database has not seen.

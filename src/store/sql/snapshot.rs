@@ -40,52 +40,15 @@ impl SnapshotSql {
     /// Binds the keys of a batch to the text that has all it needs.
     pub(super) fn statement<'a>(&self, platform: PlatformId, keys: &'a ReadKeys) -> Statement<'a> {
         let tokens = || vec![Column::Bytes(keys.tokens.iter().map(|hash| Some(hash.0.as_slice())).collect())];
-        if !is_by_token(keys) {
+        if !keys.are_of_tokens() {
             return all(self.all, platform, keys);
         }
-        if keys.requests.is_empty() && keys.budgets.is_empty() {
+        if keys.are_tokens_alone() {
             return Statement::any(self.by_token_alone).int(platform.get()).rows(tokens());
         }
         let statement = Statement::any(self.by_token).int(platform.get());
         statement.own_text(requests(keys)).own_text(budgets(keys)).rows(tokens())
     }
-}
-
-/// Whether a short text has every part that these keys need.
-fn is_by_token(keys: &ReadKeys) -> bool {
-    let ReadKeys {
-        tokens: _,
-        requests: _,
-        budgets: _,
-        token_rows,
-        references,
-        subjects,
-        values,
-        consents,
-        deterministic,
-        operations_on,
-        operations_of_found,
-        rivals_of_found,
-        proposals,
-        documents,
-        uploads,
-        documents_of_found,
-        demands_of_found,
-    } = keys;
-    token_rows.is_empty()
-        && references.is_empty()
-        && subjects.is_empty()
-        && values.is_empty()
-        && consents.is_empty()
-        && operations_on.is_empty()
-        && proposals.is_empty()
-        && documents.is_empty()
-        && uploads.is_empty()
-        && !*documents_of_found
-        && !*demands_of_found
-        && !*deterministic
-        && !*operations_of_found
-        && !*rivals_of_found
 }
 
 /// From the few wanted keys to the rows, never through a table.
@@ -242,14 +205,15 @@ fn head(dialect: &Dialect) -> String {
         dialect,
         kind::HEAD,
         [
-            &["root", "right_edge", "mac"],
-            &["checkpoint"],
+            &[],
+            &[],
             &[
                 "{now}",
                 "(SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0)",
                 "size",
                 "config_epoch",
                 "tighten_seq",
+                "change_seq",
                 "updated_at",
             ],
         ],

@@ -227,7 +227,7 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
     // Three statements, of which the first answers a row; only where the swap happened has the head this commit's
     // checkpoint, which no other has.
     swap_head: "/* commit::swap_head */ UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, \
-        updated_at = $5, root = $6, right_edge = $7, checkpoint = $8, mac = $9 \
+        updated_at = $5, root = $6, right_edge = $7, checkpoint = $8, mac = $9, change_seq = $15 \
         WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12 \
         AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $14 RETURNING platform_id; \
         INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
@@ -235,7 +235,7 @@ pub(in crate::store) const SQLITE: Dialect = Dialect {
         ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint; \
         INSERT INTO audit_entries (platform_id, position, entry, leaf_hash, subject_id) \
         SELECT $1, $10 + e.key, unhex(json_extract(e.value, '$[0]')), unhex(json_extract(e.value, '$[1]')), \
-        unhex(json_extract(e.value, '$[2]')) FROM json_each($15) e \
+        unhex(json_extract(e.value, '$[2]')) FROM json_each($16) e \
         WHERE EXISTS (SELECT 1 FROM heads WHERE platform_id = $1 AND checkpoint = $8)",
     insert_entries: "/* insert_entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \
         SELECT $1, e.key, unhex(json_extract(e.value, '$[0]')), unhex(json_extract(e.value, '$[1]')) \
@@ -284,14 +284,14 @@ pub(in crate::store) const POSTGRES: Dialect = Dialect {
     // One statement: the parts that follow the swap read what it returned, which is nothing where it did not happen.
     swap_head: "/* commit::swap_head */ WITH swapped AS ( \
         UPDATE heads SET size = $2, config_epoch = $3, tighten_seq = $4, updated_at = $5, root = $6, right_edge = $7, \
-        checkpoint = $8, mac = $9 WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12 \
+        checkpoint = $8, mac = $9, change_seq = $15 WHERE platform_id = $1 AND size = $10 AND config_epoch = $11 AND tighten_seq = $12 \
         AND (SELECT v.config_epoch FROM heads v WHERE v.platform_id = 0) = $14 RETURNING platform_id), \
         second_head AS (INSERT INTO audit_heads (platform_id, second, size, checkpoint) \
         SELECT platform_id, $13, $2, $8 FROM swapped \
         ON CONFLICT (platform_id, second) DO UPDATE SET size = excluded.size, checkpoint = excluded.checkpoint), \
         entries AS (INSERT INTO audit_entries (platform_id, position, entry, leaf_hash, subject_id) \
         SELECT s.platform_id, $10 + e.place - 1, e.entry, e.hash, e.subject \
-        FROM swapped s, unnest($15::bytea[], $16::bytea[], $17::bytea[]) WITH ORDINALITY \
+        FROM swapped s, unnest($16::bytea[], $17::bytea[], $18::bytea[]) WITH ORDINALITY \
         AS e (entry, hash, subject, place)) \
         SELECT platform_id FROM swapped",
     insert_entries: "/* insert_entries */ INSERT INTO audit_entries (platform_id, position, entry, leaf_hash) \

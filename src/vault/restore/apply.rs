@@ -121,8 +121,9 @@ impl Site<'_> {
                     }
                     continue;
                 };
-                let row = self.believed(row, SubjectRow::image, |row| row.mac)?;
-                let mut next = last.map_or(Ok(row.clone()), |last| self.subject(row, last, &mut step))?;
+                let row = self.believed(row, |row| row.image(), |row| row.mac)?;
+                let mut next =
+                    last.map_or(Ok(SubjectRow::clone(row)), |last| self.subject(row, last, &mut step))?;
                 if let Some(lost) = blocked.get(id)
                     && next.state == SubjectState::Active
                 {
@@ -312,7 +313,7 @@ impl Site<'_> {
                     step.lost(self, "token", id, last.subject)?;
                     continue;
                 };
-                let row = self.believed(row, TokenRow::image, |row| row.mac)?;
+                let row = self.believed(row, |row| row.image(), |row| row.mac)?;
                 if row.mac == last.mac || last.call == MOVED {
                     if last.moved {
                         step.kept(self, "token", id, row.mac)?;
@@ -321,7 +322,7 @@ impl Site<'_> {
                 }
                 let states = [TokenState::Spent, TokenState::Revoked, TokenState::Active];
                 let sealed = |state| {
-                    let mut next = TokenRow { state, ..row.clone() };
+                    let mut next = TokenRow { state, ..TokenRow::clone(row) };
                     next.mac = self.mac(&next.image());
                     next
                 };

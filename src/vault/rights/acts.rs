@@ -210,7 +210,8 @@ impl Fulfil {
 
     fn withdraw(&self, hand: &mut Hand<'_, '_>, subject: SubjectId) -> Result<bool, VaultError> {
         let scene = hand.scene;
-        let rows = scene.found(scene.snapshot.consents_of.get(&subject))?.map_or(&[][..], Vec::as_slice);
+        let rows =
+            scene.found(scene.snapshot.consents_of.get(&subject))?.map_or(&[][..], |rows| rows.as_slice());
         if let Some(other) = self.act.consents.iter().find(|id| rows.iter().all(|row| row.consent.id != **id))
         {
             let rule = format!("{other} is no consent of this person");
