@@ -65,9 +65,14 @@ fn says(report: &Value) -> String {
     )
 }
 
+/// What a scenario's key says; null where it does not stand.
+fn value_of<'a>(scenario: &'a Map<String, Value>, key: &str) -> &'a Value {
+    scenario.get(key).unwrap_or(&Value::Null)
+}
+
 /// The load of calls as people say it.
 fn load_of(scenario: &Map<String, Value>) -> String {
-    match (scenario["concurrency"].as_u64(), scenario["rate"].as_f64()) {
+    match (value_of(scenario, "concurrency").as_u64(), value_of(scenario, "rate").as_f64()) {
         (Some(1), _) => "closed loop, one caller".to_owned(),
         (Some(callers), _) => format!("closed loop, {callers} callers"),
         (None, rate) => format!("open loop, {:.0} calls a second", rate.unwrap_or_default()),
@@ -76,7 +81,7 @@ fn load_of(scenario: &Map<String, Value>) -> String {
 
 /// The same in short.
 fn short_load_of(scenario: &Map<String, Value>) -> String {
-    match (scenario["concurrency"].as_u64(), scenario["rate"].as_f64()) {
+    match (value_of(scenario, "concurrency").as_u64(), value_of(scenario, "rate").as_f64()) {
         (Some(1), _) => "1 caller".to_owned(),
         (Some(callers), _) => format!("{callers} callers"),
         (None, rate) => format!("{:.0}/s open", rate.unwrap_or_default()),
@@ -90,7 +95,8 @@ fn name_of(scenario: &Map<String, Value>) -> &str {
 fn table_of_calls(calls: &[&Map<String, Value>]) -> String {
     let head = COLUMNS.map(|(_, says)| format!("<th class=\"n\">{says}</th>")).concat();
     let line = |scenario: &&Map<String, Value>| {
-        let columns = COLUMNS.map(|(key, _)| format!("<td class=\"n\">{}</td>", cell(key, &scenario[key])));
+        let columns =
+            COLUMNS.map(|(key, _)| format!("<td class=\"n\">{}</td>", cell(key, value_of(scenario, key))));
         let (name, load) = (escape(name_of(scenario)), escape(&short_load_of(scenario)));
         format!("<tr><td>{name}</td><td>{load}</td>{}</tr>", columns.concat())
     };
@@ -110,7 +116,7 @@ fn curves_of_calls(calls: &[&Map<String, Value>]) -> String {
         if look == names.len() {
             names.push(name);
         }
-        let (load, curve) = (load_of(scenario), curve((name, look), &scenario[CURVE]));
+        let (load, curve) = (load_of(scenario), curve((name, look), value_of(scenario, CURVE)));
         match loads.iter_mut().find(|(known, _)| *known == load) {
             Some((_, all)) => all.push(curve),
             None => loads.push((load, vec![curve])),
