@@ -359,8 +359,8 @@ impl Committer {
         Ok((door, tip))
     }
 
-    /// Keeps looks that are still current, and reads the acts of all others again, together, where their rows are not at hand. Acts that cannot be read
-    /// are answered; the others go on.
+    /// Keeps looks that are still current, and reads the acts of all others again, together, where their rows are not at hand.
+    /// Acts that cannot be read are answered; the others go on.
     async fn look_again(&self, door: &mut Door<'_>, batches: Vec<Batch>, tip: &Tip) -> Vec<Seen> {
         let (mut seen, mut unread) = (Vec::new(), Vec::new());
         for Batch { acts, look } in batches {
